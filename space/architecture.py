@@ -1,0 +1,269 @@
+"""Architectures as data: stem, stages, head; a JSON round trip; a canonical form.
+
+An `Architecture` says everything about the network and nothing about its weights. What it
+means layer by layer stands in `space.layers`, the only reader of these fields.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from typing import Any
+
+from space.errors import InputError
+
+SCHEMA = 1
+
+# Which optional settings each block type reads; `canonical` resets the others.
+BLOCK_SETTINGS: dict[str, frozenset[str]] = {
+    "conv": frozenset({"residual"}),
+    "depthwise": frozenset({"residual"}),
+    "depthwise-bare": frozenset({"residual"}),
+    "inverted": frozenset({"residual", "expansion"}),
+    "group": frozenset({"residual", "groups", "shuffle"}),
+    "residual": frozenset(),
+}
+OPTIONAL_SETTINGS = ("residual", "expansion", "groups", "shuffle")
+ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
+DOWNSAMPLES = ("stride", "maxpool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """`depth` blocks of one type at one width; the first block changes width and resolution."""
+
+    width: int  # output channels of every block
+    block: str = "conv"  # a key of BLOCK_SETTINGS
+    depth: int = 1  # blocks
+    stride: int = 1  # of the first block
+    kernel: int = 3  # odd; of the spatial convolutions
+    groups: int = 1  # of the convolutions of "group" blocks; must divide the widths on both sides
+    shuffle: bool = False  # channel shuffle behind each group convolution (ShuffleNet)
+    expansion: int = 1  # hidden width / input width of "inverted" blocks
+    se: int = 0  # squeeze-and-excitation reduction; 0: none
+    residual: bool = False  # identity shortcut around every block but the first
+    activation: str = "relu"
+    downsample: str = "stride"  # or "maxpool" behind the first block
+
+    def canonical(self) -> "Stage":
+        """The same blocks with every setting that has no effect at its default."""
+        stage = self
+        if stage.block == "group" and stage.groups == 1:
+            stage = replace(stage, block="conv")
+        reads = BLOCK_SETTINGS[stage.block]
+        unread = {name: _DEFAULTS[name] for name in OPTIONAL_SETTINGS if name not in reads}
+        stage = replace(stage, **unread)
+        if stage.depth == 1:
+            stage = replace(stage, residual=False)
+        if stage.stride == 1:
+            stage = replace(stage, downsample="stride")
+        if stage.groups == stage.width:  # a shuffle of groups of one channel moves nothing
+            stage = replace(stage, shuffle=False)
+        return stage
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Stage) if f.default is not MISSING}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """An optional 1x1 convolution, then global average pooling and the linear classifier."""
+
+    width: int = 0  # channels of the 1x1 convolution; 0: none
+    activation: str = "relu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A student network, whole.
+
+    `stem` is a stage of its own: a plain convolution unless the space lets compressed blocks
+    start from the first layer.
+    """
+
+    stem: Stage
+    stages: tuple[Stage, ...]
+    classes: int
+    channels: int = 3  # of the input image
+    head: Head = field(default_factory=Head)
+    bias: bool = False  # convolutions followed by batch norm keep a bias of their own
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Width of the stem, of every stage, and of the head's convolution where there is one."""
+        head = (self.head.width,) if self.head.width else ()
+        return (self.stem.width, *(stage.width for stage in self.stages), *head)
+
+    def with_widths(self, widths: tuple[int, ...]) -> "Architecture":
+        """The same architecture at other widths, ordered as in `widths`."""
+        count = 1 + len(self.stages)
+        if len(widths) != len(self.widths):
+            raise InputError(f"widths must be {len(self.widths)} numbers, but got {len(widths)}")
+        return replace(
+            self,
+            stem=replace(self.stem, width=widths[0]),
+            stages=tuple(
+                replace(stage, width=width)
+                for stage, width in zip(self.stages, widths[1:count], strict=True)
+            ),
+            head=replace(self.head, width=widths[count]) if self.head.width else self.head,
+        )
+
+    def canonical(self) -> "Architecture":
+        """The same network with every setting that has no effect at its default."""
+        return replace(
+            self,
+            stem=self.stem.canonical(),
+            stages=tuple(stage.canonical() for stage in self.stages),
+            head=self.head if self.head.width else Head(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data: settings at their defaults are left out."""
+        return {
+            "schema": SCHEMA,
+            "classes": self.classes,
+            **({"channels": self.channels} if self.channels != 3 else {}),
+            **({"bias": True} if self.bias else {}),
+            "stem": _without_defaults(self.stem),
+            "stages": [_without_defaults(stage) for stage in self.stages],
+            **({"head": _without_defaults(self.head)} if self.head != Head() else {}),
+        }
+
+    def to_json(self) -> str:
+        """One line of JSON without spaces."""
+        return json.dumps(self.to_dict(), separators=(",", ":"))
+
+    @classmethod
+    def from_dict(cls, data: Any) -> "Architecture":
+        """Read `to_dict`'s data back.
+
+        Raises:
+            InputError: another schema, an unknown or missing setting, a value outside its rule.
+        """
+        if not isinstance(data, Mapping):
+            raise InputError(f"an architecture must be a JSON object, but got {data!r}")
+        given = dict(data)
+        schema = given.pop("schema", None)
+        if schema != SCHEMA:
+            raise InputError(
+                f"architecture schema must be {SCHEMA}, but got {schema!r}; "
+                "write the file again with this version of DistilNAS"
+            )
+        stages = given.pop("stages", None)
+        if not isinstance(stages, list):
+            raise InputError(f"an architecture's stages must be a list, but got {stages!r}")
+        architecture: Architecture = _construct(
+            cls,
+            given
+            | {
+                "stem": _construct(Stage, given.get("stem"), "stem"),
+                "stages": tuple(
+                    _construct(Stage, s, f"stage {i}") for i, s in enumerate(stages, 1)
+                ),
+                "head": _construct(Head, given.get("head", {}), "head"),
+            },
+            "architecture",
+        )
+        architecture.check()
+        return architecture
+
+    @classmethod
+    def from_json(cls, text: str) -> "Architecture":
+        """Read `to_json`'s text back; raises InputError as `from_dict` does."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise InputError(f"an architecture must be JSON, but {error}") from None
+        return cls.from_dict(data)
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits, equal for architectures that are the same network."""
+        return hashlib.sha256(self.canonical().to_json().encode()).hexdigest()[:12]
+
+    @property
+    def words(self) -> str:
+        """The architecture in one line, e.g. `conv 16 | 2x depthwise 32 /2 se4 | ...`."""
+        stages = (self.stem, *self.stages)
+        head = [f"head {self.head.width}"] if self.head.width else []
+        return " | ".join([_stage_words(stage.canonical()) for stage in stages] + head)
+
+    def check(self) -> None:
+        """Raise InputError, naming the stage, if this is not a network that can be built."""
+        _require("classes", self.classes, self.classes >= 2, "at least 2")
+        _require("channels", self.channels, self.channels in (1, 3), "1 or 3")
+        if not self.stages:
+            raise InputError("an architecture must have at least one stage, but has none")
+        _require("head width", self.head.width, self.head.width >= 0, "at least 0")
+        _require_one_of("head activation", self.head.activation, ACTIVATIONS)
+        inputs = self.channels
+        for index, stage in enumerate((self.stem, *self.stages)):
+            _check_stage(f"stage {index}" if index else "stem", stage, inputs)
+            inputs = stage.width
+
+
+def _check_stage(name: str, stage: Stage, inputs: int) -> None:
+    _require_one_of(f"{name}: block", stage.block, tuple(BLOCK_SETTINGS))
+    _require_one_of(f"{name}: activation", stage.activation, ACTIVATIONS)
+    _require_one_of(f"{name}: downsample", stage.downsample, DOWNSAMPLES)
+    for setting in ("width", "depth", "groups", "expansion"):
+        value = getattr(stage, setting)
+        _require(f"{name}: {setting}", value, value >= 1, "at least 1")
+    _require(f"{name}: stride", stage.stride, stage.stride in (1, 2), "1 or 2")
+    _require(f"{name}: kernel", stage.kernel, stage.kernel >= 1 and stage.kernel % 2 == 1, "odd")
+    _require(f"{name}: se", stage.se, stage.se >= 0, "at least 0")
+    if stage.block == "group" and (stage.width % stage.groups or inputs % stage.groups):
+        raise InputError(
+            f"{name}: groups must divide the widths on both sides, but {stage.groups} groups, "
+            f"{inputs} inputs, {stage.width} outputs; choose widths that are multiples of "
+            f"{stage.groups}"
+        )
+
+
+def _require(name: str, value: object, holds: bool, rule: str) -> None:
+    if not holds:
+        raise InputError(f"{name} must be {rule}, but got {value!r}")
+
+
+def _require_one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
+    _require(name, value, value in valid, f"one of {', '.join(valid)}")
+
+
+def _without_defaults(part: Stage | Head) -> dict[str, Any]:
+    defaults = {f.name: f.default for f in fields(part)}
+    return {key: value for key, value in asdict(part).items() if value != defaults[key]}
+
+
+def _construct(cls: type[Any], data: Any, where: str) -> Any:
+    """`cls(**data)`, with unknown, missing and wrongly typed settings named."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where} must be a JSON object, but got {data!r}")
+    known = {f.name: f.type for f in fields(cls)}
+    for key, value in data.items():
+        if key not in known:
+            raise InputError(f"{where}: unknown setting {key!r}; known: {', '.join(known)}")
+        expected = known[key]
+        if isinstance(expected, type) and type(value) is not expected:
+            raise InputError(f"{where}: {key} must be {expected.__name__}, but got {value!r}")
+    required = [
+        f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
+    ]
+    for key in required:
+        if key not in data:
+            raise InputError(f"{where}: setting {key!r} is missing")
+    return cls(**data)
+
+
+def _stage_words(stage: Stage) -> str:
+    details = [
+        f"k{stage.kernel}" if stage.kernel != 3 else "",
+        f"g{stage.groups}" if stage.groups != 1 else "",
+        "shuffle" if stage.shuffle else "",
+        f"e{stage.expansion}" if stage.expansion != 1 else "",
+        f"se{stage.se}" if stage.se else "",
+        "skip" if stage.residual else "",
+        f"/{stage.stride}" if stage.stride != 1 else "",
+    ]
+    depth = f"{stage.depth}x " if stage.depth > 1 else ""
+    return " ".join([f"{depth}{stage.block} {stage.width}", *filter(None, details)])
