@@ -1,0 +1,42 @@
+"""Files that are whole or absent: written beside their place, flushed to the disk, renamed."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Put at `path` what `write` writes to the open file it is given.
+
+    Readers see the old file or the whole new one. Whatever goes wrong (a full disk, Ctrl-C, an
+    exception of `write`'s own), the temporary file is removed and what was at `path` stays.
+
+    Raises:
+        OSError: the folder is missing or cannot be written, or the disk is full.
+    """
+    # The same folder, because a rename is atomic within one file system only; a random name,
+    # because several processes may write the same file at the same time.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power failure, where folders can be opened (not Windows)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
