@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from typing import Any
 
-from space.errors import InputError
+from space.errors import InputError, shown
 
 SCHEMA = 1
 
@@ -26,6 +26,18 @@ BLOCK_SETTINGS: dict[str, frozenset[str]] = {
 OPTIONAL_SETTINGS = ("residual", "expansion", "groups", "shuffle")
 ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
 DOWNSAMPLES = ("stride", "maxpool")
+
+# Beyond these nothing is trained; they keep a tampered file from asking for endless work.
+MAX_WIDTH = 65_536
+MAX_DEPTH = 64
+MAX_CLASSES = 100_000
+LARGEST = {
+    "width": MAX_WIDTH,
+    "depth": MAX_DEPTH,
+    "groups": MAX_WIDTH,
+    "expansion": 64,
+    "kernel": 31,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +69,26 @@ class Stage:
             stage = replace(stage, residual=False)
         if stage.stride == 1:
             stage = replace(stage, downsample="stride")
+        return stage
+
+    def at_width(self) -> "Stage":
+        """Canonical, and without what has no effect at just this width.
+
+        Apart from `canonical` because the widths of a shape are yet to be solved.
+        """
+        stage = self.canonical()
         if stage.groups == stage.width:  # a shuffle of groups of one channel moves nothing
             stage = replace(stage, shuffle=False)
+        if stage.se:  # several reductions round to one hidden width: take the smallest of them
+            hidden = se_width(stage.width, stage.se)
+            same = (r for r in range(1, stage.se) if se_width(stage.width, r) == hidden)
+            stage = replace(stage, se=next(same, stage.se))
         return stage
+
+
+def se_width(channels: int, reduction: int) -> int:
+    """Hidden width of squeeze-and-excitation; monotone in `channels`."""
+    return max(4, round(channels / reduction))
 
 
 _DEFAULTS = {f.name: f.default for f in fields(Stage) if f.default is not MISSING}
@@ -142,17 +171,17 @@ class Architecture:
             InputError: another schema, an unknown or missing setting, a value outside its rule.
         """
         if not isinstance(data, Mapping):
-            raise InputError(f"an architecture must be a JSON object, but got {data!r}")
+            raise InputError(f"an architecture must be a JSON object, but got {shown(data)}")
         given = dict(data)
         schema = given.pop("schema", None)
         if schema != SCHEMA:
             raise InputError(
-                f"architecture schema must be {SCHEMA}, but got {schema!r}; "
+                f"architecture schema must be {SCHEMA}, but got {shown(schema)}; "
                 "write the file again with this version of DistilNAS"
             )
         stages = given.pop("stages", None)
         if not isinstance(stages, list):
-            raise InputError(f"an architecture's stages must be a list, but got {stages!r}")
+            raise InputError(f"an architecture's stages must be a list, but got {shown(stages)}")
         architecture: Architecture = _construct(
             cls,
             given
@@ -173,14 +202,19 @@ class Architecture:
         """Read `to_json`'s text back; raises InputError as `from_dict` does."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"an architecture must be JSON, but {error}") from None
         return cls.from_dict(data)
 
     @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits, equal for architectures that are the same network."""
-        return hashlib.sha256(self.canonical().to_json().encode()).hexdigest()[:12]
+        network = replace(
+            self.canonical(),
+            stem=self.stem.at_width(),
+            stages=tuple(stage.at_width() for stage in self.stages),
+        )
+        return hashlib.sha256(network.to_json().encode()).hexdigest()[:12]
 
     @property
     def words(self) -> str:
@@ -191,11 +225,10 @@ class Architecture:
 
     def check(self) -> None:
         """Raise InputError, naming the stage, if this is not a network that can be built."""
-        _require("classes", self.classes, self.classes >= 2, "at least 2")
+        _require_range("classes", self.classes, 2, MAX_CLASSES)
         _require("channels", self.channels, self.channels in (1, 3), "1 or 3")
-        if not self.stages:
-            raise InputError("an architecture must have at least one stage, but has none")
-        _require("head width", self.head.width, self.head.width >= 0, "at least 0")
+        _require_range("number of stages", len(self.stages), 1, MAX_DEPTH)
+        _require_range("head width", self.head.width, 0, MAX_WIDTH)
         _require_one_of("head activation", self.head.activation, ACTIVATIONS)
         inputs = self.channels
         for index, stage in enumerate((self.stem, *self.stages)):
@@ -207,12 +240,11 @@ def _check_stage(name: str, stage: Stage, inputs: int) -> None:
     _require_one_of(f"{name}: block", stage.block, tuple(BLOCK_SETTINGS))
     _require_one_of(f"{name}: activation", stage.activation, ACTIVATIONS)
     _require_one_of(f"{name}: downsample", stage.downsample, DOWNSAMPLES)
-    for setting in ("width", "depth", "groups", "expansion"):
-        value = getattr(stage, setting)
-        _require(f"{name}: {setting}", value, value >= 1, "at least 1")
+    for setting, largest in LARGEST.items():
+        _require_range(f"{name}: {setting}", getattr(stage, setting), 1, largest)
     _require(f"{name}: stride", stage.stride, stage.stride in (1, 2), "1 or 2")
-    _require(f"{name}: kernel", stage.kernel, stage.kernel >= 1 and stage.kernel % 2 == 1, "odd")
-    _require(f"{name}: se", stage.se, stage.se >= 0, "at least 0")
+    _require(f"{name}: kernel", stage.kernel, stage.kernel % 2 == 1, "odd")
+    _require_range(f"{name}: se", stage.se, 0, MAX_WIDTH)
     if stage.block == "group" and (stage.width % stage.groups or inputs % stage.groups):
         raise InputError(
             f"{name}: groups must divide the widths on both sides, but {stage.groups} groups, "
@@ -223,7 +255,11 @@ def _check_stage(name: str, stage: Stage, inputs: int) -> None:
 
 def _require(name: str, value: object, holds: bool, rule: str) -> None:
     if not holds:
-        raise InputError(f"{name} must be {rule}, but got {value!r}")
+        raise InputError(f"{name} must be {rule}, but got {shown(value)}")
+
+
+def _require_range(name: str, value: int, lowest: int, highest: int) -> None:
+    _require(name, value, lowest <= value <= highest, f"{lowest} to {highest:,}")
 
 
 def _require_one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
@@ -238,14 +274,14 @@ def _without_defaults(part: Stage | Head) -> dict[str, Any]:
 def _construct(cls: type[Any], data: Any, where: str) -> Any:
     """`cls(**data)`, with unknown, missing and wrongly typed settings named."""
     if not isinstance(data, Mapping):
-        raise InputError(f"{where} must be a JSON object, but got {data!r}")
+        raise InputError(f"{where} must be a JSON object, but got {shown(data)}")
     known = {f.name: f.type for f in fields(cls)}
     for key, value in data.items():
         if key not in known:
-            raise InputError(f"{where}: unknown setting {key!r}; known: {', '.join(known)}")
+            raise InputError(f"{where}: unknown setting {shown(key)}; known: {', '.join(known)}")
         expected = known[key]
         if isinstance(expected, type) and type(value) is not expected:
-            raise InputError(f"{where}: {key} must be {expected.__name__}, but got {value!r}")
+            raise InputError(f"{where}: {key} must be {expected.__name__}, but got {shown(value)}")
     required = [
         f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
     ]

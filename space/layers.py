@@ -11,7 +11,7 @@ otherwise widening a layer could remove a projection and make the network smalle
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from space.architecture import Architecture, Stage
+from space.architecture import Architecture, Head, Stage, se_width
 
 
 class Layer(NamedTuple):
@@ -67,11 +67,6 @@ class Place(NamedTuple):
         return Layer(
             name, "conv", inputs, outputs, kernel, stride, groups, 0, self.bias, True, activation
         )
-
-
-def se_width(channels: int, reduction: int) -> int:
-    """Hidden width of squeeze-and-excitation; monotone in `channels`."""
-    return max(4, round(channels / reduction))
 
 
 def _conv(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
@@ -194,30 +189,25 @@ def block(stage: Stage, place: Place) -> Block:
     return Block(name, body, shortcut, tail)
 
 
-def head(architecture: Architecture) -> Block:
+def head(part: Head, place: Place, classes: int) -> Block:
     """Optional 1x1 convolution, global average pooling, linear classifier."""
-    inputs = architecture.stages[-1].width
-    place = Place("head", inputs, True, architecture.bias)
+    inputs = place.inputs
     body: tuple[Layer, ...] = ()
-    if architecture.head.width:
-        activation = architecture.head.activation
-        body = (place.conv("conv", inputs, architecture.head.width, activation=activation),)
-        inputs = architecture.head.width
+    if part.width:
+        body = (place.conv("conv", inputs, part.width, activation=part.activation),)
+        inputs = part.width
     pool = Layer("head.pool", "avgpool", inputs, inputs)
-    return Block(
-        "head", (*body, pool, Layer("head.fc", "linear", inputs, architecture.classes, bias=True))
-    )
+    return Block(place.name, (*body, pool, Layer("head.fc", "linear", inputs, classes, bias=True)))
 
 
 def walk(architecture: Architecture) -> Iterator[Block]:
     """Blocks of the network in forward order, the head last."""
-    inputs = architecture.channels
+    inputs, bias = architecture.channels, architecture.bias
     for index, stage in enumerate((architecture.stem, *architecture.stages)):
         for depth in range(stage.depth):
-            name = f"s{index}.{depth}"
-            yield block(stage, Place(name, inputs, depth == 0, architecture.bias))
+            yield block(stage, Place(f"s{index}.{depth}", inputs, depth == 0, bias))
             inputs = stage.width
-    yield head(architecture)
+    yield head(architecture.head, Place("head", inputs, True, bias), architecture.classes)
 
 
 def layers(architecture: Architecture) -> Iterator[Layer]:

@@ -9,17 +9,23 @@ Batch norm is folded into the convolution before it, so a file holds weights and
 """
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from space.architecture import Architecture
+from space.errors import InputError, shown
 from space.layers import Layer, layers
 
 FORMATS = ("fp32", "fp16", "int8")
 METADATA_KEY = "distilnas"
 ELEMENT_BYTES = {"F32": 4, "F16": 2, "I8": 1}
 RECIPE_DIGITS = 12  # of a recipe's fingerprint
+VERSION = 1  # of the header's document
+DOCUMENT_KEYS = ("format", "architecture", "classes", "size", "mean", "std", "recipe")
+LENGTH_BYTES = 8  # a file begins with the length of its header
+MAX_SIZE = 4_096  # pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +72,172 @@ def weights(architecture: Architecture) -> Iterator[Weight]:
     """Arrays of the whole network in the order of the file."""
     for layer in layers(architecture):
         yield from layer_weights(layer)
+
+
+def check_format(format: str) -> None:
+    """Raise InputError, naming the valid ones, unless `format` is a storage format."""
+    if format not in FORMATS:
+        raise InputError(
+            f"storage format must be one of {', '.join(FORMATS)}, but got {shown(format)}"
+        )
+
+
+def metadata(architecture: Architecture, card: Card, format: str) -> dict[str, str]:
+    """The header's entry: one key, compact ASCII JSON.
+
+    Raises:
+        InputError: an unknown format, or a card that does not suit the architecture.
+    """
+    check_format(format)
+    _check_card(card, architecture)
+    document = {
+        "v": VERSION,
+        "format": format,
+        "architecture": architecture.to_dict(),
+        "classes": list(card.classes),
+        "size": card.size,
+        "mean": list(card.mean),
+        "std": list(card.std),
+        "recipe": card.recipe,
+    }
+    return {METADATA_KEY: json.dumps(document, separators=(",", ":"), ensure_ascii=True)}
+
+
+def card_and_architecture(metadata: Mapping[str, str]) -> tuple[Architecture, Card, str]:
+    """Read `metadata`'s entry back: architecture, card, format.
+
+    Raises:
+        InputError: the entry is missing or damaged, or its parts do not suit each other.
+    """
+    document = _document(metadata)
+    format = _typed(document, "format", str)
+    check_format(format)
+    architecture = Architecture.from_dict(document["architecture"])
+    card = Card(
+        classes=tuple(_listed(document, "classes", str)),
+        size=_typed(document, "size", int),
+        mean=tuple(float(value) for value in _listed(document, "mean", float, int)),
+        std=tuple(float(value) for value in _listed(document, "std", float, int)),
+        recipe=_typed(document, "recipe", str),
+    )
+    _check_card(card, architecture)
+    return architecture, card, format
+
+
+def payload(architecture: Architecture, format: str) -> dict[str, tuple[str, int]]:
+    """Flat tensors of the file: name -> (dtype, elements).
+
+    Inside a tensor the arrays follow each other in the order of `weights`. fp32 `f` and fp16
+    `h`: the elements of a weight, then its bias. int8: `q` holds the elements; `h` holds for
+    every weight a scale per output channel, then its bias.
+    """
+    elements, rows = 0, 0
+    for weight in weights(architecture):
+        elements += weight.elements
+        rows += weight.shape[0]
+    return tensors(elements, rows, format)
+
+
+def tensors(elements: int, rows: int, format: str) -> dict[str, tuple[str, int]]:
+    """`payload` of a network whose weights have that many elements and output channels."""
+    check_format(format)
+    if format == "int8":
+        return {"q": ("I8", elements), "h": ("F16", 2 * rows)}
+    name, dtype = ("f", "F32") if format == "fp32" else ("h", "F16")
+    return {name: (dtype, elements + rows)}
+
+
+def file_bytes(entries: Mapping[str, str], flat: Mapping[str, tuple[str, int]]) -> int:
+    """Size of the safetensors file with those metadata entries (ASCII) and flat tensors."""
+    header: dict[str, Any] = {"__metadata__": dict(entries)}
+    end = 0
+    # The library orders tensors by falling element size, then by name.
+    for name, (dtype, count) in sorted(
+        flat.items(), key=lambda item: (-ELEMENT_BYTES[item[1][0]], item[0])
+    ):
+        begin, end = end, end + count * ELEMENT_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": [count], "data_offsets": [begin, end]}
+    length = len(json.dumps(header, separators=(",", ":")))
+    return LENGTH_BYTES + padded(length) + end
+
+
+def padded(length: int) -> int:
+    """Bytes of a header of that many characters: the data begin at a multiple of eight."""
+    return -(-length // 8) * 8
+
+
+def stored_bytes(architecture: Architecture, format: str, card: Card) -> int:
+    """Size of the student's file in bytes, header included: exact, by property test.
+
+    Raises:
+        InputError: an unknown format, or a card that does not suit the architecture.
+    """
+    return file_bytes(metadata(architecture, card, format), payload(architecture, format))
+
+
+def _check_card(card: Card, architecture: Architecture) -> None:
+    classes, channels = len(card.classes), architecture.channels
+    if classes != architecture.classes:
+        raise InputError(
+            f"the architecture has {architecture.classes} classes, but {classes} class names"
+        )
+    if not 1 <= card.size <= MAX_SIZE:
+        raise InputError(f"input size must be 1 to {MAX_SIZE:,} pixels, but got {card.size}")
+    for name, values in (("mean", card.mean), ("std", card.std)):
+        if len(values) != channels:
+            raise InputError(
+                f"{name} must be one number per channel, but got {len(values)} for "
+                f"{channels} channel(s)"
+            )
+        if not all(math.isfinite(value) for value in values):
+            raise InputError(f"{name} must be finite numbers, but got {shown(values)}")
+    if min(card.std) <= 0:
+        raise InputError(f"std must be more than 0, but got {shown(card.std)}")
+    # The size of a file must not depend on what is known only after training.
+    if len(card.recipe) != RECIPE_DIGITS or not card.recipe.isascii():
+        raise InputError(
+            f"recipe fingerprint must be {RECIPE_DIGITS} characters, but got {shown(card.recipe)}"
+        )
+
+
+def _document(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The header's JSON object with all of its keys present."""
+    if METADATA_KEY not in metadata:
+        raise InputError(
+            f"a student's file has a header entry {METADATA_KEY!r}, but this one has "
+            f"{shown(sorted(metadata))}; it was not written by DistilNAS"
+        )
+    try:
+        document = json.loads(metadata[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"the student's header is damaged: {error}") from None
+    if not isinstance(document, dict):
+        raise InputError(f"the student's header must be an object, but got {shown(document)}")
+    if document.get("v") != VERSION:
+        raise InputError(
+            f"the student's header must have version {VERSION}, but got "
+            f"{shown(document.get('v'))}; read it with the version of DistilNAS that wrote it"
+        )
+    for key in DOCUMENT_KEYS:
+        if key not in document:
+            raise InputError(f"the student's header lacks {key!r}; the file is damaged")
+    return document
+
+
+def _typed(document: dict[str, Any], key: str, kind: type[Any]) -> Any:
+    value = document[key]
+    if type(value) is not kind:
+        raise InputError(
+            f"the student's header: {key} must be {kind.__name__}, but got {shown(value)}"
+        )
+    return value
+
+
+def _listed(document: dict[str, Any], key: str, *kinds: type[Any]) -> list[Any]:
+    values = _typed(document, key, list)
+    if not all(type(value) in kinds for value in values):
+        raise InputError(
+            f"the student's header: {key} must be a list of {kinds[0].__name__}, "
+            f"but got {shown(values)}"
+        )
+    return list(values)

@@ -1,0 +1,211 @@
+"""Architecture -> torch module. The only file of `space` that imports torch.
+
+Shape suffixes: N images, C channels, H x W pixels, K classes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from space.architecture import Architecture
+from space.layers import Block, Layer, walk
+from space.storage import Weight, layer_weights
+
+Weighted = tuple[Weight, nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]
+
+ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
+    "": nn.Identity,
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "hardswish": nn.Hardswish,
+    "silu": nn.SiLU,
+}
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm where there is one, activation where there is one."""
+
+    def __init__(self, layer: Layer, folded: bool) -> None:
+        super().__init__()
+        norm = layer.norm and not folded
+        self.conv = nn.Conv2d(
+            layer.inputs,
+            layer.outputs,
+            layer.kernel,
+            stride=layer.stride,
+            padding=layer.kernel // 2,
+            groups=layer.groups,
+            bias=layer.bias or folded,
+        )
+        self.norm = nn.BatchNorm2d(layer.outputs) if norm else None
+        self.activation = ACTIVATION_MODULES[layer.activation]()
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        images_NCHW = self.conv(images_NCHW)
+        if self.norm is not None:
+            images_NCHW = self.norm(images_NCHW)
+        return cast(Tensor, self.activation(images_NCHW))
+
+
+class SqueezeExcitation(nn.Module):
+    """Channels weighted by what global average pooling sees (arXiv:1709.01507)."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(layer.inputs, layer.hidden)
+        self.expand = nn.Linear(layer.hidden, layer.outputs)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        pooled_NC = images_NCHW.mean(dim=(2, 3))
+        gate_NC = torch.sigmoid(self.expand(F.relu(self.reduce(pooled_NC))))
+        return images_NCHW * gate_NC[:, :, None, None]
+
+
+class Shuffle(nn.Module):
+    """Channel c of group g becomes channel g of group c (ShuffleNet, arXiv:1707.01083)."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        n, c, h, w = images_NCHW.shape
+        grouped = images_NCHW.reshape(n, self.groups, c // self.groups, h, w)
+        return grouped.transpose(1, 2).reshape(n, c, h, w)
+
+
+class GlobalPool(nn.Module):
+    """Mean over all pixels: NCHW -> NC."""
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return images_NCHW.mean(dim=(2, 3))
+
+
+def _module(layer: Layer, folded: bool) -> nn.Module:
+    match layer.op:
+        case "conv":
+            return ConvNorm(layer, folded)
+        case "linear":
+            return nn.Linear(layer.inputs, layer.outputs)
+        case "se":
+            return SqueezeExcitation(layer)
+        case "shuffle":
+            return Shuffle(layer.groups)
+        case "activation":
+            return ACTIVATION_MODULES[layer.activation]()
+        case "maxpool":  # rounds up, as a strided convolution with 'same' padding does
+            return nn.MaxPool2d(layer.kernel, stride=layer.stride, ceil_mode=True)
+        case "avgpool":
+            return GlobalPool()
+    raise AssertionError(f"no module for {layer.op}")
+
+
+class BlockModule(nn.Module):
+    """`tail(body(x) + shortcut(x))`, as `space.layers.Block` says."""
+
+    def __init__(self, block: Block, folded: bool) -> None:
+        super().__init__()
+        self.shape = block
+        self.body = _sequential(block.body, folded)
+        self.shortcut = None if block.shortcut is None else _sequential(block.shortcut, folded)
+        self.tail = _sequential(block.tail, folded)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        outputs_NCHW = self.body(images_NCHW)
+        if self.shortcut is not None:
+            outputs_NCHW = outputs_NCHW + self.shortcut(images_NCHW)
+        return cast(Tensor, self.tail(outputs_NCHW))
+
+    def layers(self) -> Iterator[tuple[Layer, nn.Module]]:
+        modules = [*self.body, *(self.shortcut or ()), *self.tail]
+        yield from zip(self.shape.layers, modules, strict=True)
+
+
+def _sequential(layers: tuple[Layer, ...], folded: bool) -> nn.Sequential:
+    return nn.Sequential(*(_module(layer, folded) for layer in layers))
+
+
+class Student(nn.Module):
+    """The network of an architecture."""
+
+    def __init__(self, architecture: Architecture, *, folded: bool = False) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.folded = folded
+        self.blocks = nn.ModuleList(BlockModule(block, folded) for block in walk(architecture))
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        """Normalised images (float, any size) -> logits_NK."""
+        outputs = images_NCHW
+        for block in self.blocks:
+            outputs = block(outputs)
+        return outputs
+
+    def layers(self) -> Iterator[tuple[Layer, nn.Module]]:
+        """Every layer with its module, in forward order."""
+        for block in self.blocks:
+            yield from cast(BlockModule, block).layers()
+
+    def weighted(self) -> Iterator[Weighted]:
+        """Modules with weights in exactly the order of `space.storage.weights`.
+
+        Yields (weight, module, batch norm behind it or None). A folded student has no norms.
+        """
+        for layer, module in self.layers():
+            yield from zip(layer_weights(layer), *_weighted(module), strict=False)
+
+
+def _weighted(
+    module: nn.Module,
+) -> tuple[tuple[nn.Conv2d | nn.Linear, ...], tuple[nn.BatchNorm2d | None, ...]]:
+    if isinstance(module, ConvNorm):
+        return (module.conv,), (module.norm,)
+    if isinstance(module, SqueezeExcitation):
+        return (module.reduce, module.expand), (None, None)
+    if isinstance(module, nn.Linear):
+        return (module,), (None,)
+    return (), ()
+
+
+def build(architecture: Architecture, *, folded: bool = False, seed: int | None = None) -> Student:
+    """The student, initialised, in training mode, on the CPU.
+
+    Args:
+        folded: convolutions with a bias and without batch norm: what a file decodes into.
+        seed: the same weights every time, whatever the state of the global generators.
+            Without one the weights are drawn from torch's global generator.
+
+    The global generators are left untouched if a seed is given.
+
+    Raises:
+        InputError: not a network that can be built.
+    """
+    architecture.check()
+    with torch.random.fork_rng(devices=[]):  # the modules' own initialisation is not used
+        student = Student(architecture, folded=folded)
+    # An own generator: torch.manual_seed would also seed those of every GPU.
+    initialise(student, None if seed is None else torch.Generator().manual_seed(seed))
+    return student
+
+
+def initialise(student: Student, generator: torch.Generator | None = None) -> None:
+    """Draw the weights anew; biases become 0, batch norms the identity.
+
+    Convolutions and squeeze-and-excitation: normal, std = sqrt(2 / fan-out of a group) (He et
+    al., arXiv:1502.01852). Classifier: normal, std = 0.01.
+    """
+    for weight, module, norm in student.weighted():
+        if isinstance(module, nn.Linear) and not weight.name.endswith((".reduce", ".expand")):
+            std = 0.01
+        else:
+            groups = module.groups if isinstance(module, nn.Conv2d) else 1
+            fan_out = weight.elements // weight.shape[1] // groups
+            std = (2 / fan_out) ** 0.5
+        nn.init.normal_(module.weight, std=std, generator=generator)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if norm is not None:
+            norm.reset_parameters()
