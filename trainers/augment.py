@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from scipy.special import betaincinv
+from torch.nn.functional import grid_sample
 
 from space.errors import InputError
 from trainers.random import order, uniform, uniforms, words
@@ -127,7 +127,7 @@ def views(
     draw_LN = uniforms(seed, epoch, index_N, LANES).to(torch.float64).T
     if augment.moves:
         grid_NHW2 = _grid(draw_LN, view_NCHW.shape[-1], augment)
-        view_NCHW = F.grid_sample(
+        view_NCHW = grid_sample(
             view_NCHW, grid_NHW2, "bilinear", augment.padding, align_corners=False
         )
     if augment.colors:

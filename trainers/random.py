@@ -39,8 +39,9 @@ def words(seed: int, epoch: int, index_N: torch.Tensor, lanes: range) -> torch.T
     """
     keys = [[_key(seed, epoch, lane, part) for lane in lanes] for part in (0, 1)]
     first_L, second_L = torch.tensor(keys, dtype=torch.int64, device=index_N.device)
-    word_NL = mix((index_N[:, None] + first_L) & MASK)
-    return mix(word_NL ^ second_L)
+    word_NL: torch.Tensor = mix((index_N[:, None] + first_L) & MASK)
+    second_NL: torch.Tensor = mix(word_NL ^ second_L)
+    return second_NL
 
 
 def uniforms(seed: int, epoch: int, index_N: torch.Tensor, lanes: range) -> torch.Tensor:
