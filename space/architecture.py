@@ -7,10 +7,10 @@ means layer by layer stands in `space.layers`, the only reader of these fields.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
 
-from space.errors import InputError, shown
+from space.errors import InputError, require, require_one_of, require_range, shown
 
 SCHEMA = 1
 
@@ -225,11 +225,11 @@ class Architecture:
 
     def check(self) -> None:
         """Raise InputError, naming the stage, if this is not a network that can be built."""
-        _require_range("classes", self.classes, 2, MAX_CLASSES)
-        _require("channels", self.channels, self.channels in (1, 3), "1 or 3")
-        _require_range("number of stages", len(self.stages), 1, MAX_DEPTH)
-        _require_range("head width", self.head.width, 0, MAX_WIDTH)
-        _require_one_of("head activation", self.head.activation, ACTIVATIONS)
+        require_range("classes", self.classes, 2, MAX_CLASSES)
+        require("channels", self.channels, self.channels in (1, 3), "1 or 3")
+        require_range("number of stages", len(self.stages), 1, MAX_DEPTH)
+        require_range("head width", self.head.width, 0, MAX_WIDTH)
+        require_one_of("head activation", self.head.activation, ACTIVATIONS)
         inputs = self.channels
         for index, stage in enumerate((self.stem, *self.stages)):
             _check_stage(f"stage {index}" if index else "stem", stage, inputs)
@@ -237,14 +237,14 @@ class Architecture:
 
 
 def _check_stage(name: str, stage: Stage, inputs: int) -> None:
-    _require_one_of(f"{name}: block", stage.block, tuple(BLOCK_SETTINGS))
-    _require_one_of(f"{name}: activation", stage.activation, ACTIVATIONS)
-    _require_one_of(f"{name}: downsample", stage.downsample, DOWNSAMPLES)
+    require_one_of(f"{name}: block", stage.block, BLOCK_SETTINGS)
+    require_one_of(f"{name}: activation", stage.activation, ACTIVATIONS)
+    require_one_of(f"{name}: downsample", stage.downsample, DOWNSAMPLES)
     for setting, largest in LARGEST.items():
-        _require_range(f"{name}: {setting}", getattr(stage, setting), 1, largest)
-    _require(f"{name}: stride", stage.stride, stage.stride in (1, 2), "1 or 2")
-    _require(f"{name}: kernel", stage.kernel, stage.kernel % 2 == 1, "odd")
-    _require_range(f"{name}: se", stage.se, 0, MAX_WIDTH)
+        require_range(f"{name}: {setting}", getattr(stage, setting), 1, largest)
+    require(f"{name}: stride", stage.stride, stage.stride in (1, 2), "1 or 2")
+    require(f"{name}: kernel", stage.kernel, stage.kernel % 2 == 1, "odd")
+    require_range(f"{name}: se", stage.se, 0, MAX_WIDTH)
     if stage.block == "group" and (stage.width % stage.groups or inputs % stage.groups):
         raise InputError(
             f"{name}: groups must divide the widths on both sides, but {stage.groups} groups, "
@@ -253,22 +253,9 @@ def _check_stage(name: str, stage: Stage, inputs: int) -> None:
         )
 
 
-def _require(name: str, value: object, holds: bool, rule: str) -> None:
-    if not holds:
-        raise InputError(f"{name} must be {rule}, but got {shown(value)}")
-
-
-def _require_range(name: str, value: int, lowest: int, highest: int) -> None:
-    _require(name, value, lowest <= value <= highest, f"{lowest} to {highest:,}")
-
-
-def _require_one_of(name: str, value: str, valid: tuple[str, ...]) -> None:
-    _require(name, value, value in valid, f"one of {', '.join(valid)}")
-
-
 def _without_defaults(part: Stage | Head) -> dict[str, Any]:
-    defaults = {f.name: f.default for f in fields(part)}
-    return {key: value for key, value in asdict(part).items() if value != defaults[key]}
+    pairs = ((f.name, getattr(part, f.name), f.default) for f in fields(part))
+    return {name: value for name, value, default in pairs if value != default}
 
 
 def _construct(cls: type[Any], data: Any, where: str) -> Any:

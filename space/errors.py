@@ -1,6 +1,7 @@
 """The one exception that the command line turns into one line and exit status 2."""
 
 import reprlib
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -15,3 +16,20 @@ def shown(value: object) -> str:
     short = reprlib.Repr()
     short.maxstring = short.maxother = 60
     return short.repr(value)
+
+
+def require(name: str, value: object, holds: bool, rule: str) -> None:
+    """Raise InputError `name must be rule, but got value` unless the rule holds."""
+    if not holds:
+        raise InputError(f"{name} must be {rule}, but got {shown(value)}")
+
+
+def require_range(name: str, value: int, lowest: int, highest: int) -> None:
+    """Raise InputError unless lowest <= value <= highest."""
+    require(name, value, lowest <= value <= highest, f"{lowest:,} to {highest:,}")
+
+
+def require_one_of(name: str, value: object, valid: Iterable[str]) -> None:
+    """Raise InputError, listing the valid names, unless the value is one of them."""
+    names = tuple(valid)
+    require(name, value, value in names, f"one of {', '.join(names)}")

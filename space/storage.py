@@ -147,23 +147,31 @@ def tensors(elements: int, rows: int, format: str) -> dict[str, tuple[str, int]]
     return {name: (dtype, elements + rows)}
 
 
-def file_bytes(entries: Mapping[str, str], flat: Mapping[str, tuple[str, int]]) -> int:
-    """Size of the safetensors file with those metadata entries (ASCII) and flat tensors."""
-    header: dict[str, Any] = {"__metadata__": dict(entries)}
-    end = 0
+def file_bytes(metadata_length: int, flat: Mapping[str, tuple[str, int]]) -> int:
+    """Size of a safetensors file with those flat tensors.
+
+    Args:
+        metadata_length: characters of the header's object as `metadata_length` counts them.
+    """
+    header, end = metadata_length, 0
     # The library orders tensors by falling element size, then by name.
     for name, (dtype, count) in sorted(
         flat.items(), key=lambda item: (-ELEMENT_BYTES[item[1][0]], item[0])
     ):
         begin, end = end, end + count * ELEMENT_BYTES[dtype]
-        header[name] = {"dtype": dtype, "shape": [count], "data_offsets": [begin, end]}
-    length = len(json.dumps(header, separators=(",", ":")))
-    return LENGTH_BYTES + padded(length) + end
+        header += len(
+            f',"{name}":{{"dtype":"{dtype}","shape":[{count}],"data_offsets":[{begin},{end}]}}'
+        )
+    return LENGTH_BYTES + -(-header // 8) * 8 + end  # the data begin at a multiple of eight
 
 
-def padded(length: int) -> int:
-    """Bytes of a header of that many characters: the data begin at a multiple of eight."""
-    return -(-length // 8) * 8
+def metadata_length(architecture: Architecture, card: Card, format: str) -> int:
+    """Characters of the header's JSON object with the metadata and no tensors.
+
+    The library escapes as Python does, since the metadata are printable ASCII.
+    """
+    entries = metadata(architecture, card, format)
+    return len(json.dumps({"__metadata__": entries}, separators=(",", ":")))
 
 
 def stored_bytes(architecture: Architecture, format: str, card: Card) -> int:
@@ -172,7 +180,8 @@ def stored_bytes(architecture: Architecture, format: str, card: Card) -> int:
     Raises:
         InputError: an unknown format, or a card that does not suit the architecture.
     """
-    return file_bytes(metadata(architecture, card, format), payload(architecture, format))
+    length = metadata_length(architecture, card, format)
+    return file_bytes(length, payload(architecture, format))
 
 
 def _check_card(card: Card, architecture: Architecture) -> None:
