@@ -15,9 +15,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -114,12 +114,13 @@ def _decode(listing: Listing, size: int, path: Path, progress: bool) -> None:
         # In the order of the listing and as they come: memory stays small, and a full disk is
         # an error here, not a crash on a memory-mapped page.
         _write_header(file, len(listing.photographs), size)
-        for index, pixels in enumerate(_pixels(listing, size, progress)):
-            if isinstance(pixels, UnreadableError):
-                skipped.append(index)
-                _check_unreadable(listing, skipped, pixels)
-            else:
-                file.write(pixels.tobytes())
+        with closing(_pixels(listing, size, progress)) as results:
+            for index, pixels in enumerate(results):
+                if isinstance(pixels, UnreadableError):
+                    skipped.append(index)
+                    _check_unreadable(listing, skipped, pixels)
+                else:
+                    file.write(pixels.tobytes())
         file.seek(0)
         _write_header(file, len(listing.photographs) - len(skipped), size)
 
@@ -148,7 +149,7 @@ def _check_unreadable(listing: Listing, skipped: list[int], last: UnreadableErro
 
 def _pixels(
     listing: Listing, size: int, progress: bool
-) -> Iterator[npt.NDArray[np.uint8] | UnreadableError]:
+) -> Generator[npt.NDArray[np.uint8] | UnreadableError]:
     def work(index: int) -> npt.NDArray[np.uint8] | UnreadableError:
         try:
             return decode_unguarded(io.BytesIO(_read(listing, index)), size, CHANNELS)
@@ -173,11 +174,13 @@ def _digest(listing: Listing, cache: Path, progress: bool) -> str:
     if known is not None and known.get("seen") == seen:
         return str(known["content"])
     content = hashlib.sha256()
-    digests = _in_parallel(
-        lambda index: hashlib.sha256(_read(listing, index)).digest(), listing, "Reading", progress
-    )
-    for photograph, digest in zip(listing.photographs, digests, strict=True):
-        content.update(os.fsencode(photograph.name) + b"\0" + digest)
+
+    def work(index: int) -> bytes:
+        return hashlib.sha256(_read(listing, index)).digest()
+
+    with closing(_in_parallel(work, listing, "Reading", progress)) as digests:
+        for photograph, digest in zip(listing.photographs, digests, strict=True):
+            content.update(os.fsencode(photograph.name) + b"\0" + digest)
     _write_json(path, {"seen": seen, "content": content.hexdigest()})
     return content.hexdigest()
 
@@ -200,7 +203,7 @@ def _read(listing: Listing, index: int) -> bytes:
 
 def _in_parallel(
     work: Callable[[int], T], listing: Listing, title: str, progress: bool
-) -> Iterator[T]:
+) -> Generator[T]:
     """`work` of every place in the listing, in its order, with a progress bar.
 
     Threads: Pillow decodes without the interpreter's lock, so that on photographs of 512 pixels

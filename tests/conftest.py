@@ -1,0 +1,66 @@
+"""Fixtures of several files: folders of made-up photographs, the food photographs, the GPU."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture
+def make_photograph() -> Callable[..., Path]:
+    """`make_photograph(path, seed)` writes noise of 24 x 20 pixels, JPEG or by the ending."""
+
+    def make(path: Path, seed: int = 0) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def make_folder(make_photograph: Callable[..., Path]) -> Callable[..., Path]:
+    """`make_folder(root, {"train/a/{}.jpg": 5})` writes five photographs, numbered from 0."""
+
+    def make(root: Path, counts: Mapping[str, int]) -> Path:
+        seed = 0
+        for pattern, count in counts.items():
+            for number in range(count):
+                make_photograph(root / pattern.format(number), seed)
+                seed += 1
+        return root
+
+    return make
+
+
+@pytest.fixture
+def flat_folder(tmp_path: Path, make_folder: Callable[..., Path]) -> Path:
+    """Two classes in Food-11's layout: 5 and 6 photographs to train on, 2 and 2, 3 and 3."""
+    counts = {
+        "training/0_{}.jpg": 5,
+        "training/1_{}.jpg": 6,
+        "validation/0_{}.jpg": 2,
+        "validation/1_{}.jpg": 2,
+        "evaluation/0_{}.jpg": 3,
+        "evaluation/1_{}.jpg": 3,
+    }
+    return make_folder(tmp_path / "flat", counts)
+
+
+@pytest.fixture(scope="session")
+def food() -> Path:
+    """The unpacked food photographs that DISTILNAS_FOOD names."""
+    folder = os.environ.get("DISTILNAS_FOOD", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs the folder of food photographs that DISTILNAS_FOOD names")
+    return Path(folder)
