@@ -43,7 +43,7 @@ T = TypeVar("T")
 class Decoded:
     """The readable photographs of one split."""
 
-    images_NCHW: npt.NDArray[np.uint8]  # memory-mapped  # noqa: N815
+    images_NCHW: npt.NDArray[np.uint8]  # memory-mapped
     kept: tuple[int, ...]  # their places in the listing
     skipped: tuple[str, ...]  # unreadable files, as messages show them
     digest: str  # of the split's names and bytes

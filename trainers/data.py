@@ -40,8 +40,8 @@ SHOWN = 3  # skipped files that are named on standard error
 class Split:
     """Images and their labels, on the CPU."""
 
-    images_NCHW: torch.Tensor  # uint8; may be memory-mapped from the cache  # noqa: N815
-    labels_N: torch.Tensor  # int64, places in the data's classes  # noqa: N815
+    images_NCHW: torch.Tensor  # uint8; may be memory-mapped from the cache
+    labels_N: torch.Tensor  # int64, places in the data's classes
 
     def __len__(self) -> int:
         return len(self.labels_N)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Put at `path` what `write` writes to the open file it is given.
 
     Readers see the old file or the whole new one. Whatever goes wrong (a full disk, Ctrl-C, an

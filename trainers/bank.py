@@ -1,0 +1,104 @@
+"""The bank of teacher logits: teach once, learn many.
+
+Views are a function of (seed, epoch, image), so the teacher's logits for them are computed once
+for all trials of a search, and of every later search with the same teacher, data and views.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from space.errors import InputError
+from trainers.augment import mixed_views
+from trainers.data import Data
+from trainers.evaluation import BATCH, autocast
+from trainers.files import write_atomically
+from trainers.recipe import Recipe
+from trainers.teacher import Teacher
+
+VIEWS = 1  # raise it when `trainers.augment` comes to give other views
+
+
+class LogitBank:
+    """Logits of every training image's view, epoch by epoch, one file an epoch.
+
+    An epoch is computed when it is first asked for; processes that ask at the same time compute
+    the same file, and the last one to rename it wins.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        teacher: Teacher,
+        data: Data,
+        recipe: Recipe,
+        device: torch.device,
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        self.teacher, self.data, self.recipe, self.device = teacher, data, recipe, device
+        self.key = bank_key(teacher, data, recipe)
+        self.folder = folder / self.key
+        self.progress = progress  # told the epoch before it is computed
+
+    def epoch_logits(self, epoch: int) -> torch.Tensor:
+        """Float32, N x K, on the CPU; kept in 16 bits."""
+        path = self.folder / f"{epoch:04d}.npy"
+        kept_NK = self._read(path)
+        if kept_NK is None:
+            if self.progress is not None:
+                self.progress(epoch)
+            kept_NK = self.live_logits(epoch).half().numpy()
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, lambda file: np.save(file, kept_NK))
+            except OSError as error:
+                raise InputError(
+                    f"the bank of teacher logits cannot be written to {self.folder}: "
+                    f"{error.strerror}; free some space or choose another --cache"
+                ) from None
+        return torch.from_numpy(kept_NK).float()
+
+    @torch.inference_mode()
+    def live_logits(self, epoch: int) -> torch.Tensor:
+        """What the teacher says now: float32, N x K, on the CPU."""
+        model = self.teacher.model.to(self.device).eval()
+        images_NCHW = self.data.train.images_NCHW.to(self.device)
+        parts = []
+        for index_N in torch.split(torch.arange(len(images_NCHW), device=self.device), BATCH):
+            views_NCHW, _, _ = mixed_views(
+                images_NCHW,
+                index_N,
+                seed=self.recipe.view_seed,
+                epoch=epoch,
+                augment=self.recipe.augment,
+            )
+            with autocast(self.device):
+                parts.append(model(views_NCHW).float().cpu())
+        return torch.cat(parts)
+
+    def _read(self, path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float16]] | None":
+        """A file that is missing, damaged or of another shape is computed again."""
+        try:
+            kept_NK = np.load(path)
+        except (OSError, ValueError, EOFError):
+            return None
+        expected = (len(self.data.train), len(self.data.classes))
+        return kept_NK if kept_NK.shape == expected and kept_NK.dtype == np.float16 else None
+
+
+def bank_key(teacher: Teacher, data: Data, recipe: Recipe) -> str:
+    """Sixteen hexadecimal digits of everything that the logits depend on."""
+    info = teacher.info
+    parts = [
+        VIEWS,
+        teacher.hash,
+        [info.network, info.size, info.mean, info.std],
+        data.fingerprint,
+        recipe.augment.to_dict(),
+        recipe.view_seed,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

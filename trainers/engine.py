@@ -1,0 +1,312 @@
+"""The training loop: a network, a recipe and data -> a trained network and its TrialResult.
+
+It knows neither Optuna nor files of students. Everything random is a function of the recipe's
+seeds and of counters, so a run that is killed and resumed equals one that was never interrupted.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import nn
+
+from trainers import averaging
+from trainers.augment import mixed_views, order
+from trainers.checkpoint import Checkpoint
+from trainers.data import Data
+from trainers.evaluation import autocast, device_name, evaluate
+from trainers.losses import hard_loss, soft_loss
+from trainers.memory import is_out_of_memory
+from trainers.recipe import Recipe
+from trainers.schedules import learning_rate, soft_share
+
+DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
+
+
+class Epoch(NamedTuple):
+    """What is known when an epoch is over."""
+
+    epoch: int  # epochs trained so far, from 1
+    accuracy: float  # validation, of the averaged and recalibrated network
+    loss: float  # mean training loss
+    images_per_second: float
+
+
+class TrialResult(NamedTuple):
+    """What training a network gave."""
+
+    history: tuple[Epoch, ...]
+    ended: str  # finished | pruned | diverged
+    reason: str  # in words; empty when finished
+    seconds: float  # of training and evaluation, interruptions left out
+    device: str
+    micro_batch: int  # images at once; smaller than the recipe's batch where memory ran out
+
+    @property
+    def epochs(self) -> int:
+        return len(self.history)
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy behind the last epoch; 0 where no epoch was finished."""
+        return self.history[-1].accuracy if self.history else 0.0
+
+
+class TeacherLogits(Protocol):
+    """Where the engine gets the teacher's logits from: a bank, or a live teacher."""
+
+    @property
+    def key(self) -> str: ...
+
+    def epoch_logits(self, epoch: int) -> torch.Tensor:
+        """Logits of every training image's view in this epoch, float32, shape N x K."""
+        ...
+
+
+Report = Callable[[Epoch], bool]  # True: stop here, the trial is pruned
+
+
+@dataclass(slots=True)
+class _State:
+    """What changes while training; all of it is in the checkpoint."""
+
+    history: list[Epoch]
+    steps: int = 0
+    seconds: float = 0.0
+    splits: int = 1  # micro-batches a batch
+
+
+def train(
+    model: nn.Module,
+    recipe: Recipe,
+    data: Data,
+    report: Report | None = None,
+    *,
+    device: torch.device,
+    teacher: TeacherLogits | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> TrialResult:
+    """Train `model` (images in [0, 1] -> logits) in place.
+
+    On return the model holds the averaged weights (where the recipe has an EMA) and batch norm
+    statistics that were recalibrated on training views.
+
+    Args:
+        report: called behind every epoch; returning True ends training as pruned.
+        teacher: needed by recipes with a soft share.
+        checkpoint: written behind every epoch; training goes on from it where it exists.
+    """
+    return _Training(model, recipe, data, device, teacher).run(report, checkpoint)
+
+
+class _Training:
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        data: Data,
+        device: torch.device,
+        teacher: TeacherLogits | None,
+    ) -> None:
+        if recipe.needs_teacher and teacher is None:
+            raise ValueError("a recipe with a soft share needs a teacher, but got none")
+        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.recipe, self.device, self.data = recipe, device, data
+        self.teacher = teacher if recipe.needs_teacher else None
+        self.images_NCHW = data.train.images_NCHW.to(device)
+        self.labels_N = data.train.labels_N.to(device)
+        self.average = averaging.copy_of(self.model)
+        self.optimizer = make_optimizer(self.model, recipe)
+        self.soft_loss = soft_loss(recipe.loss)
+        self.state = _State(history=[])
+
+    def run(self, report: Report | None, checkpoint: Checkpoint | None) -> TrialResult:
+        if checkpoint is not None:
+            self.restore(checkpoint.read(self.identity))
+        ended, reason = "finished", ""
+        for epoch in range(len(self.state.history), self.recipe.epochs):
+            began = time.perf_counter()
+            loss = self.train_epoch(epoch)
+            if not loss < DIVERGED_LOSS:  # NaN compares false
+                ended, reason = "diverged", f"training loss was {loss:g} in epoch {epoch + 1}"
+                break
+            self.recalibrate(epoch)
+            accuracy = evaluate(self.average, self.data.validation, self.device)
+            seconds = time.perf_counter() - began
+            self.state.seconds += seconds
+            done = Epoch(epoch + 1, accuracy, loss, len(self.images_NCHW) / seconds)
+            self.state.history.append(done)
+            if report is not None and report(done):
+                ended, reason = "pruned", f"pruned behind epoch {epoch + 1}"
+                break
+            if checkpoint is not None:
+                checkpoint.write(self.identity, self.snapshot())
+        self.model.load_state_dict(self.average.state_dict())
+        micro_batch = math.ceil(self.recipe.batch / self.state.splits)
+        return TrialResult(
+            history=tuple(self.state.history),
+            ended=ended,
+            reason=reason,
+            seconds=self.state.seconds,
+            device=device_name(self.device),
+            micro_batch=micro_batch,
+        )
+
+    def train_epoch(self, epoch: int) -> float:
+        """Mean training loss of one pass over the data."""
+        self.model.train()
+        teacher_NK = self.teacher.epoch_logits(epoch).to(self.device) if self.teacher else None
+        losses = []
+        for index_N in batches(len(self.images_NCHW), self.recipe, epoch):
+            losses.append(self.step(index_N.to(self.device), epoch, teacher_NK))
+            self.state.steps += 1
+        return torch.stack(losses).mean().item()
+
+    def step(
+        self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None
+    ) -> torch.Tensor:
+        """One optimiser step; a batch too large for memory is accumulated from smaller ones."""
+        recipe = self.recipe
+        progress = self.state.steps / (recipe.epochs * steps_per_epoch(self.data, recipe))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(
+                recipe.schedule,
+                progress,
+                start=recipe.lr,
+                end=recipe.lr_end,
+                warmup=recipe.warmup,
+            )
+        share = soft_share(recipe.phases, progress)
+        while True:
+            try:
+                loss = self.accumulate(index_N, epoch, teacher_NK, share)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.state.splits >= recipe.batch // 2:
+                    raise
+            # Outside the handler, whose traceback would keep the failed graph alive.
+            self.state.splits *= 2
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        if recipe.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
+        self.optimizer.step()
+        averaging.update(self.average, self.model, recipe.ema, self.state.steps)
+        return loss
+
+    def accumulate(
+        self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None, share: float
+    ) -> torch.Tensor:
+        """Gradients of the mean loss over a batch, from `state.splits` parts of it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        size = max(2, math.ceil(len(index_N) / self.state.splits))
+        for part_N in torch.split(index_N, size):
+            with autocast(self.device):
+                loss = self.loss(part_N, epoch, teacher_NK, share) / len(index_N)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def loss(
+        self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None, share: float
+    ) -> torch.Tensor:
+        """Sum over the images of (1 - share) hard loss + share soft loss."""
+        views_NCHW, partner_N, weight_N = self.views(index_N, epoch)
+        logits_NK = self.model(views_NCHW)
+        labels_N = self.labels_N[index_N]
+        smoothing = self.recipe.label_smoothing
+        total: torch.Tensor = logits_NK.new_zeros((), dtype=torch.float32)
+        if share < 1:
+            hard_N = hard_loss(logits_NK, labels_N, smoothing)
+            if self.recipe.augment.mixup:
+                other_N = hard_loss(logits_NK, self.labels_N[partner_N], smoothing)
+                hard_N = weight_N * hard_N + (1 - weight_N) * other_N
+            total = total + (1 - share) * hard_N.sum()
+        if share > 0 and teacher_NK is not None:
+            soft_N = self.soft_loss(
+                logits_NK, teacher_NK[index_N], labels_N, self.recipe.temperature
+            )
+            total = total + share * soft_N.sum()
+        return total
+
+    def views(
+        self, index_N: torch.Tensor, epoch: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        recipe = self.recipe
+        return mixed_views(
+            self.images_NCHW, index_N, seed=recipe.view_seed, epoch=epoch, augment=recipe.augment
+        )
+
+    def recalibrate(self, epoch: int) -> None:
+        """Batch norm statistics of the averaged network, from training views of this epoch.
+
+        Running statistics belong to other weights; measured early in training, they rank
+        networks wrongly.
+        """
+        if not self.recipe.ema:
+            averaging.follow(self.average, self.model)
+        chosen = list(batches(len(self.images_NCHW), self.recipe, epoch))[: self.recipe.bn_batches]
+        views = (self.views(index_N.to(self.device), epoch)[0] for index_N in chosen)
+        averaging.recalibrate(self.average, views, autocast(self.device))
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a checkpoint must agree on before training goes on from it."""
+        key = self.teacher.key if self.teacher else ""
+        return {"recipe": self.recipe.fingerprint, "data": self.data.fingerprint, "teacher": key}
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": [tuple(epoch) for epoch in self.state.history],
+            "steps": self.state.steps,
+            "seconds": self.state.seconds,
+            "splits": self.state.splits,
+        }
+
+    def restore(self, snapshot: Mapping[str, Any] | None) -> None:
+        if snapshot is None:
+            return
+        self.model.load_state_dict(snapshot["model"])
+        self.average.load_state_dict(snapshot["average"])
+        self.optimizer.load_state_dict(snapshot["optimizer"])
+        self.state = _State(
+            history=[Epoch(*epoch) for epoch in snapshot["history"]],
+            steps=snapshot["steps"],
+            seconds=snapshot["seconds"],
+            splits=snapshot["splits"],
+        )
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser; weight decay spares biases and norms."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        nesterov = recipe.momentum > 0
+        return torch.optim.SGD(
+            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True
+        )
+    adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
+    return adam(groups, lr=recipe.lr, fused=True)
+
+
+def batches(count: int, recipe: Recipe, epoch: int) -> Iterator[torch.Tensor]:
+    """Image indices of every batch; a last batch of one image, useless to batch norm, is left."""
+    for index_N in torch.split(order(count, seed=recipe.seed, epoch=epoch), recipe.batch):
+        if len(index_N) > 1:
+            yield index_N
+
+
+def steps_per_epoch(data: Data, recipe: Recipe) -> int:
+    full, rest = divmod(len(data.train.labels_N), recipe.batch)
+    return full + (rest > 1)

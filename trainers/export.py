@@ -1,0 +1,174 @@
+"""A trained student -> one file that is enough to predict, and back.
+
+The layout of the file, and so its size before training, is in `space.storage`.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from space.architecture import Architecture
+from space.build import Student, build
+from space.errors import InputError, shown
+from space.storage import Card, card_and_architecture, check_format, metadata, payload
+from trainers.files import write_atomically
+from trainers.model import Model
+
+INT8_MAX = 127
+FLAT = {"F32": torch.float32, "F16": torch.float16, "I8": torch.int8}
+
+
+class StoredStudent(NamedTuple):
+    """What a student's file holds."""
+
+    model: Model  # images in [0, 1] -> logits
+    architecture: Architecture
+    card: Card
+    format: str
+
+
+class Array(NamedTuple):
+    """One weight array with batch norm folded in, float32."""
+
+    weight: torch.Tensor  # output channels first
+    bias: torch.Tensor
+
+
+def write(student: Student, card: Card, format: str, path: Path) -> int:
+    """Write the student's file and return its size in bytes.
+
+    Raises:
+        OverflowError: a weight is not a number or too large for the format.
+        OSError: the folder cannot be written or the disk is full.
+    """
+    check_format(format)
+    flat = pack(list(folded(student)), format)
+    header = metadata(student.architecture, card, format)
+    content = safetensors.torch.save(flat, metadata=header)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(content))
+    return os.path.getsize(path)
+
+
+@torch.no_grad()
+def folded(student: Student) -> Iterator[Array]:
+    """Every weight array of the network, batch norm folded into the convolution before it.
+
+    w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta, with g, beta the norm's
+    scale and shift, m, v its running mean and variance (Jacob et al., arXiv:1712.05877).
+    """
+    for _, layer, norm in student.weighted():
+        weight = layer.weight.detach().float().cpu()
+        bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.float().cpu()
+        if norm is not None:
+            yield fold(Array(weight, bias), norm)
+        else:
+            yield Array(weight, bias)
+
+
+def fold(array: Array, norm: nn.BatchNorm2d) -> Array:
+    """The array with the norm behind it folded in."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).float().cpu()
+    bias = (array.bias - norm.running_mean.float().cpu()) * scale + norm.bias.float().cpu()
+    return Array(array.weight * scale.view(-1, *[1] * (array.weight.ndim - 1)), bias)
+
+
+def pack(arrays: list[Array], format: str) -> dict[str, torch.Tensor]:
+    """The flat tensors of a file, as `space.storage.payload` lays them out."""
+    if format == "fp32":
+        return {"f": torch.cat([part.flatten() for array in arrays for part in array])}
+    if format == "fp16":
+        return {"h": _half(torch.cat([part.flatten() for array in arrays for part in array]))}
+    quantised = [quantise(array.weight) for array in arrays]
+    codes = torch.cat([codes.flatten() for codes, _ in quantised])
+    rest = [(scale, array.bias) for (_, scale), array in zip(quantised, arrays, strict=True)]
+    return {"q": codes, "h": _half(torch.cat([part for parts in rest for part in parts]))}
+
+
+def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric int8 codes and one scale an output channel, w = code x scale.
+
+    The scale is rounded to its stored 16 bits first, so that the codes suit what is read back.
+    """
+    rows = weight.flatten(1)
+    scale = _half(rows.abs().amax(1) / INT8_MAX).float()
+    safe = torch.where(scale > 0, scale, torch.ones_like(scale))
+    codes = (rows / safe[:, None]).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
+    return codes.view_as(weight), scale
+
+
+def read(path: Path) -> StoredStudent:
+    """Read a student's file back; it needs nothing but the file.
+
+    Raises:
+        InputError: the file is missing, truncated, tampered with, or not a student's.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise InputError(f"student {path} cannot be read: {error.strerror or error}") from None
+    except safetensors.SafetensorError as error:
+        raise InputError(f"{path} is not a whole safetensors file: {error}") from None
+    architecture, card, format = card_and_architecture(header)
+    found = {name: (str(tensor.dtype), tensor.numel()) for name, tensor in flat.items()}
+    layout = payload(architecture, format)
+    expected = {name: (str(FLAT[kind]), count) for name, (kind, count) in layout.items()}
+    if found != expected:
+        raise InputError(
+            f"{path}: the architecture in its header needs tensors {expected}, "
+            f"but the file holds {shown(found)}; it is damaged or was changed"
+        )
+    if not all(torch.isfinite(tensor.float()).all() for tensor in flat.values()):
+        raise InputError(f"{path} holds weights that are not numbers; it is damaged")
+    student = build(architecture, folded=True)
+    unpack(student, flat)
+    model = Model(student, size=card.size, mean=card.mean, std=card.std)
+    model.requires_grad_(False).eval()
+    return StoredStudent(model, architecture, card, format)
+
+
+@torch.no_grad()
+def unpack(student: Student, flat: dict[str, torch.Tensor]) -> None:
+    """Fill a folded student with a file's flat tensors."""
+    values = {name: _Reader(tensor) for name, tensor in flat.items()}
+    plain = values.get("f") or values["h"]
+    for weight, layer, _ in student.weighted():
+        rows = weight.shape[0]
+        if "q" in values:
+            codes = values["q"].take(weight.elements).view(rows, -1)
+            decoded = codes * plain.take(rows)[:, None]
+        else:
+            decoded = plain.take(weight.elements)
+        layer.weight.copy_(decoded.view(weight.shape))
+        assert layer.bias is not None
+        layer.bias.copy_(plain.take(rows))
+
+
+class _Reader:
+    """Takes a flat tensor apart, front to back."""
+
+    def __init__(self, flat: torch.Tensor) -> None:
+        self.flat, self.position = flat, 0
+
+    def take(self, count: int) -> torch.Tensor:
+        part = self.flat[self.position : self.position + count].float()
+        self.position += count
+        return part
+
+
+def _half(values: torch.Tensor) -> torch.Tensor:
+    half = values.half()
+    if not torch.isfinite(half).all():
+        worst = values.abs().nan_to_num(torch.inf).max().item()
+        raise OverflowError(f"stored values must fit 16 bits (up to 65504), but one is {worst:g}")
+    return half

@@ -1,0 +1,120 @@
+"""Losses of distillation, each with its equation and source.
+
+N images, K classes; logits are raw scores. Every loss is computed in float32 whatever the
+network's own precision, because log-softmax at a temperature loses digits in 16 bits.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from space.errors import require_one_of
+
+SoftLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
+
+
+def hard_loss(
+    logits_NK: torch.Tensor, labels_N: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """Cross-entropy with the labels, one value an image, shape N."""
+    return F.cross_entropy(
+        logits_NK.float(), labels_N, reduction="none", label_smoothing=label_smoothing
+    )
+
+
+def kd(
+    logits_NK: torch.Tensor, teacher_NK: torch.Tensor, labels_N: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Hinton's distillation: T^2 KL(softmax(teacher / T) || softmax(student / T)).
+
+    T^2 keeps the gradient's scale whatever T (Hinton et al., arXiv:1503.02531).
+    """
+    return temperature**2 * _divergence(teacher_NK / temperature, logits_NK / temperature)
+
+
+def standardised_kd(
+    logits_NK: torch.Tensor, teacher_NK: torch.Tensor, labels_N: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """KD of logits with zero mean and unit standard deviation an image.
+
+    The student need not match the teacher's range (Sun et al., arXiv:2403.01427).
+    """
+    return kd(_standardise(logits_NK), _standardise(teacher_NK), labels_N, temperature)
+
+
+def dkd(
+    logits_NK: torch.Tensor, teacher_NK: torch.Tensor, labels_N: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Decoupled KD: T^2 (KL of [target, rest] + 8 KL among the other classes).
+
+    Weights alpha = 1 and beta = 8 as in the paper's CIFAR-100 runs (Zhao et al.,
+    arXiv:2203.08679, equation 7).
+    """
+    student, teacher = logits_NK.float() / temperature, teacher_NK.float() / temperature
+    target_N1 = labels_N[:, None]
+    others_NK = torch.ones_like(student, dtype=torch.bool).scatter(1, target_N1, False)
+
+    def binary(scores_NK: torch.Tensor) -> torch.Tensor:
+        rest_N = torch.logsumexp(scores_NK.masked_fill(~others_NK, -torch.inf), 1)
+        return torch.stack([scores_NK.gather(1, target_N1)[:, 0], rest_N], 1)
+
+    def without_target(scores_NK: torch.Tensor) -> torch.Tensor:
+        return scores_NK[others_NK].view(len(scores_NK), -1)
+
+    target_part = _divergence(binary(teacher), binary(student))
+    other_part = _divergence(without_target(teacher), without_target(student))
+    return temperature**2 * (target_part + 8.0 * other_part)
+
+
+def dist(
+    logits_NK: torch.Tensor, teacher_NK: torch.Tensor, labels_N: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """DIST: T^2 (2 (1 - r between classes) + 2 (1 - r between images)), r Pearson's correlation.
+
+    Correlation instead of KL lets a small student keep its own scale (Huang et al.,
+    arXiv:2205.10536, beta = gamma = 2). The second term is one number a batch, given to each
+    of its images.
+    """
+    student = F.softmax(logits_NK.float() / temperature, 1)
+    teacher = F.softmax(teacher_NK.float() / temperature, 1)
+    inter_N = 1 - _pearson(student, teacher)
+    intra = (1 - _pearson(student.T, teacher.T)).mean()
+    return temperature**2 * 2.0 * (inter_N + intra)
+
+
+LOSSES: dict[str, SoftLoss] = {
+    "kd": kd,
+    "kd-standardised": standardised_kd,
+    "dkd": dkd,
+    "dist": dist,
+}
+
+
+def soft_loss(name: str) -> SoftLoss:
+    """The named distillation loss: one value an image, shape N.
+
+    Raises:
+        InputError: unknown name; the valid ones are listed.
+    """
+    require_one_of("loss", name, LOSSES)
+    return LOSSES[name]
+
+
+def _divergence(teacher_NK: torch.Tensor, student_NK: torch.Tensor) -> torch.Tensor:
+    """KL(softmax(teacher) || softmax(student)) of each image."""
+    log_student = F.log_softmax(student_NK.float(), 1)
+    log_teacher = F.log_softmax(teacher_NK.float(), 1)
+    return F.kl_div(log_student, log_teacher, reduction="none", log_target=True).sum(1)
+
+
+def _standardise(logits_NK: torch.Tensor) -> torch.Tensor:
+    logits_NK = logits_NK.float()
+    centred = logits_NK - logits_NK.mean(1, keepdim=True)
+    return centred / (centred.std(1, keepdim=True) + 1e-7)
+
+
+def _pearson(left_NK: torch.Tensor, right_NK: torch.Tensor) -> torch.Tensor:
+    left = left_NK - left_NK.mean(1, keepdim=True)
+    right = right_NK - right_NK.mean(1, keepdim=True)
+    return F.cosine_similarity(left, right, 1, eps=1e-8)

@@ -1,0 +1,56 @@
+"""A network with its own input size and normalisation: what both teachers and students are."""
+
+import hashlib
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Model(nn.Module):
+    """Images in [0, 1] -> logits.
+
+    Resizes to `size` pixels, repeats one channel where the network wants three, normalises.
+    These are settings of the model, not of the data: a teacher and its student may differ.
+    """
+
+    mean_C11: torch.Tensor
+    std_C11: torch.Tensor
+
+    def __init__(
+        self, network: nn.Module, *, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+        self.register_buffer("mean_C11", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std_C11", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        if images_NCHW.shape[-1] != self.size:
+            images_NCHW = F.interpolate(
+                images_NCHW, (self.size, self.size), mode="bilinear", antialias=True
+            )
+        images_NCHW = images_NCHW.expand(-1, len(self.mean_C11), -1, -1)
+        normalised_NCHW = (images_NCHW - self.mean_C11) / self.std_C11
+        logits_NK: torch.Tensor = self.network(
+            normalised_NCHW.contiguous(memory_format=torch.channels_last)
+        )
+        return logits_NK
+
+
+def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation for images in [0, 1]: ImageNet's, or one half for grey."""
+    return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.5,))
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Twelve hexadecimal digits of every weight and buffer of the state dict."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,178 @@
+"""Recipe: every training hyperparameter, with its unit."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from space.errors import InputError, require, require_one_of
+from space.storage import RECIPE_DIGITS
+from trainers.augment import POLICIES, Augment
+from trainers.losses import LOSSES
+from trainers.schedules import SCHEDULES
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network is taught. Phases and warm-up are shares of training, so they scale."""
+
+    epochs: int = 30
+    batch: int = 64  # images
+    optimizer: str = "sgd"
+    lr: float = 0.1  # at the start, behind the warm-up
+    lr_end: float = 0.001
+    schedule: str = "cosine"
+    warmup: float = 0.05  # share of training
+    momentum: float = 0.9  # of SGD, with Nesterov's correction
+    weight_decay: float = 5e-4  # on weights of convolutions and linear layers only
+    loss: str = "kd"  # the soft loss
+    temperature: float = 4.0
+    phases: tuple[tuple[float, float], ...] = ((0.0, 0.5),)  # (from share of training, soft share)
+    label_smoothing: float = 0.0
+    ema: float = 0.0  # decay a step of the averaged weights; 0: off
+    bn_batches: int = 8  # batches that batch norm is recalibrated on before each evaluation
+    clip: float = 0.0  # largest gradient norm; 0: off
+    augment: Augment = field(default_factory=lambda: POLICIES["standard"])
+    seed: int = 0  # of initial weights and of the order of images
+    view_seed: int = 0  # of the views; trials that share it share the bank of teacher logits
+
+    def check(self) -> None:
+        """Raise InputError for a setting outside its rule."""
+        require_one_of("optimizer", self.optimizer, OPTIMIZERS)
+        require_one_of("schedule", self.schedule, SCHEDULES)
+        require_one_of("loss", self.loss, LOSSES)
+        require("epochs", self.epochs, self.epochs >= 1, "at least 1")
+        require("batch", self.batch, self.batch >= 2, "at least 2 images, for batch norm")
+        require("lr", self.lr, self.lr > 0, "above 0")
+        require("lr_end", self.lr_end, 0 <= self.lr_end <= self.lr, "from 0 to lr")
+        require("warmup", self.warmup, 0 <= self.warmup < 1, "from 0 to below 1")
+        require("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1")
+        require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
+        require("temperature", self.temperature, self.temperature > 0, "above 0")
+        require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
+        require("ema", self.ema, 0 <= self.ema < 1, "from 0 to below 1")
+        require("bn_batches", self.bn_batches, self.bn_batches >= 1, "at least 1")
+        require("clip", self.clip, self.clip >= 0, "at least 0")
+        begins = [begin for begin, _ in self.phases]
+        rule = "pairs [begin, soft share], both from 0 to 1, the first at 0, ascending"
+        valid = all(0 <= value <= 1 for phase in self.phases for value in phase)
+        require(
+            "phases", self.phases, begins[:1] == [0] and begins == sorted(begins) and valid, rule
+        )
+        self.augment.check()
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any(share > 0 for _, share in self.phases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data, every setting written out."""
+        return asdict(self) | {"phases": [list(phase) for phase in self.phases]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
+        """Read `to_dict`'s data back; settings that are missing keep their defaults."""
+        return Recipe().with_settings(data)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Recipe":
+        """A copy with some settings changed.
+
+        Raises:
+            InputError: unknown setting, another type, or a value outside its rule.
+        """
+        changes = dict(settings)
+        if "augment" in changes:
+            changes["augment"] = _augment(changes["augment"], self.augment)
+        if "phases" in changes:
+            changes["phases"] = _phases(changes["phases"])
+        types = {f.name: f.type for f in fields(self)}
+        for name, value in changes.items():
+            changes[name] = _typed(name, value, types)
+        recipe = replace(self, **changes)
+        recipe.check()
+        return recipe
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digits, equal for equal recipes."""
+        text = json.dumps(self.to_dict(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:RECIPE_DIGITS]
+
+
+SOFT_AND_HARD = ((0.0, 0.5),)
+HARD_ONLY = ((0.0, 0.0),)
+
+RECIPES: dict[str, Recipe] = {
+    # One-cycle SGD with averaged weights: what short searches use.
+    "default": Recipe(ema=0.99),
+    # The two recipes of the course report, its temperature being the course's 20.
+    "report-sgd": Recipe(
+        epochs=400,
+        lr=0.1,
+        lr_end=0.01,
+        schedule="linear",
+        warmup=0.0,
+        weight_decay=0.0,
+        temperature=20.0,
+        phases=((0.0, 0.5), (0.625, 0.0)),  # soft + hard for epochs 1 to 250 of 400
+    ),
+    "report-adam": Recipe(
+        epochs=100,
+        optimizer="adam",
+        lr=1e-3,
+        lr_end=1e-3,
+        schedule="constant",
+        warmup=0.0,
+        weight_decay=0.0,
+        temperature=20.0,
+        phases=SOFT_AND_HARD,
+    ),
+    "digits": Recipe(
+        epochs=20, lr=0.2, ema=0.95, batch=64, augment=POLICIES["digits"], phases=SOFT_AND_HARD
+    ),
+    "teacher-scratch": Recipe(epochs=30, lr=0.1, phases=HARD_ONLY, label_smoothing=0.1, ema=0.99),
+    "teacher-finetune": Recipe(
+        epochs=15, lr=0.01, lr_end=1e-5, weight_decay=1e-4, phases=HARD_ONLY, label_smoothing=0.1
+    ),
+    "teacher-digits": Recipe(epochs=12, lr=0.1, phases=HARD_ONLY, augment=POLICIES["digits"]),
+}
+
+
+def recipe(name: str) -> Recipe:
+    """A named recipe; InputError lists the valid names."""
+    require_one_of("recipe", name, RECIPES)
+    return RECIPES[name]
+
+
+def _augment(value: Any, before: Augment) -> Augment:
+    """A policy's name, or settings over those of `before`."""
+    if isinstance(value, Augment):
+        return value
+    if isinstance(value, str):
+        require_one_of("augment", value, POLICIES)
+        return POLICIES[value]
+    if not isinstance(value, Mapping):
+        raise InputError(f"augment must be a policy's name or a table of settings, not {value!r}")
+    types = {f.name: f.type for f in fields(Augment)}
+    return replace(before, **{k: _typed(k, v, types, "augment.") for k, v in value.items()})
+
+
+def _phases(value: Any) -> tuple[tuple[float, float], ...]:
+    try:
+        return tuple((float(begin), float(share)) for begin, share in value)
+    except (TypeError, ValueError):
+        raise InputError(f"phases must be pairs [begin, soft share], but got {value!r}") from None
+
+
+def _typed(name: str, value: Any, types: Mapping[str, Any], prefix: str = "") -> Any:
+    if name not in types:
+        raise InputError(f"unknown setting {prefix}{name}; known: {', '.join(types)}")
+    expected = types[name]
+    if expected is float and type(value) is int:
+        return float(value)
+    if expected in (int, float, str) and type(value) is not expected:
+        raise InputError(f"{prefix}{name} must be {expected.__name__}, but got {value!r}")
+    return value

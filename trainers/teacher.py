@@ -1,0 +1,211 @@
+"""Teachers: any torchvision classifier or named reference network, with its own input.
+
+A teacher on disk is a state dict (`NAME.pt`) and beside it `NAME.json`: network, classes, input
+size, normalisation and measured accuracy.
+"""
+
+import argparse
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision.models
+from torch import nn
+
+from space.build import build
+from space.errors import InputError, require_one_of
+from space.references import REFERENCES, reference
+from trainers.data import Data
+from trainers.files import write_atomically
+from trainers.model import Model, normalisation, weights_hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherInfo:
+    """What is recorded beside a teacher's weights."""
+
+    network: str  # a torchvision classifier or a reference architecture
+    classes: tuple[str, ...]
+    channels: int  # of the input
+    size: int  # pixels
+    mean: tuple[float, ...]  # per channel, of inputs in [0, 1]
+    std: tuple[float, ...]
+    accuracy: float | None = None  # validation
+    trained: str = ""  # on what, from what
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A network that is only asked, never trained."""
+
+    model: Model
+    info: TeacherInfo
+    hash: str  # of every weight
+
+
+def networks() -> tuple[str, ...]:
+    """Names that a teacher's network can have."""
+    return (*REFERENCES, *torchvision.models.list_models(module=torchvision.models))
+
+
+def make_network(name: str, *, classes: int, channels: int, seed: int) -> nn.Module:
+    """An untrained network: a reference architecture of ours, or torchvision's classifier."""
+    require_one_of("teacher network", name, networks())
+    if name in REFERENCES:
+        return build(reference(name, classes=classes, channels=channels), seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
+    return network
+
+
+def untrained(
+    name: str, data: Data, *, size: int | None = None, seed: int = 0
+) -> tuple[Model, TeacherInfo]:
+    """A new teacher for the data's classes; torchvision's networks see three channels."""
+    channels = data.channels if name in REFERENCES else 3
+    network = make_network(name, classes=len(data.classes), channels=channels, seed=seed)
+    mean, std = normalisation(channels)
+    info = TeacherInfo(
+        network=name,
+        classes=data.classes,
+        channels=channels,
+        size=size or data.size,
+        mean=mean,
+        std=std,
+    )
+    return Model(network, size=info.size, mean=mean, std=std), info
+
+
+def pretrained(
+    name: str, data: Data, weights: str, *, size: int | None = None, seed: int = 0
+) -> tuple[Model, TeacherInfo]:
+    """A teacher whose body is pretrained and whose last layer is new.
+
+    Args:
+        weights: `imagenet` (downloaded by torchvision) or a file with a state dict.
+    """
+    model, info = untrained(name, data, size=size, seed=seed)
+    state = _imagenet(name) if weights == "imagenet" else read_state(Path(weights))
+    own = model.network.state_dict()
+    _require_names(name, weights, own, state)
+    head = {key for key in own if own[key].shape != state[key].shape}
+    if not head <= set(list(own)[-2:]):
+        odd = next(key for key in own if key in head)
+        raise InputError(
+            f"{weights} does not fit {name}: {odd} must be {tuple(own[odd].shape)}, but is "
+            f"{tuple(state[odd].shape)}; name the network that it was trained as"
+        )
+    last = set(list(own)[-2:])  # new also where the number of classes happens to be the same
+    body = {key: value.float() for key, value in state.items() if key not in last}
+    model.network.load_state_dict(body, strict=False)
+    return model, replace(info, trained=f"fine-tuned from {Path(weights).name}")
+
+
+def save(path: Path, model: Model, info: TeacherInfo) -> Teacher:
+    """Write `path` and the JSON beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
+    write_atomically(path, lambda file: torch.save(state, file))
+    text = json.dumps(asdict(info), indent=2) + "\n"
+    write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
+    return Teacher(model, info, weights_hash(model.network))
+
+
+def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
+    """Read a teacher; `info` describes weights that have no JSON beside them.
+
+    Raises:
+        InputError: a file is missing, damaged, or does not fit the network it names.
+    """
+    info = info or read_info(path)
+    network = make_network(info.network, classes=len(info.classes), channels=info.channels, seed=0)
+    state, own = read_state(path), network.state_dict()
+    _require_names(info.network, str(path), own, state)
+    for key, tensor in own.items():
+        if state[key].shape != tensor.shape:
+            raise InputError(
+                f"teacher {path}: {key} must be {tuple(tensor.shape)} for {info.network} with "
+                f"{len(info.classes)} classes, but is {tuple(state[key].shape)}"
+            )
+    network.load_state_dict(state)
+    model = Model(network, size=info.size, mean=info.mean, std=info.std)
+    model.requires_grad_(False).eval()
+    return Teacher(model, info, weights_hash(network))
+
+
+def require_classes(teacher: Teacher, data: Data) -> None:
+    """Raise InputError unless the teacher knows the data's classes."""
+    if teacher.info.classes != data.classes:
+        raise InputError(
+            f"the teacher must know the data's {len(data.classes)} classes, but it was taught "
+            f"{len(teacher.info.classes)} ({', '.join(teacher.info.classes[:3])}, ...); "
+            "fine-tune it: distilnas teacher finetune"
+        )
+
+
+def read_info(path: Path) -> TeacherInfo:
+    """The description beside a teacher's weights."""
+    beside = path.with_suffix(".json")
+    try:
+        data = json.loads(beside.read_text())
+        lists = {key: tuple(data[key]) for key in ("classes", "mean", "std")}
+        info = TeacherInfo(**data | lists)
+        valid = len(info.mean) == len(info.std) == info.channels and len(info.classes) > 1
+    except OSError:
+        raise InputError(
+            f"a teacher needs its description beside it, but {beside} cannot be read; "
+            "fine-tune the weights: distilnas teacher finetune --pretrained FILE"
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{beside} is not a teacher's description: {error}") from None
+    if not valid:
+        raise InputError(f"{beside}: mean, std and channels must agree, with two classes or more")
+    return info
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict from a file: bare, or a checkpoint's `model` or `state_dict`."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # torchvision's checkpoints
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+        raise InputError(f"{path} must hold a PyTorch state dict, but cannot be decoded") from None
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content.get("model", content))
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in content.values()
+    ):
+        raise InputError(f"{path} must hold a state dict (name -> tensor)")
+    return {str(name).removeprefix("module."): value for name, value in content.items()}
+
+
+def _imagenet(name: str) -> dict[str, Any]:
+    require_one_of("network with ImageNet weights", name, torchvision.models.list_models())
+    try:
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        state: dict[str, Any] = weights.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        raise InputError(
+            f"torchvision could not download {name}'s ImageNet weights ({error}); "
+            "give a local file: --pretrained FILE"
+        ) from None
+    return state
+
+
+def _require_names(
+    network: str, source: str, own: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
+    odd = next((key for key in own if key not in state), None)
+    odd = odd or next((key for key in state if key not in own), None)
+    if odd is not None:
+        raise InputError(
+            f"{source} must hold the weights of {network}, but {odd!r} is only in one of them; "
+            "name the network that it was trained as"
+        )
