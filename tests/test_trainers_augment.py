@@ -1,0 +1,385 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+from torchvision.transforms.v2 import functional as vision
+
+from space.errors import InputError
+from trainers.augment import (
+    BRIGHTNESS,
+    CONTRAST,
+    FLIP,
+    POLICIES,
+    ROTATION,
+    SATURATION,
+    Augment,
+    mixed_views,
+    mixup_partners,
+    views,
+)
+from trainers.random import mix, order, uniform, uniforms, words
+
+EVERYTHING = replace(POLICIES["standard"], shift=0.1, mixup=0.4)
+COUNT = 24
+PINNED = [[2486773172, 3868381556], [896017630, 1973591581], [1790432834, 433803070]]
+
+
+def noise(count: int = COUNT, channels: int = 3, size: int = 16) -> torch.Tensor:
+    generator = np.random.default_rng(0)
+    shape = (count, channels, size, size)
+    return torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8))
+
+
+def view(images_NCHW: torch.Tensor, augment: Augment, seed: int = 0, epoch: int = 0):
+    index_N = torch.arange(len(images_NCHW))
+    return views(images_NCHW, index_N, seed=seed, epoch=epoch, augment=augment)
+
+
+def signed(lane: int, count: int) -> torch.Tensor:
+    return uniform(0, 0, torch.arange(count), lane) * 2 - 1
+
+
+# --- the hash
+
+
+def reference_mix(word: int) -> int:
+    """lowbias32 as its author prints it, in unsigned 32-bit arithmetic."""
+    word ^= word >> 16
+    word = word * 0x7FEB352D % 2**32
+    word ^= word >> 15
+    word = word * 0x846CA68B % 2**32
+    return word ^ (word >> 16)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_mix_is_lowbias32(word: int) -> None:
+    assert mix(word) == mix(torch.tensor([word])).item() == reference_mix(word)
+
+
+@pytest.mark.parametrize("word", [0, 1, 2**31 - 1, 2**31, 2**32 - 1])
+def test_mix_at_the_edges(word: int) -> None:
+    assert mix(torch.tensor([word])).item() == reference_mix(word)
+
+
+def test_uniforms_are_uniform() -> None:
+    draw = uniforms(0, 0, torch.arange(100_000), range(4)).double()
+    assert draw.min() >= 0
+    assert draw.max() < 1
+    assert (draw.mean(0) - 0.5).abs().max() < 4 / np.sqrt(12 * 100_000)
+    assert (draw.var(0) - 1 / 12).abs().max() < 0.001
+    for bits in (0, 8, 16, 24):  # every byte of the word
+        byte = (words(0, 0, torch.arange(100_000), range(1))[:, 0] >> bits) & 255
+        assert is_flat(torch.bincount(byte, minlength=256))
+
+
+def is_flat(observed: torch.Tensor) -> bool:
+    return 1e-4 < stats.chisquare(observed.numpy()).pvalue < 1 - 1e-4
+
+
+@pytest.mark.parametrize(
+    ("seed", "epoch", "lane", "step"),
+    [(1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1), (1, -1, 0, 0), (0, 1, -1, 0)],
+)
+def test_neighbouring_keys_are_independent(seed: int, epoch: int, lane: int, step: int) -> None:
+    index_N = torch.arange(50_000)
+    first = uniform(5, 7, index_N, 3)
+    second = uniform(5 + seed, 7 + epoch, index_N + step, 3 + lane)
+    assert abs(np.corrcoef(first, second)[0, 1]) < 4 / np.sqrt(50_000)
+    cells = (first * 16).long() * 16 + (second * 16).long()
+    assert is_flat(torch.bincount(cells, minlength=256))
+
+
+def test_no_lane_is_another_shifted() -> None:
+    lanes_NL = words(0, 0, torch.arange(5000), range(20))
+    assert len(lanes_NL.unique()) > 0.9999 * lanes_NL.numel()
+
+
+def test_seeds_beyond_32_bits_differ() -> None:
+    index_N = torch.arange(100)
+    draws = [uniform(seed, 0, index_N, 0) for seed in (0, 1, 2**32, 2**33, -1)]
+    for first, second in pairwise(draws):
+        assert (first != second).all()
+
+
+def test_draws_stay_what_they_were() -> None:
+    """Kept teacher logits and half-trained students hang on these bits."""
+    assert words(1, 2, torch.tensor([0, 1, 1000]), range(2)).tolist() == PINNED
+
+
+def test_order_is_a_permutation_of_its_own_each_epoch() -> None:
+    first, again, second = (order(1000, seed=3, epoch=epoch) for epoch in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort().values, torch.arange(1000))
+    assert abs(np.corrcoef(first, torch.arange(1000))[0, 1]) < 0.12
+    assert order(0, seed=0, epoch=0).tolist() == []
+
+
+# --- purity
+
+
+AUGMENTS = st.builds(
+    Augment,
+    scale_min=st.floats(0.05, 1),
+    ratio_max=st.floats(1, 3),
+    shift=st.floats(0, 0.5),
+    flip=st.floats(0, 1),
+    rotation=st.floats(0, 180),
+    brightness=st.floats(0, 1),
+    contrast=st.floats(0, 1),
+    saturation=st.floats(0, 1),
+    mixup=st.sampled_from([0.0, 0.2, 1.0]),
+    padding=st.sampled_from(["reflection", "border", "zeros"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    augment=AUGMENTS,
+    batch=st.lists(st.integers(0, COUNT - 1), min_size=1, max_size=9),
+    channels=st.sampled_from([1, 3]),
+    size=st.sampled_from([5, 8, 16]),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 1000),
+)
+def test_a_view_hangs_on_nothing_but_its_key(
+    augment: Augment, batch: list[int], channels: int, size: int, seed: int, epoch: int
+) -> None:
+    augment.check()
+    images_NCHW = noise(COUNT, channels, size)
+    key = {"seed": seed, "epoch": epoch, "augment": augment}
+    all_views = mixed_views(images_NCHW, torch.arange(COUNT), **key)
+    some_views = mixed_views(images_NCHW, torch.tensor(batch), **key)
+    for whole, part in zip(all_views, some_views, strict=True):
+        assert torch.equal(whole[batch], part)
+    assert all_views[0].min() >= 0
+    assert all_views[0].max() <= 1
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_views_do_not_hang_on_threads(threads: int) -> None:
+    images_NCHW = noise(64, 3, 64)
+    expected = view(images_NCHW, EVERYTHING)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(view(images_NCHW, EVERYTHING), expected)
+        assert torch.equal(view(images_NCHW[:1], EVERYTHING), expected[:1])
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_torch_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    mixed_views(noise(), torch.arange(COUNT), seed=0, epoch=0, augment=EVERYTHING)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_each_image_and_each_epoch_has_its_own_draw() -> None:
+    same_NCHW = noise(1).expand(COUNT, -1, -1, -1)
+    first, second = (view(same_NCHW, POLICIES["standard"], epoch=epoch) for epoch in (0, 1))
+    both = torch.cat([first, second]).flatten(1)
+    distances = torch.cdist(both, both) + torch.eye(len(both)) * 9
+    assert distances.min() > 0.1
+
+
+@pytest.mark.gpu
+def test_cpu_and_gpu_agree() -> None:
+    images_NCHW, index_N = noise(64, 3, 64), torch.arange(64)
+    key = {"seed": 1, "epoch": 2, "augment": EVERYTHING}
+    expected = mixed_views(images_NCHW, index_N, **key)
+    found = mixed_views(images_NCHW.cuda(), index_N.cuda(), **key)
+    assert torch.equal(found[1].cpu(), expected[1])
+    torch.testing.assert_close(found[2].cpu(), expected[2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(found[0].cpu(), expected[0], rtol=0, atol=1e-4)
+
+
+# --- what views look like
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_nothing_on_is_the_image(channels: int) -> None:
+    images_NCHW = noise(COUNT, channels)
+    found = view(images_NCHW, POLICIES["none"])
+    assert found.dtype == torch.float32
+    assert torch.equal(found, images_NCHW / 255)
+
+
+def test_flip_has_its_probability() -> None:
+    images_NCHW = noise(1, 1, 4).expand(4000, -1, -1, -1)
+    found = view(images_NCHW, Augment(flip=0.3))
+    straight, mirrored = images_NCHW[0] / 255, images_NCHW[0].flip(-1) / 255
+    is_mirrored = (found - mirrored).abs().amax((1, 2, 3)) < 1e-5
+    is_straight = (found - straight).abs().amax((1, 2, 3)) < 1e-5
+    assert (is_mirrored ^ is_straight).all()
+    assert torch.equal(is_mirrored, uniform(0, 0, torch.arange(4000), FLIP) < 0.3)
+    assert abs(is_mirrored.float().mean() - 0.3) < 4 * np.sqrt(0.21 / 4000)
+
+
+def test_rotation_is_pillows() -> None:
+    y, x = np.mgrid[:64, :64]
+    smooth = 127 + 60 * np.sin(x / 7) + 60 * np.cos(y / 11 + x / 23)
+    image = Image.fromarray(smooth.astype(np.uint8))
+    images_NCHW = torch.from_numpy(np.array(image)).expand(8, 1, 64, 64)
+    found = view(images_NCHW, Augment(rotation=40)) * 255
+    inside = (x - 31.5) ** 2 + (y - 31.5) ** 2 < 30**2
+    angles = (signed(ROTATION, 8) * 40).tolist()
+    assert max(map(abs, angles)) > 20
+    for angle, image_CHW in zip(angles, found, strict=True):
+        expected = np.array(image.rotate(angle, Image.Resampling.BILINEAR), dtype=float)
+        assert np.abs(image_CHW[0].numpy() - expected)[inside].max() < 2
+
+
+def crop_boxes(augment: Augment, count: int) -> torch.Tensor:
+    """Left, right, top, bottom of each view in its image, from 0 to 1: a ramp tells its place."""
+    ramp = torch.arange(0, 256, 4, dtype=torch.uint8)
+    across, down = ramp[None, :].expand(64, 64), ramp[:, None].expand(64, 64)
+    images_NCHW = torch.stack([across, down, down]).expand(count, -1, -1, -1)
+    found = (view(images_NCHW, augment) * 255 / 4 + 0.5) / 64
+    across_NW, down_NH = found[:, 0, 32], found[:, 1, :, 32]
+    edges = []
+    for line in (across_NW, down_NH):
+        step = (line[:, 48] - line[:, 16]) / 32
+        middle = (line[:, 31] + line[:, 32]) / 2
+        edges += [middle - 32 * step, middle + 32 * step]
+    return torch.stack(edges)
+
+
+def test_crops_lie_in_the_image_and_in_their_ranges() -> None:
+    left, right, top, bottom = crop_boxes(Augment(scale_min=0.3, ratio_max=1.5), 2000)
+    width, height = right - left, bottom - top
+    assert min(left.min(), top.min()) > -1e-3
+    assert max(right.max(), bottom.max()) < 1 + 1e-3
+    area, ratio = width * height, torch.maximum(width / height, height / width)
+    assert area.min() > 0.299
+    assert area.max() < 1.001
+    assert abs(area.mean() - 0.65) < 0.02
+    assert 1.45 < ratio.max() < 1.501
+    assert abs(torch.log(width / height).mean()) < 0.02
+    assert abs(((left + right) / 2).mean() - 0.5) < 0.01
+    assert (left < 0.02).any()
+    assert (right > 0.98).any()
+
+
+def test_shift_moves_by_its_share_at_most() -> None:
+    spot = torch.zeros(500, 1, 21, 21, dtype=torch.uint8)
+    spot[:, :, 10, 10] = 255
+    found = view(spot, Augment(shift=0.2, padding="zeros"))[:, 0]
+    places = torch.arange(21.0)
+    mass = found.sum((1, 2))
+    for axis in (1, 2):
+        center = (found.sum(3 - axis) * places).sum(1) / mass
+        assert (center - 10).abs().max() <= 0.2 * 21 + 1e-3
+        assert (center - 10).min() < -3.5
+        assert (center - 10).max() > 3.5
+
+
+@pytest.mark.parametrize("padding", ["reflection", "border", "zeros"])
+def test_padding(padding: str) -> None:
+    white = torch.full((50, 1, 8, 8), 255, dtype=torch.uint8)
+    found = view(white, Augment(shift=0.5, rotation=45, padding=padding))
+    assert (found.min() < 0.1) == (padding == "zeros")
+
+
+@pytest.mark.parametrize(
+    ("setting", "lane", "reference"),
+    [
+        ("brightness", BRIGHTNESS, vision.adjust_brightness),
+        ("contrast", CONTRAST, vision.adjust_contrast),
+        ("saturation", SATURATION, vision.adjust_saturation),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colors_are_torchvisions(setting: str, lane: int, reference, channels: int) -> None:
+    images_NCHW = noise(COUNT, channels)
+    found = view(images_NCHW, Augment(**{setting: 0.8}))
+    factors = (1 + signed(lane, COUNT) * 0.8).tolist()
+    for factor, image_CHW, found_CHW in zip(factors, images_NCHW, found, strict=True):
+        expected = reference(image_CHW / 255, factor)
+        torch.testing.assert_close(found_CHW, expected, rtol=0, atol=1e-3)
+
+
+def test_color_changes_stack() -> None:
+    images_NCHW = (noise(COUNT) // 4) + 96  # mid grey: nothing is clamped
+    found = view(images_NCHW, Augment(brightness=0.1, contrast=0.2, saturation=0.3))
+    lanes = (BRIGHTNESS, CONTRAST, SATURATION)
+    sizes = (0.1, 0.2, 0.3)
+    factors = [(1 + signed(n, COUNT) * s).tolist() for n, s in zip(lanes, sizes, strict=True)]
+    for index in range(COUNT):
+        image = vision.adjust_brightness(images_NCHW[index] / 255, factors[0][index])
+        image = vision.adjust_contrast(image, factors[1][index])
+        image = vision.adjust_saturation(image, factors[2][index])
+        torch.testing.assert_close(found[index], image, rtol=0, atol=1e-3)
+
+
+# --- mixup
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 5.0])
+def test_mixup_weights_follow_beta(alpha: float) -> None:
+    index_N = torch.arange(20_000)
+    partner_N, weight_N = mixup_partners(index_N, 20_000, seed=0, epoch=0, alpha=alpha)
+    for bound in np.linspace(0.01, 0.99, 50):  # not up to 1, which float32 rounds many weights to
+        share = (weight_N < bound).double().mean()
+        assert abs(share - stats.beta.cdf(bound, alpha, alpha)) < 0.015
+    assert partner_N.min() >= 0
+    assert partner_N.max() < 20_000
+    assert is_flat(torch.bincount(partner_N // 200, minlength=100))
+    assert abs(np.corrcoef(partner_N, weight_N)[0, 1]) < 0.03
+
+
+def test_a_partner_is_mixed_in_as_its_own_view() -> None:
+    images_NCHW, index_N = noise(), torch.tensor([3, 1, 7])
+    key = {"seed": 4, "epoch": 5}
+    found, partner_N, weight_N = mixed_views(images_NCHW, index_N, augment=EVERYTHING, **key)
+    own = views(images_NCHW[index_N], index_N, augment=EVERYTHING, **key)
+    other = views(images_NCHW[partner_N], partner_N, augment=EVERYTHING, **key)
+    share = weight_N[:, None, None, None]
+    torch.testing.assert_close(found, share * own + (1 - share) * other)
+    assert weight_N.dtype == torch.float32
+
+
+def test_without_mixup_every_image_is_its_own_partner() -> None:
+    images_NCHW, index_N = noise(), torch.tensor([3, 1, 7])
+    key = {"seed": 4, "epoch": 5, "augment": POLICIES["standard"]}
+    found, partner_N, weight_N = mixed_views(images_NCHW, index_N, **key)
+    assert torch.equal(found, views(images_NCHW[index_N], index_N, **key))
+    assert torch.equal(partner_N, index_N)
+    assert weight_N.tolist() == [1, 1, 1]
+
+
+# --- settings
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policies_are_valid_and_come_back_from_json_data(name: str) -> None:
+    POLICIES[name].check()
+    assert Augment(**POLICIES[name].to_dict()) == POLICIES[name]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("scale_min", 0.0),
+        ("scale_min", 1.1),
+        ("ratio_max", 0.5),
+        ("shift", -0.1),
+        ("flip", 2.0),
+        ("rotation", 181.0),
+        ("brightness", float("nan")),
+        ("contrast", 1.5),
+        ("saturation", -1.0),
+        ("mixup", -0.2),
+        ("padding", "mirror"),
+    ],
+)
+def test_settings_outside_their_rules(setting: str, value: object) -> None:
+    with pytest.raises(InputError, match=f"{setting} must be .* but got") as error:
+        Augment(**{setting: value}).check()
+    assert "\n" not in str(error.value)
