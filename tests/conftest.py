@@ -57,6 +57,12 @@ def flat_folder(tmp_path: Path, make_folder: Callable[..., Path]) -> Path:
     return make_folder(tmp_path / "flat", counts)
 
 
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """A cache folder that is not there yet."""
+    return tmp_path / "cache"
+
+
 @pytest.fixture(scope="session")
 def food() -> Path:
     """The unpacked food photographs that DISTILNAS_FOOD names."""

@@ -1,62 +1,15 @@
-import errno
 import json
-import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
 import torch
+from folders import SIZE, counts, images_of, quietly, refused
 
-import trainers.cache
-import trainers.files
 from space.errors import InputError
-from trainers.data import Data, decode, load, load_test
-from trainers.files import write_atomically
-
-SIZE = 12
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry a decoded photograph."""
-    seen: list[int] = []
-    original = trainers.cache.decode_unguarded
-
-    def counted(source: BinaryIO, size: int, channels: int) -> np.ndarray:
-        seen.append(size)
-        return original(source, size, channels)
-
-    monkeypatch.setattr(trainers.cache, "decode_unguarded", counted)
-    return seen
-
-
-def quietly(source: Path, cache: Path, size: int = SIZE, seed: int = 0) -> Data:
-    return load(str(source), size, cache=cache, seed=seed, progress=False)
-
-
-def refused(source: Path | str, cache: Path) -> str:
-    """The one line that `load` refuses with."""
-    with pytest.raises(InputError) as error:
-        load(str(source), SIZE, cache=cache, progress=False)
-    message = str(error.value)
-    assert "\n" not in message
-    return message
-
-
-def counts(data: Data) -> tuple[list[int], list[int]]:
-    return tuple(torch.bincount(s.labels_N).tolist() for s in (data.train, data.validation))
-
+from trainers.data import decode, load, load_test
 
 # --- the digits
 
@@ -86,10 +39,6 @@ def test_no_seed_trains_on_a_test_digit(cache: Path) -> None:
         everything.append(sorted(learned + held_out))
     assert everything[0] == everything[1]
     assert len(everything[0]) == 1797
-
-
-def images_of(images_NCHW: torch.Tensor) -> list[bytes]:
-    return [image.tobytes() for image in images_NCHW.numpy()]
 
 
 def test_digits_resize(cache: Path) -> None:
@@ -265,197 +214,6 @@ def test_no_test_split(make_folder: Callable[..., Path], tmp_path: Path, cache: 
 def test_size_outside_the_range(cache: Path, size: int) -> None:
     with pytest.raises(InputError, match="size must be from 4 to 1024 pixels, but got"):
         load("digits", size, cache=cache)
-
-
-# --- the cache
-
-
-def test_one_bad_file_in_a_hundred_is_skipped(
-    make_folder: Callable[..., Path],
-    tmp_path: Path,
-    cache: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    counts_by_pattern = {"train/a/{:03}.jpg": 60, "train/b/{:03}.jpg": 60, "val/a/{:03}.jpg": 2}
-    root = make_folder(tmp_path / "data", counts_by_pattern)
-    first = root / "train" / "a" / "007.jpg"
-    first.write_bytes(first.read_bytes()[:300])
-    for _ in ("cold", "warm"):
-        data = load(str(root), SIZE, cache=cache)
-        assert data.skipped == ("train/a/007.jpg",)
-        assert counts(data)[0] == [59, 60]
-        assert len(data.train.images_NCHW) == 119
-        message = "1 of 122 photographs cannot be read and are skipped: train/a/007.jpg\n"
-        assert capsys.readouterr().err == message
-    expected = decode(root / "train" / "a" / "008.jpg", SIZE, 3)
-    assert np.array_equal(data.train.images_NCHW[7].numpy(), expected)
-
-    second = root / "train" / "b" / "001.jpg"
-    second.write_bytes(b"")
-    message = refused(root, cache)
-    assert "at most 1 % of 120 photographs may be unreadable" in message
-    assert f"{second} and 1 before it cannot be read" in message
-    assert not list(cache.glob(".*"))
-
-
-def test_the_second_load_decodes_nothing(
-    flat_folder: Path, cache: Path, decodes: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = quietly(flat_folder, cache)
-    assert len(decodes) == 15
-    monkeypatch.setattr(trainers.cache, "_read", None)  # nor reads any photograph
-    second = quietly(flat_folder, cache)
-    assert len(decodes) == 15
-    assert torch.equal(first.train.images_NCHW, second.train.images_NCHW)
-    assert first.fingerprint == second.fingerprint
-
-
-def test_another_size_is_another_entry(flat_folder: Path, cache: Path, decodes: list[int]) -> None:
-    small, large = (quietly(flat_folder, cache, size) for size in (8, 12))
-    assert sorted(decodes) == [8] * 15 + [12] * 15
-    assert small.fingerprint != large.fingerprint
-
-
-def test_a_copy_shares_fingerprint_and_cache(
-    flat_folder: Path, tmp_path: Path, cache: Path, decodes: list[int]
-) -> None:
-    first = quietly(flat_folder, cache)
-    copy = shutil.copytree(flat_folder, tmp_path / "elsewhere", copy_function=shutil.copyfile)
-    second = quietly(copy, cache)
-    assert len(decodes) == 15
-    assert first.fingerprint == second.fingerprint
-    assert second.name == "elsewhere"
-
-
-def test_a_changed_file_is_noticed(flat_folder: Path, cache: Path) -> None:
-    path = flat_folder / "training" / "0_0.jpg"
-    before = quietly(flat_folder, cache)
-    status = path.stat()
-    path.write_bytes((flat_folder / "training" / "1_1.jpg").read_bytes())
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    changed = quietly(flat_folder, cache)
-    assert changed.fingerprint != before.fingerprint
-    assert torch.equal(changed.train.images_NCHW[0], before.train.images_NCHW[6])
-
-
-def test_a_renamed_file_is_noticed(flat_folder: Path, cache: Path) -> None:
-    before = quietly(flat_folder, cache).fingerprint
-    (flat_folder / "training" / "0_0.jpg").rename(flat_folder / "training" / "0_9.jpg")
-    renamed = quietly(flat_folder, cache).fingerprint
-    assert renamed != before
-    (flat_folder / "training" / "0_9.jpg").rename(flat_folder / "training" / "1_9.jpg")
-    assert quietly(flat_folder, cache).fingerprint not in (before, renamed)
-
-
-def test_the_fingerprint_stays_what_it_was(cache: Path) -> None:
-    """Studies refuse data with another fingerprint: a change of this one breaks their resuming."""
-    assert load("digits", cache=cache).fingerprint == "dbcab5dcc7da"
-
-
-@pytest.mark.parametrize("damage", ["truncated", "gone", "other", "listing", "no JSON"])
-def test_a_damaged_cache_is_built_again(
-    flat_folder: Path, cache: Path, decodes: list[int], damage: str
-) -> None:
-    before = quietly(flat_folder, cache)
-    expected = before.train.images_NCHW.clone()
-    del before
-    for path in cache.iterdir():
-        is_images, is_listing = path.suffix == ".npy", path.name.startswith("listing")
-        if damage == "truncated" and is_images:
-            path.write_bytes(path.read_bytes()[:-1])
-        if damage == "gone" and is_images:
-            path.unlink()
-        if damage == "other" and is_images:
-            path.write_bytes(bytes(path.stat().st_size))
-        if damage == "listing" and is_listing:
-            path.write_text("[]")
-        if damage == "no JSON" and path.suffix == ".json":
-            path.write_text("{")
-    after = quietly(flat_folder, cache)
-    assert torch.equal(after.train.images_NCHW, expected)
-    assert len(decodes) == (15 if damage == "listing" else 30)
-
-
-@pytest.mark.parametrize("trouble", [KeyboardInterrupt(), MemoryError()])
-def test_an_interruption_leaves_no_half_cache(
-    flat_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
-) -> None:
-    def interrupted(source: BinaryIO, size: int, channels: int) -> np.ndarray:
-        raise trouble
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainers.cache, "decode_unguarded", interrupted)
-        with pytest.raises(type(trouble)):
-            quietly(flat_folder, cache)
-    assert [path.name for path in cache.iterdir() if "listing" not in path.name] == []
-    assert counts(quietly(flat_folder, cache)) == ([5, 6], [2, 2])
-
-
-def test_a_full_disk_is_one_line(
-    flat_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(trainers.files.os, "fsync", full)
-    assert "No space left on device; free some space" in refused(flat_folder, cache)
-    assert list(cache.iterdir()) == []
-
-
-def test_a_cache_that_is_a_file(flat_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    assert "cache folder must" in refused(flat_folder, tmp_path / "file")
-
-
-def test_a_file_that_changes_meanwhile(
-    flat_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = trainers.cache.decoded
-
-    def slow(*args: object, **options: object) -> object:
-        (flat_folder / "training" / "0_0.jpg").write_bytes(b"another")
-        return original(*args, **options)
-
-    monkeypatch.setattr("trainers.data.decoded", slow)
-    assert "must not change while they are read" in refused(flat_folder, cache)
-
-
-def test_two_processes_at_once(flat_folder: Path, cache: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from trainers.data import load\n"
-        "data = load(sys.argv[1], 12, cache=Path(sys.argv[2]))\n"
-        "print(data.fingerprint, data.train.images_NCHW.sum().item())"
-    )
-    command = [sys.executable, "-W", "error", "-c", program, str(flat_folder), str(cache)]
-    root = Path(trainers.cache.__file__).parents[1]
-    processes = [
-        subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    first, second = (process.communicate(timeout=60)[0] for process in processes)
-    assert [process.returncode for process in processes] == [0, 0]
-    data = quietly(flat_folder, cache)
-    expected = f"{data.fingerprint} {data.train.images_NCHW.sum().item()}\n"
-    assert first == second == expected
-    assert not list(cache.glob(".*"))
-
-
-# --- files
-
-
-def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "state"
-    write_atomically(path, lambda file: file.write(b"old") and None)
-
-    def fail(file: BinaryIO) -> None:
-        file.write(b"half of the n")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-    write_atomically(path, lambda file: file.write(b"new") and None)
-    assert path.read_bytes() == b"new"
 
 
 # --- real photographs
