@@ -1,0 +1,66 @@
+"""Where a study's files lie: checkpoints, students, its copy of the teacher."""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from search.storage import sqlite_path
+from space.errors import InputError
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class Folder:
+    """One study's folder: `runs/NAME` beside the SQLite file, or in the working directory."""
+
+    def __init__(self, storage: str, name: str) -> None:
+        check_name(name)
+        database = sqlite_path(storage)
+        self.path = (database.parent if database else Path()) / "runs" / name
+
+    def trial(self, number: int) -> Path:
+        return self.path / f"trial{number:04d}"
+
+    def checkpoint(self, number: int) -> Path:
+        return self.trial(number) / "checkpoint.pt"
+
+    def student(self, number: int) -> Path:
+        return self.trial(number) / "student.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.safetensors"
+
+    @property
+    def teacher(self) -> Path:
+        return self.path / "teacher.pt"
+
+    @contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Held while a process searches the study; the kernel frees it when the process dies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise InputError(
+                    f"study {name!r} must be searched by one process at a time, but process "
+                    f"{file.read().strip() or '?'} is at it; wait for it or stop it"
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+
+def check_name(name: str) -> None:
+    """Raise InputError for a study name that cannot be a folder's name."""
+    if not NAME.fullmatch(name):
+        raise InputError(
+            "a study's name must be up to 100 letters, digits, dots, dashes or underscores, "
+            f"not beginning with a sign, but got {name!r}"
+        )

@@ -1,0 +1,139 @@
+"""What a search is asked for: a TOML file, overridden by flags, over defaults."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+from search.places import check_name
+from search.storage import DEFAULT
+from search.suggest import PRUNERS, SAMPLERS
+from space.budget import Budget
+from space.errors import InputError, require, require_one_of
+from space.families import FAMILIES
+from trainers.data import DIGITS
+from trainers.recipe import Recipe
+from trainers.recipe import recipe as named_recipe
+
+NO_TEACHER = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of `distilnas search`; the names are those of the flags and of the TOML."""
+
+    data: str = DIGITS  # or a folder of photographs
+    size: int | None = None  # pixels; 64 for photographs, 8 for digits
+    budget: str = "20KB"
+    format: str = "int8"
+    macs: str | None = None  # a second limit
+    space: str = "mixed"
+    compressed_stem: bool = False
+    multiple: int = 4  # of every width
+    teacher: str | None = None  # a file, a network's name to train, or "none"
+    teacher_epochs: int | None = None
+    recipe: str | Mapping[str, Any] | None = None  # a name, or a table with `base` and settings
+    epochs: int | None = None
+    trials: int = 16
+    finalists: int = 0  # best students that are trained again over three further seeds
+    sampler: str = "tpe"
+    pruner: str = "halving"
+    seed: int = 0
+    name: str | None = None
+    storage: str = DEFAULT
+    cache: str = "~/.cache/distilnas"  # decoded photographs, teachers, banks of logits
+    device: str = "auto"
+    out: str | None = None  # a copy of the best file
+
+    def check(self) -> None:
+        """Raise InputError for a setting outside its rule."""
+        Budget.parse(self.budget, self.format, self.macs)
+        require_one_of("space", self.space, FAMILIES)
+        require_one_of("sampler", self.sampler, SAMPLERS)
+        require_one_of("pruner", self.pruner, PRUNERS)
+        require("trials", self.trials, self.trials >= 1, "at least 1")
+        require("finalists", self.finalists, self.finalists >= 0, "at least 0")
+        require("multiple", self.multiple, self.multiple >= 1, "at least 1")
+        if self.name is not None:
+            check_name(self.name)
+        self.training()
+
+    @property
+    def limit(self) -> Budget:
+        return Budget.parse(self.budget, self.format, self.macs)
+
+    @property
+    def default_name(self) -> str:
+        where = Path(self.data).resolve().name if self.data != DIGITS else DIGITS
+        text = f"{where}-{self.budget}-{self.format}".replace(" ", "")
+        return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).lstrip("._-")
+
+    @property
+    def cache_folder(self) -> Path:
+        return Path(self.cache).expanduser()
+
+    def training(self) -> Recipe:
+        """The students' recipe."""
+        default = "digits" if self.data == DIGITS else "default"
+        given = {"base": self.recipe} if isinstance(self.recipe, str) else dict(self.recipe or {})
+        base = given.pop("base", default)
+        require("recipe base", base, isinstance(base, str), "a recipe's name")
+        recipe = named_recipe(base).with_settings(given)
+        if self.epochs is not None:
+            recipe = recipe.with_settings({"epochs": self.epochs})
+        if self.teacher == NO_TEACHER:
+            recipe = recipe.with_settings({"phases": [[0.0, 0.0]]})
+        return recipe
+
+    def teaching(self) -> Recipe:
+        """The recipe of a teacher that the search trains itself."""
+        recipe = named_recipe("teacher-digits" if self.data == DIGITS else "teacher-scratch")
+        epochs = self.teacher_epochs
+        return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+
+    @property
+    def teacher_network(self) -> str:
+        """The network to train where no file is given."""
+        return self.teacher or ("teacher-small" if self.data == DIGITS else "resnet18")
+
+
+def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """Defaults, then the TOML file, then the flags that were given (not None).
+
+    Raises:
+        InputError: the file cannot be read, or a setting is unknown or outside its rule.
+    """
+    settings = Settings()
+    if config is not None:
+        settings = _with(settings, read_toml(config), str(config))
+    settings = _with(settings, {k: v for k, v in flags.items() if v is not None}, "flags")
+    settings.check()
+    return settings
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's content, in which relative paths count from the working directory."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"config {path} cannot be read: {os.strerror(error.errno or 0)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path} must be TOML, but: {error}") from None
+
+
+def _with(settings: Settings, given: Mapping[str, Any], source: str) -> Settings:
+    kinds = {
+        f.name: f.type if isinstance(f.type, type) else get_args(f.type) for f in fields(settings)
+    }
+    for name, value in given.items():
+        if name not in kinds:
+            raise InputError(f"{source}: unknown setting {name!r}; known: {', '.join(kinds)}")
+        kind = kinds[name]
+        allowed = [get_origin(k) or k for k in (kind if isinstance(kind, tuple) else (kind,))]
+        if not any(isinstance(value, k) and not (k is int and value is True) for k in allowed):
+            words = " or ".join(k.__name__ for k in allowed if k is not NoneType)
+            raise InputError(f"{source}: {name} must be {words}, but got {value!r}")
+    return replace(settings, **given)

@@ -1,0 +1,110 @@
+"""The study database: Optuna's own schema, on SQLite hardened for processes that die."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from space.errors import InputError
+
+DEFAULT = "studies.db"
+LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
+
+
+def url_of(storage: str) -> str:
+    """A SQLAlchemy address; a plain file name means SQLite."""
+    return storage if "://" in storage else f"sqlite:///{storage}"
+
+
+def masked(storage: str) -> str:
+    """The address without its password, for people."""
+    try:
+        return sa.make_url(url_of(storage)).render_as_string(hide_password=True)
+    except ArgumentError:
+        return "(not a database address)"
+
+
+def sqlite_path(storage: str) -> Path | None:
+    """The database's file, or None where it is no SQLite file."""
+    url = sa.make_url(url_of(storage))
+    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+    return Path(str(url.database)) if is_file else None
+
+
+def open_storage(storage: str, *, create: bool) -> RDBStorage:
+    """Open the study database.
+
+    Args:
+        create: make a SQLite file that does not exist; without it that is an error.
+
+    Raises:
+        InputError: not an address, no such database, or a file that is not one.
+    """
+    with database_errors(storage):
+        path = sqlite_path(storage)
+        if path is not None and not create and not path.exists():
+            raise InputError(f"study database {path} does not exist; begin with: distilnas search")
+        if path is None:
+            return RDBStorage(url_of(storage), engine_kwargs={"pool_pre_ping": True})
+        return _open_sqlite(url_of(storage), path)
+
+
+def _open_sqlite(url: str, path: Path) -> RDBStorage:
+    if path.exists() and not os.access(path, os.W_OK):
+        raise InputError(f"study database {path} must be writable, but is not; check its rights")
+    _check_header(path)
+    engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
+    storage = RDBStorage(url, engine_kwargs=engine_kwargs)
+    sa.event.listen(storage.engine, "connect", _on_connect)
+    sa.event.listen(storage.engine, "begin", _on_begin)
+    storage.engine.dispose()  # connections from before the listeners
+    return storage
+
+
+def _check_header(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError:
+        return
+    if start and start != b"SQLite format 3\0":
+        raise InputError(
+            f"{path} must be an SQLite database, but is another kind of file; "
+            "name another one: --storage FILE"
+        )
+
+
+def _on_connect(connection: Any, record: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _on_begin(connection: sa.Connection) -> None:
+    # Taking the write lock at once is what keeps one queued trial from reaching two processes.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def database_errors(storage: str) -> Iterator[None]:
+    """Turn the database's errors into one line."""
+    try:
+        yield
+    except ArgumentError:
+        raise InputError(
+            f"storage must be a file or a database address, but got {storage!r}; "
+            "e.g. studies.db or postgresql+psycopg://user@host/studies"
+        ) from None
+    except (ImportError, RuntimeError) as error:
+        if not isinstance(error, ImportError) and "optuna" not in str(error).lower():
+            raise
+        text = str(error).splitlines()[0]
+        raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None

@@ -1,0 +1,134 @@
+"""Studies: create, open, resume, run. The database is the one source of truth."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from search.objective import Bench, Watcher, run_trial
+from search.places import Folder
+from search.spec import Spec
+from search.suggest import make_pruner, make_sampler
+from space.errors import InputError
+from trainers.files import write_atomically
+
+SPEC, TARGET, FINALISTS = "spec", "target_trials", "finalists"
+DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
+
+
+def create(storage: RDBStorage, name: str, spec: Spec, trials: int, finalists: int) -> optuna.Study:
+    """A new study.
+
+    Raises:
+        InputError: the name is taken; says how the studies differ, if they do.
+    """
+    if name in names(storage):
+        before = read_spec(storage, name)
+        differences = before.differences(spec) if before else ["it was not made by DistilNAS"]
+        if differences:
+            raise InputError(
+                f"study {name!r} exists with other settings ({'; '.join(differences)}); "
+                "choose another --name"
+            )
+        raise InputError(
+            f"study {name!r} exists; go on with: distilnas resume {name}, or choose another --name"
+        )
+    study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    study.set_user_attr(TARGET, trials)
+    study.set_user_attr(FINALISTS, finalists)
+    study.set_user_attr("spec_hash", spec.hash)
+    study.set_user_attr(SPEC, spec.to_dict())  # last: without it the study counts as not made
+    return study
+
+
+def names(storage: RDBStorage) -> list[str]:
+    """Names of all studies in the database."""
+    return [study.study_name for study in storage.get_all_studies()]
+
+
+def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Spec]:
+    """A study of DistilNAS and its spec.
+
+    Raises:
+        InputError: no such study (the existing ones are named), or another program's.
+    """
+    existing = names(storage)
+    if name not in existing:
+        known = ", ".join(existing[:8]) or "none"
+        raise InputError(f"no study is named {name!r} in this database; there are: {known}")
+    spec = read_spec(storage, name)
+    if spec is None:
+        raise InputError(f"study {name!r} was not made by DistilNAS; choose another one")
+    return optuna.load_study(storage=storage, study_name=name), spec
+
+
+def read_spec(storage: RDBStorage, name: str) -> Spec | None:
+    """The spec stored with a study; None where there is none."""
+    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
+    return Spec.from_dict(attributes[SPEC]) if SPEC in attributes else None
+
+
+def free_name(storage: RDBStorage, wanted: str) -> str:
+    """`wanted`, or `wanted-2`, `wanted-3` ... where it is taken."""
+    taken = set(names(storage))
+    number, name = 1, wanted
+    while name in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    return name
+
+
+def target(study: optuna.Study) -> int:
+    return int(study.user_attrs[TARGET])
+
+
+def counted(study: optuna.Study) -> int:
+    """Trials that ended and for which something was trained."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(
+        trial.state.is_finished()
+        and "duplicate_of" not in trial.user_attrs
+        and trial.user_attrs.get("ended") != "infeasible"
+        for trial in trials
+    )
+
+
+def run(bench: Bench, study: optuna.Study, watcher: Watcher) -> None:
+    """Run trials until the study has its target; unfinished ones first, from where they stood."""
+    study.pruner = make_pruner(bench.spec.pruner, bench.spec.recipe.epochs)
+    idle = 0
+    for trial in _unfinished(study, bench.spec):
+        run_trial(bench, study, trial, watcher)
+    while counted(study) < target(study) and idle < DUPLICATES_IN_A_ROW:
+        outcome = run_trial(bench, study, _ask(study, bench.spec), watcher)
+        idle = 0 if outcome.counted else idle + 1
+
+
+def _ask(study: optuna.Study, spec: Spec) -> optuna.Trial:
+    study.sampler = make_sampler(spec.sampler, spec.seed, len(study.get_trials(deepcopy=False)))
+    return study.ask()
+
+
+def _unfinished(study: optuna.Study, spec: Spec) -> Iterator[optuna.Trial]:
+    """Trials that a dead process left running, to be gone on with under their own numbers."""
+    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.sampler = make_sampler(spec.sampler, spec.seed, frozen.number)
+        yield optuna.Trial(study, frozen._trial_id)
+
+
+def best_trials(study: optuna.Study, count: int) -> list[optuna.trial.FrozenTrial]:
+    """The most accurate students, best first; a network that came twice is there once."""
+    done = [
+        trial
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if "duplicate_of" not in trial.user_attrs
+    ]
+    return sorted(done, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
+
+
+def publish(source: Any, folder: Folder) -> None:
+    """Copy a student's file to the study's `best.safetensors`."""
+    content = source.read_bytes()
+    write_atomically(folder.best, lambda file: file.write(content))

@@ -1,0 +1,74 @@
+"""optuna.Trial -> the parameters of a space."""
+
+import hashlib
+import random
+from itertools import pairwise
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+
+from space.errors import require_one_of
+from space.families import Family, Value
+
+SAMPLERS = ("tpe", "random", "gp", "nsga2")
+PRUNERS = ("halving", "median", "hyperband", "none")
+
+
+def distributions(family: Family) -> dict[str, BaseDistribution]:
+    """Every parameter's distribution: evenly spaced numbers are ordered, the rest are not."""
+    return {name: _distribution(values) for name, values in family.choices.items()}
+
+
+def suggest(trial: optuna.Trial, family: Family) -> dict[str, Value]:
+    """A value for every parameter of the space."""
+    params: dict[str, Value] = {}
+    for name, distribution in distributions(family).items():
+        if isinstance(distribution, IntDistribution):
+            low, high, step = distribution.low, distribution.high, distribution.step
+            params[name] = trial.suggest_int(name, low, high, step=step)
+        else:
+            params[name] = trial.suggest_categorical(name, family.choices[name])  # type: ignore
+    return params
+
+
+def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """The named sampler for one trial.
+
+    Its seed hangs on the study's seed and the trial's number alone, so a study that was stopped
+    and resumed suggests what it would have suggested without the stop.
+    """
+    require_one_of("sampler", name, SAMPLERS)
+    digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
+    seed = random.Random(digest).randrange(2**31)
+    if name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    if name == "gp":
+        return optuna.samplers.GPSampler(seed=seed)
+    if name == "nsga2":
+        return optuna.samplers.NSGAIISampler(seed=seed)
+    return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
+
+
+def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
+    """The named pruner; none of them stops a trial before a quarter of its epochs.
+
+    Earlier, the rank of a network says next to nothing of its final rank.
+    """
+    require_one_of("pruner", name, PRUNERS)
+    quarter = max(1, epochs // 4)
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=quarter)
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=quarter, max_resource=epochs)
+    if name == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=quarter, reduction_factor=2)
+    return optuna.pruners.NopPruner()
+
+
+def _distribution(values: tuple[Value, ...]) -> BaseDistribution:
+    if all(type(value) is int for value in values):
+        numbers = [int(value) for value in values]
+        gaps = {after - before for before, after in pairwise(numbers)}
+        if len(gaps) == 1 and min(gaps) > 0:
+            return IntDistribution(numbers[0], numbers[-1], step=gaps.pop())
+    return CategoricalDistribution(values)
