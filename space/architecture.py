@@ -154,9 +154,9 @@ class Architecture:
             "classes": self.classes,
             **({"channels": self.channels} if self.channels != 3 else {}),
             **({"bias": True} if self.bias else {}),
-            "stem": _without_defaults(self.stem),
-            "stages": [_without_defaults(stage) for stage in self.stages],
-            **({"head": _without_defaults(self.head)} if self.head != Head() else {}),
+            "stem": without_defaults(self.stem),
+            "stages": [without_defaults(stage) for stage in self.stages],
+            **({"head": without_defaults(self.head)} if self.head != Head() else {}),
         }
 
     def to_json(self) -> str:
@@ -253,7 +253,8 @@ def _check_stage(name: str, stage: Stage, inputs: int) -> None:
         )
 
 
-def _without_defaults(part: Stage | Head) -> dict[str, Any]:
+def without_defaults(part: Stage | Head) -> dict[str, Any]:
+    """JSON data of a part of an architecture."""
     pairs = ((f.name, getattr(part, f.name), f.default) for f in fields(part))
     return {name: value for name, value, default in pairs if value != default}
 

@@ -206,11 +206,12 @@ def repair(shape: Architecture, budget: Budget, card: Card, multiple: int) -> Ar
 
 def repaired_fully(shape: Architecture) -> Architecture:
     """The shape with all that `repair` may take away taken away."""
+    return _map_stages(shape, lambda _, stage: smallest_stage(stage))
 
-    def smallest(stage: Stage) -> Stage:
-        return replace(stage, **{s: min(getattr(stage, s), SMALLEST[s]) for s in REPAIRS})
 
-    return _map_stages(shape, lambda _, stage: smallest(stage))
+def smallest_stage(stage: Stage) -> Stage:
+    """The stage with all that `repair` may take away taken away."""
+    return replace(stage, **{s: min(getattr(stage, s), SMALLEST[s]) for s in REPAIRS})
 
 
 def _reduced(shape: Architecture, setting: str) -> Architecture | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from space.architecture import Architecture

@@ -5,13 +5,15 @@ its canonical form. Multivariate samplers lose conditional parameters; they keep
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import NamedTuple
 
 from space.architecture import Architecture, Stage
-from space.budget import Budget, Meter, Solution, narrowest, repaired_fully, repairs, steps
+from space.budget import Budget, Meter, Solution, smallest_stage
 from space.errors import InputError, require_one_of, shown
+from space.floor import extreme
 from space.references import REFERENCES, reference
 from space.storage import Card
 
@@ -34,6 +36,7 @@ SMALLEST_MAP = 4  # pixels; no downsampling goes below it
 STEM_STRIDE_FROM = 4  # downsamplings; with fewer the stem keeps the image's resolution
 NOMINAL_WIDTH = 256  # of the stem; only ratios count, and this many keep them after rounding
 NOMINAL_STEP = 32  # every group count divides it
+NO_LIMIT = 2**62  # bytes or parameters
 COMFORT = 2  # budget / largest floor below which many shapes must be repaired
 
 WIDTHS = (0.5, 0.71, 1.0, 1.41, 2.0)  # of a stage, relative to the profile
@@ -105,34 +108,33 @@ class Family:
                     f"but got {shown(params.get(name))}"
                 )
         architecture = Architecture(
-            stem=self._stem(params),
-            stages=tuple(self._stage(params, i) for i in range(1, len(self.strides))),
+            stem=self.stage(params, 0),
+            stages=tuple(self.stage(params, place) for place in range(1, len(self.strides))),
             classes=classes,
             channels=channels,
         ).canonical()
         architecture.check()
         return architecture
 
-    def _stem(self, params: Params) -> Stage:
+    def stage(self, params: Params, place: int) -> Stage:
+        """The stage that the values mean at a place, at its nominal width; place 0: the stem."""
         values = {**self.fixed, **params}
-        return _stage(
-            width=NOMINAL_WIDTH,
-            block=values["stem_block"],
-            stride=self.strides[0],
-            expansion=values.get("expansion", 1),
-            activation=values["activation"],
-        )
-
-    def _stage(self, params: Params, index: int) -> Stage:
-        values = {**self.fixed, **params}
-        prefix = f"stage{index}_"
-        relative = float(values["growth"]) ** index * float(values[f"{prefix}width"])
+        if place == 0:
+            return _stage(
+                width=NOMINAL_WIDTH,
+                block=values["stem_block"],
+                stride=self.strides[0],
+                expansion=values.get("expansion", 1),
+                activation=values["activation"],
+            )
+        prefix = f"stage{place}_"
+        relative = float(values["growth"]) ** place * float(values[f"{prefix}width"])
         steps = max(1, round(NOMINAL_WIDTH * relative / NOMINAL_STEP))
         return _stage(
             width=NOMINAL_STEP * steps,
             block=values[f"{prefix}block"],
             depth=values[f"{prefix}depth"],
-            stride=self.strides[index],
+            stride=self.strides[place],
             kernel=values["kernel"],
             groups=values.get(f"{prefix}groups", 1),
             shuffle=values.get("shuffle", False),
@@ -217,30 +219,23 @@ def random_params(family: Family, rng: random.Random) -> dict[str, Value]:
 def smallest(family: Family, budget: Budget, card: Card, multiple: int = 4) -> Solution:
     """The smallest student that the space can reach, counted as the budget counts.
 
-    Its share exceeds 1 if not even that one keeps the budget.
+    Its share exceeds 1 if not even that one keeps the budget. With a MAC limit beside the
+    budget: of the smallest in the one and the smallest in the other, what comes closer to both.
     """
-
-    def share(shape: Architecture) -> float:
-        return _floor_share(repaired_fully(shape), budget, card, multiple)
-
-    shape = _lowest(family, card, share)
-    repaired = repaired_fully(shape)
-    student = narrowest(repaired, multiple)
-    cost = budget.count(student, card)
-    return Solution(student, cost, share(shape), repairs(shape, repaired), 1)
+    found = [
+        _extreme(family, part, card, multiple, largest=False) for part in _single_limits(budget)
+    ]
+    return min((_counted(student, budget, card) for student in found), key=lambda s: s.share)
 
 
 def floor_range(
     family: Family, budget: Budget, card: Card, multiple: int = 4
 ) -> tuple[Solution, Solution]:
     """The smallest student of the space, and the largest that some shape needs unrepaired."""
-
-    def negative(shape: Architecture) -> float:
-        return -_floor_share(shape, budget, card, multiple)
-
-    shape = _lowest(family, card, negative)
-    student = narrowest(shape, multiple)
-    largest = Solution(student, budget.count(student, card), -negative(shape), (), 1)
+    found = [
+        _extreme(family, part, card, multiple, largest=True) for part in _single_limits(budget)
+    ]
+    largest = max((_counted(student, budget, card) for student in found), key=lambda s: s.share)
     return smallest(family, budget, card, multiple), largest
 
 
@@ -254,8 +249,10 @@ def check(family: Family, budget: Budget, card: Card, multiple: int = 4) -> str 
         InfeasibleError: no student of the space keeps the budget; names the smallest.
     """
     low, high = floor_range(family, budget, card, multiple)
-    if low.share > 1:
-        raise budget.refusal(low.architecture, card, f"space {family.name!r}")
+    for limit in _single_limits(budget):
+        student = _extreme(family, limit, card, multiple, largest=False)
+        if _counted(student, limit, card).share > 1:
+            raise budget.refusal(student, card, f"space {family.name!r}")
     if high.share * COMFORT <= 1:
         return None
     way_out = f"a width multiple of {multiple // 2} or " if multiple > 1 else ""
@@ -267,54 +264,46 @@ def check(family: Family, budget: Budget, card: Card, multiple: int = 4) -> str 
     )
 
 
-def _floor_share(shape: Architecture, budget: Budget, card: Card, multiple: int) -> float:
-    return Meter(shape, budget, card).share(steps(shape, multiple))
+def _single_limits(budget: Budget) -> tuple[Budget, ...]:
+    """The budget, split where a MAC limit stands beside it."""
+    alone = replace(budget, macs=None)
+    return (alone,) if budget.macs is None else (alone, replace(budget, limit=NO_LIMIT))
 
 
-def _lowest(family: Family, card: Card, score: Callable[[Architecture], float]) -> Architecture:
-    """The space's shape with the lowest score, by coordinate descent from every uniform start."""
+def _counted(student: Architecture, budget: Budget, card: Card) -> Solution:
+    cost = budget.count(student, card)
+    widths = student.widths if student.head.width else (*student.widths, 0)
+    return Solution(student, cost, Meter(student, budget, card).share(widths), (), 1)
 
-    def shape(params: Params) -> Architecture:
-        return family.shape(
-            params, classes=len(card.classes), channels=len(card.mean), size=card.size
+
+def _extreme(
+    family: Family, budget: Budget, card: Card, multiple: int, *, largest: bool
+) -> Architecture:
+    """The space's smallest repaired, or largest unrepaired, student at smallest widths.
+
+    Values that hold for the whole network are ordered from the cheapest to the dearest.
+    """
+    pick = -1 if largest else 0
+    whole = {name: vs[pick] for name, vs in family.choices.items() if not _is_placed(name)}
+    places: list[list[Stage]] = []
+    for place in range(len(family.strides)):
+        prefix = f"stage{place}_" if place else "stem_"
+        placed = {name: vs for name, vs in family.choices.items() if name.startswith(prefix)}
+        combinations = (
+            dict(zip(placed, values, strict=True))
+            for values in product(*(_that_matter(n, vs, pick) for n, vs in placed.items()))
         )
-
-    # Widths are at their smallest, whatever the shape says of them.
-    names = [name for name in family.choices if not name.endswith(("width", "growth"))]
-    found = [_descend(family, start, names, lambda p: score(shape(p))) for start in _starts(family)]
-    return shape(min(found, key=lambda item: item[0])[1])
-
-
-def _starts(family: Family) -> Iterable[dict[str, Value]]:
-    """The first value of every parameter, once with each block wherever it is a choice."""
-    first: dict[str, Value] = {name: values[0] for name, values in family.choices.items()}
-    blocks = {v for name, values in family.choices.items() if _is_block(name) for v in values}
-    yield first
-    for block in sorted(map(str, blocks)):
-        chosen: dict[str, Value] = {
-            n: block for n, vs in family.choices.items() if _is_block(n) and block in vs
-        }
-        yield first | chosen
+        stages = (family.stage(whole | combination, place) for combination in combinations)
+        places.append(
+            list(dict.fromkeys((s if largest else smallest_stage(s)).canonical() for s in stages))
+        )
+    return extreme(places, budget, card, multiple, largest=largest)
 
 
-def _is_block(name: str) -> bool:
-    return name.endswith("_block")
+def _is_placed(name: str) -> bool:
+    return name.startswith(("stem_", "stage"))
 
 
-def _descend(
-    family: Family,
-    params: dict[str, Value],
-    names: list[str],
-    score: Callable[[Params], float],
-) -> tuple[float, dict[str, Value]]:
-    """Change one parameter at a time for the better until none helps."""
-    lowest, improved = score(params), True
-    while improved:
-        improved = False
-        for name in names:
-            for value in family.choices[name]:
-                candidate = params | {name: value}
-                now = score(candidate)
-                if now < lowest:
-                    lowest, params, improved = now, candidate, True
-    return lowest, params
+def _that_matter(name: str, values: tuple[Value, ...], pick: int) -> tuple[Value, ...]:
+    """Values that an extreme may have: widths are at their smallest, and depth only costs."""
+    return values[pick:][:1] if name.endswith(("_width", "_depth")) else values

@@ -44,14 +44,6 @@ class Quadratic(NamedTuple):
     xx: int
     yy: int
 
-    def plus_diagonal(self, other: "Quadratic", times: int) -> "Quadratic":
-        """self(X, Y) + times * other(Y, Y)."""
-        return self._replace(
-            constant=self.constant + times * other.constant,
-            y=self.y + times * (other.x + other.y),
-            yy=self.yy + times * (other.xy + other.xx + other.yy),
-        )
-
 
 def interpolate(count: Callable[[int, int], int]) -> Quadratic:
     """The polynomial of second degree that `count` is."""
@@ -80,19 +72,11 @@ def stage_quadratic(kind: Kind, bias: bool, measure: Measure, size: int) -> Quad
     """Count of a stage without squeeze-and-excitation, in units of its groups."""
     unit = kind.groups
 
-    def count(first: bool, pixels: int) -> Callable[[int, int], int]:
-        def at(inputs: int, width: int) -> int:
-            stage = Stage(width=width * unit, **kind._asdict())
-            place = Place("", inputs * unit, first, bias)
-            return block_count(block(stage, place), measure, pixels)
+    def at(inputs: int, width: int) -> int:
+        stage = Stage(width=width * unit, **kind._asdict())
+        return stage_count(stage, inputs * unit, measure, size, bias)
 
-        return at
-
-    opening = interpolate(count(True, size))
-    if kind.depth == 1:
-        return opening
-    after = -(-size // kind.stride)
-    return opening.plus_diagonal(interpolate(count(False, after)), kind.depth - 1)
+    return interpolate(at)
 
 
 @lru_cache(maxsize=4096)
@@ -101,7 +85,7 @@ def head_quadratic(part: Head, classes: int, bias: bool, measure: Measure, size:
 
     def at(inputs: int, width: int) -> int:
         scaled = Head(width=width if part.width else 0)
-        return block_count(head(scaled, Place("", inputs, True, bias), classes), measure, size)
+        return head_count(scaled, inputs, classes, measure, size, bias)
 
     return interpolate(at)
 
@@ -110,6 +94,23 @@ def head_quadratic(part: Head, classes: int, bias: bool, measure: Measure, size:
 def se_count(measure: Measure, width: int, reduction: int) -> int:
     """Count of one squeeze-and-excitation."""
     return measure(Layer("", "se", width, width, hidden=se_width(width, reduction)), 1)
+
+
+def stage_count(stage: Stage, inputs: int, measure: Measure, size: int, bias: bool = False) -> int:
+    """A measure over all blocks of a stage, for size x size inputs."""
+    opening = block_count(block(stage, Place("", inputs, True, bias)), measure, size)
+    if stage.depth == 1:
+        return opening
+    later = block(stage, Place("", stage.width, False, bias))
+    after = -(-size // stage.stride)
+    return opening + (stage.depth - 1) * block_count(later, measure, after)
+
+
+def head_count(
+    part: Head, inputs: int, classes: int, measure: Measure, size: int, bias: bool = False
+) -> int:
+    """A measure over the head, for size x size inputs."""
+    return block_count(head(part, Place("", inputs, True, bias), classes), measure, size)
 
 
 def block_count(part: Block, measure: Measure, size: int) -> int:

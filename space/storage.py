@@ -116,8 +116,8 @@ def card_and_architecture(metadata: Mapping[str, str]) -> tuple[Architecture, Ca
     card = Card(
         classes=tuple(_listed(document, "classes", str)),
         size=_typed(document, "size", int),
-        mean=tuple(float(value) for value in _listed(document, "mean", float, int)),
-        std=tuple(float(value) for value in _listed(document, "std", float, int)),
+        mean=_numbers(document, "mean"),
+        std=_numbers(document, "std"),
         recipe=_typed(document, "recipe", str),
     )
     _check_card(card, architecture)
@@ -250,3 +250,11 @@ def _listed(document: dict[str, Any], key: str, *kinds: type[Any]) -> list[Any]:
             f"but got {shown(values)}"
         )
     return list(values)
+
+
+def _numbers(document: dict[str, Any], key: str) -> tuple[float, ...]:
+    values = _listed(document, key, float, int)
+    try:
+        return tuple(float(value) for value in values)
+    except OverflowError:
+        raise InputError(f"{key} must be finite numbers, but got {shown(values)}") from None
