@@ -8,7 +8,7 @@ trained trials it beats rejecting, penalising and constraining (prototype on han
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import permutations
+from itertools import permutations, product
 from typing import NamedTuple
 
 from space.architecture import MAX_WIDTH, Architecture, Stage
@@ -20,6 +20,7 @@ from space.storage import Card
 __all__ = ["Budget", "InfeasibleError", "Solution", "format_bytes", "solve"]
 
 CLOSE_ENOUGH = 0.995  # share of the budget from which on widths are not exchanged
+EXCHANGED_STEPS = ((1, 1), (2, 1), (1, 2))  # wider by, narrower by
 EXCHANGES = 8  # at most
 PRECISION = 2**-6  # of the logarithm (base 2) of the scale; the fill step does the rest
 MIN_KERNEL = 3  # below it a stage would see no neighbours
@@ -166,9 +167,10 @@ class WidthSearch:
     def exchange_once(self) -> bool:
         """Take the best exchange of all pairs, or the first that is close enough."""
         before, share = self.widths, self.share
-        for up, down in permutations(self.free, 2):
-            if before[down] > self.steps[down]:
-                self.take(self.moved(down, -1, self.moved(up, 1, before)), self.share)
+        for (up, down), (wider, narrower) in product(permutations(self.free, 2), EXCHANGED_STEPS):
+            if before[down] > narrower * self.steps[down]:
+                narrowed = self.moved(down, -narrower, before)
+                self.take(self.moved(up, wider, narrowed), self.share)
                 if self.share >= CLOSE_ENOUGH:
                     break
         return self.share > share
