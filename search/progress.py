@@ -69,10 +69,10 @@ class Display:
         self.best = (accuracy, number, size)
 
     def trial_began(self, number: int, solution: Solution) -> None:
-        self._begin(f"trial {number}", solution.architecture.words)
+        self.begin(f"trial {number}", solution.architecture.words)
 
     def finalist_began(self, number: int, seed: int, words: str) -> None:
-        self._begin(f"finalist {number}, seed {seed}", words)
+        self.begin(f"finalist {number}, seed {seed}", words)
 
     def epoch_done(self, epoch: Epoch) -> None:
         note = f"accuracy {epoch.accuracy:.1%}"
@@ -96,7 +96,8 @@ class Display:
         if not self.live and row.counted:
             self._line(f"{self.done}/{self.trials} trials; {note}{self._left()}")
 
-    def _begin(self, label: str, words: str) -> None:
+    def begin(self, label: str, words: str) -> None:
+        """Tell of a training run that begins."""
         self.label = label
         self.progress.update(
             self.running, description=label, completed=0, total=self.epochs, visible=True, note=""

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin
 
+from search.addresses import DEFAULT_STORAGE
 from search.places import check_name
-from search.storage import DEFAULT
 from search.suggest import PRUNERS, SAMPLERS
 from space.budget import Budget
 from space.errors import InputError, require, require_one_of
@@ -43,7 +43,7 @@ class Settings:
     pruner: str = "halving"
     seed: int = 0
     name: str | None = None
-    storage: str = DEFAULT
+    storage: str = DEFAULT_STORAGE
     cache: str = "~/.cache/distilnas"  # decoded photographs, teachers, banks of logits
     device: str = "auto"
     out: str | None = None  # a copy of the best file

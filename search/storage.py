@@ -10,30 +10,10 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from search.addresses import masked, sqlite_path, url_of
 from space.errors import InputError
 
-DEFAULT = "studies.db"
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
-
-
-def url_of(storage: str) -> str:
-    """A SQLAlchemy address; a plain file name means SQLite."""
-    return storage if "://" in storage else f"sqlite:///{storage}"
-
-
-def masked(storage: str) -> str:
-    """The address without its password, for people."""
-    try:
-        return sa.make_url(url_of(storage)).render_as_string(hide_password=True)
-    except ArgumentError:
-        return "(not a database address)"
-
-
-def sqlite_path(storage: str) -> Path | None:
-    """The database's file, or None where it is no SQLite file."""
-    url = sa.make_url(url_of(storage))
-    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return Path(str(url.database)) if is_file else None
 
 
 def open_storage(storage: str, *, create: bool) -> RDBStorage:

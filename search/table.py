@@ -6,7 +6,7 @@ The only place that names columns. One row a trial:
     architecture, words, fingerprint              what was trained
     params, macs, activation_peak, bytes          exact counts; bytes of the stored file
     budget_share, repairs                         of the solver
-    file_accuracy, network_accuracy               validation; of the file as read back, before storing
+    file_accuracy, network_accuracy               validation; of the file; before storing
     accuracies, losses                            lists, one value an epoch
     epochs, seconds, device, micro_batch          of training
     ended, reason, duplicate_of                   why it ended as it did
@@ -98,7 +98,7 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     table["best"] = best.set_index("study_id")["best"]
     times = states.groupby("study_id")[["completed", "started"]].max()
     table["last_activity"] = pd.to_datetime(times.max(axis=1))
-    parsed = {row.study_id: json.loads(row.value_json) for row in specs.itertuples()}
+    parsed = dict(zip(specs["study_id"], map(json.loads, specs["value_json"]), strict=True))
     table["space"] = [parsed.get(study, {}).get("space") for study in table.index]
     table["budget"] = [parsed.get(study, {}).get("budget") for study in table.index]
     whole = ["trials", "complete", "pruned", "failed", "running"]
@@ -126,12 +126,15 @@ def trials(engine: sa.Engine, name: str) -> pd.DataFrame:
             connection, "trial_params", "param_name, param_value, distribution_json", study
         )
     table["value"] = pd.Series(
-        {row.trial_id: _number(row.value, row.value_type) for row in values.itertuples()},
+        list(map(_number, values["value"], values["value_type"])),
+        index=values["trial_id"],
         dtype=float,
     )
     for column in ("started", "completed"):
         table[column] = pd.to_datetime(table[column])
-    wide = _wide(attributes["trial_id"], attributes["key"], map(json.loads, attributes.value_json))
+    wide = _wide(
+        attributes["trial_id"], attributes["key"], map(json.loads, attributes["value_json"])
+    )
     table = table[list(BASE_COLUMNS)].join(wide.reindex(columns=list(ATTRIBUTE_COLUMNS)))
     params = _wide(chosen["trial_id"], "params_" + chosen["param_name"], _choices(chosen))
     return table.join(params).reset_index(drop=True)
@@ -145,7 +148,7 @@ def attributes(engine: sa.Engine, name: str) -> dict[str, Any]:
             "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study",
             study=_study_id(connection, name),
         )
-    return {row.key: json.loads(row.value_json) for row in rows.itertuples()}
+    return dict(zip(rows["key"], map(json.loads, rows["value_json"]), strict=True))
 
 
 def best(table: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -204,16 +207,13 @@ def _wide(trial_ids: pd.Series, names: pd.Series, values: Any) -> pd.DataFrame:
 
 def _choices(chosen: pd.DataFrame) -> Iterator[Any]:
     """Values as they were chosen: a categorical is stored as the place of its choice."""
-    parsed: dict[str, Any] = {}
-    for row in chosen.itertuples():
-        text = row.distribution_json
-        distribution = parsed.setdefault(text, json.loads(text))
+    parsed = {text: json.loads(text) for text in chosen["distribution_json"].unique()}
+    for value, text in zip(chosen["param_value"], chosen["distribution_json"], strict=True):
+        distribution = parsed[text]
         if distribution["name"] == "CategoricalDistribution":
-            yield distribution["attributes"]["choices"][int(row.param_value)]
-        elif distribution["name"] == "IntDistribution":
-            yield int(row.param_value)
+            yield distribution["attributes"]["choices"][int(value)]
         else:
-            yield row.param_value
+            yield int(value) if distribution["name"] == "IntDistribution" else value
 
 
 def _number(value: float | None, kind: str) -> float:

@@ -1,0 +1,289 @@
+"""The command line. Results go to standard output, progress and errors to standard error."""
+
+import errno
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.addresses import DEFAULT_STORAGE
+from space.errors import InputError
+
+# Commands import what they need when they run: torch takes seconds, and most do without it.
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+STORAGE = click.option(
+    "--storage",
+    default=DEFAULT_STORAGE,
+    show_default=True,
+    help="Study database: a file or an address.",
+)
+CACHE = click.option(
+    "--cache",
+    default="~/.cache/distilnas",
+    show_default=True,
+    help="Folder for decoded photographs, teachers and teacher logits.",
+)
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="distilnas", prog_name="distilnas")
+def cli() -> None:
+    """Search small student networks under a hard size limit, taught by distillation."""
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Flags of `search`; None means: not given, the config file or the default holds."""
+    options = [
+        click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings."),
+        click.option("--data", help='"digits" (default) or a folder of photographs.'),
+        click.option("--size", type=int, help="Pixels of the students' square input."),
+        click.option("--budget", help="Hard limit: 300KB, 300KiB, 1MB, 256k params."),
+        click.option("--format", help="Storage format: int8 (default), fp16, fp32."),
+        click.option("--macs", help="A second limit: multiply-accumulates an image, e.g. 20M."),
+        click.option("--space", help="mixed (default), mobile, group, plain or report."),
+        click.option(
+            "--compressed-stem/--plain-stem",
+            default=None,
+            help="Let compressed blocks start from the first layer.",
+        ),
+        click.option("--multiple", type=int, help="Multiple of every width (default 4)."),
+        click.option("--teacher", help="A file, a network to train, or none."),
+        click.option("--teacher-epochs", type=int, help="Epochs of a teacher trained here."),
+        click.option("--recipe", help="Named recipe: default, report-sgd, report-adam, digits."),
+        click.option("--epochs", type=int, help="Epochs of every student."),
+        click.option("--trials", type=int, help="Students to train (default 16)."),
+        click.option("--finalists", type=int, help="Best students to train over 3 further seeds."),
+        click.option("--sampler", help="tpe (default), random, gp or nsga2."),
+        click.option("--pruner", help="halving (default), median, hyperband or none."),
+        click.option("--seed", type=int, help="Seed of the sampler."),
+        click.option("--name", help="The study's name."),
+        click.option("--storage", help="Study database (default studies.db)."),
+        click.option("--cache", help="Folder for decoded photographs, teachers, teacher logits."),
+        click.option("--device", help="auto (default), cpu or cuda."),
+        click.option("--out", help="Copy the best student's file here."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@search_options
+@click.option("--dry-run", is_flag=True, help="Print what would be done, train nothing.")
+@JSON
+def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
+    """Search students that fit a budget.
+
+    Without arguments: the built-in handwritten digits, 16 students of at most 20 KB in int8.
+    """
+    from search import running
+    from search.settings import resolve
+
+    settings = resolve(config, flags)
+    if dry_run:
+        running.dry_run(settings, as_json)
+    else:
+        running.search(settings, as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--trials", type=int, default=0, help="Students to train beyond those asked for.")
+@click.option("--finalists", type=int, help="Best students to train over 3 further seeds.")
+@click.option("--data", help="Where the photographs lie now, if they moved.")
+@click.option("--budget", help="Refused if it is not the study's.")
+@click.option("--epochs", type=int, help="Refused if it is not the study's.")
+@click.option("--space", help="Refused if it is not the study's.")
+@click.option("--out", help="Copy the best student's file here.")
+@STORAGE
+@CACHE
+@DEVICE
+@JSON
+def resume(name: str, as_json: bool, **flags: Any) -> None:
+    """Go on with a study: unfinished trials from their last epoch, then new ones."""
+    from search import running
+
+    running.resume(name, as_json, **flags)
+
+
+@cli.command()
+@STORAGE
+@JSON
+def studies(storage: str, as_json: bool) -> None:
+    """List the studies of the database."""
+    from search import show
+
+    show.studies(storage, as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("trial", type=int, required=False)
+@STORAGE
+@JSON
+def show(name: str, trial: int | None, storage: str, as_json: bool) -> None:
+    """Show a study, or one TRIAL of it layer by layer."""
+    from search import show as views
+
+    if trial is None:
+        views.study(storage, name, as_json)
+    else:
+        views.trial(storage, name, trial, as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--trial", type=int, help="Trial number; the best one by default.")
+@click.option("--format", help="Storage format; the study's own by default.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@STORAGE
+@JSON
+def export(
+    name: str, trial: int | None, format: str | None, out: Path, storage: str, as_json: bool
+) -> None:
+    """Write a student's file."""
+    from search import files
+
+    files.export(storage, name, trial, format, out, as_json)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help='"digits" or a folder with a test split.')
+@CACHE
+@DEVICE
+@JSON
+def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
+    """Accuracy of a student's FILE on the test split: for the final figure, never to choose by."""
+    from search import files
+
+    files.test(file, data, cache, device, as_json)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes shown.")
+@DEVICE
+@JSON
+def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
+    """Classify IMAGES with a student's FILE."""
+    from search import files
+
+    files.predict(file, images, top, device, as_json)
+
+
+@cli.command()
+@click.argument("what")
+@click.option("--classes", type=click.IntRange(2), default=11, show_default=True)
+@click.option("--channels", type=click.Choice(["1", "3"]), default="3", show_default=True)
+@click.option("--size", type=click.IntRange(4, 1024), default=64, show_default=True, help="Pixels.")
+@JSON
+def size(what: str, classes: int, channels: str, size: int, as_json: bool) -> None:
+    """Parameters, MACs and bytes of WHAT: a reference's name, an architecture.json, or a student.
+
+    A student's file knows its own classes, channels and size.
+    """
+    from search import files
+
+    files.size(what, classes, int(channels), size, as_json)
+
+
+@cli.group()
+def teacher() -> None:
+    """Train, fine-tune and test teachers."""
+
+
+def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Flags of the commands that train a teacher."""
+    options = [
+        click.option("--data", default="digits", show_default=True, help="digits or a folder."),
+        click.option("--network", help="A torchvision classifier or a reference architecture."),
+        click.option("--size", type=int, help="Pixels that photographs are decoded to."),
+        click.option("--input-size", type=int, help="Pixels that the teacher sees."),
+        click.option("--epochs", type=int, help="Epochs."),
+        click.option("--lr", type=float, help="Learning rate at the start."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option(
+            "--out", type=click.Path(path_type=Path), default=Path("teacher.pt"), show_default=True
+        ),
+        CACHE,
+        DEVICE,
+        JSON,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@teacher.command("train")
+@teacher_options
+def teacher_train(as_json: bool, **options: Any) -> None:
+    """Train a teacher from scratch."""
+    from search import teachers
+
+    teachers.train(as_json, weights=None, **options)
+
+
+@teacher.command("finetune")
+@click.option(
+    "--pretrained",
+    "weights",
+    default="imagenet",
+    show_default=True,
+    help="imagenet (torchvision downloads it) or a file with a state dict.",
+)
+@teacher_options
+def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
+    """Fine-tune a pretrained network."""
+    from search import teachers
+
+    teachers.train(as_json, weights=weights, **options)
+
+
+@teacher.command("test")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--data", default="digits", show_default=True, help="digits or a folder.")
+@click.option("--size", type=int, help="Pixels that photographs are decoded to.")
+@CACHE
+@DEVICE
+@JSON
+def teacher_test(as_json: bool, **options: Any) -> None:
+    """Accuracy of a teacher's FILE on the test split."""
+    from search import teachers
+
+    teachers.test(as_json, **options)
+
+
+def main() -> None:
+    """Entry point: one clear line and exit status 2 for what a user can mend."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        where = f" (see: {error.ctx.command_path} --help)" if getattr(error, "ctx", None) else ""
+        _fail(error.format_message().replace("\n", " ") + where)
+    except InputError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            sys.exit(141)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'the disk'}; what was written before is whole")
+
+
+def _fail(message: str) -> None:
+    click.echo(f"distilnas: {message}", err=True)
+    sys.exit(2)

@@ -1,0 +1,233 @@
+"""What the commands print: tables for people, one JSON document for programs."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from search import table as tables
+from search.addresses import DEFAULT_STORAGE, masked, sqlite_path, url_of
+from space.budget import Budget, Solution
+from space.errors import InputError
+
+
+def console() -> Console:
+    """For results; wide enough for whole rows where output goes to a file."""
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=140)
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False, default=str))
+
+
+def command(verb: str, name: str, storage: str, *rest: str) -> str:
+    """A command to type, with the database where it is not the default one."""
+    place = [] if storage == DEFAULT_STORAGE else ["--storage", masked_for_shell(storage)]
+    return shlex.join(["distilnas", verb, name, *rest, *place])
+
+
+def masked_for_shell(storage: str) -> str:
+    return storage if sqlite_path(storage) else masked(storage)
+
+
+def engine(storage: str) -> sa.Engine:
+    """The database for reading; a SQLite file is opened read-only."""
+    path = sqlite_path(storage)
+    if path is None:
+        return sa.create_engine(url_of(storage), pool_pre_ping=True)
+    if not path.exists():
+        raise InputError(f"study database {path} does not exist; begin with: distilnas search")
+    return sa.create_engine(f"sqlite:///file:{path.resolve()}?mode=ro&uri=true")
+
+
+def rows_table(*columns: str) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = column in NUMERIC
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    return made
+
+
+NUMERIC = ["trial", "accuracy", "bytes", "params", "MACs", "share", "seconds", "epochs", "mean", "spread", "trials", "complete", "pruned", "failed", "running", "best", "layers", "smallest", "median", "largest", "probability"]
+
+
+def trial_cells(row: Any) -> tuple[str, ...]:
+    """Cells for the columns trial, accuracy, bytes, params, MACs, architecture."""
+    return (
+        str(row["number"]),
+        f"{row['value']:.1%}",
+        f"{int(row['bytes']):,}",
+        f"{int(row['params']):,}",
+        short(row["macs"]),
+        row["words"],
+    )
+
+
+def short(count: float) -> str:
+    """`1.2M`, `340k`."""
+    if count >= 999_500:
+        return f"{count / 1e6:.1f}M"
+    return f"{count / 1e3:.0f}k" if count >= 1000 else f"{count:.0f}"
+
+
+def best_table(frame: Any, count: int = 5) -> Table:
+    made = rows_table("trial", "accuracy", "bytes", "params", "MACs", "architecture")
+    for _, row in tables.best(frame, count).iterrows():
+        made.add_row(*trial_cells(row))
+    return made
+
+
+def finished(storage: str, name: str, ranking: Sequence[Any], place: Any, as_json: bool) -> None:
+    """The end of a search: the five best, the file against its budget, how to go on."""
+    frame = tables.trials(engine(storage), name)
+    best, budget = place.folder.best, place.spec.budget
+    leaders = tables.best(frame, 5)
+    size = best.stat().st_size if best.exists() and len(leaders) else None
+    if as_json:
+        print_json(
+            {
+                "study": name,
+                "storage": masked_for_shell(storage),
+                "budget": budget_document(budget),
+                "best": [trial_document(row) for _, row in leaders.iterrows()],
+                "finalists": [finalist_document(finalist) for finalist in ranking],
+                "file": None if size is None else {"path": str(best), "bytes": size},
+                "states": {str(k): int(v) for k, v in frame["state"].value_counts().items()},
+            }
+        )
+        return
+    out = console()
+    if size is None:
+        out.print(f"study {name}: no student was trained to its end; see: distilnas show {name}")
+        return
+    out.print(best_table(frame))
+    if ranking:
+        out.print(finalists_table(ranking))
+        out.print(
+            f"winner by the mean of further seeds: trial {ranking[0].number} "
+            f"({ranking[0].mean:.1%}, standard deviation {ranking[0].spread:.1%})"
+        )
+    out.print(f"file: {best}, {size:,} bytes{against(budget, size)}", soft_wrap=True)
+    out.print("go on with:", style="bold")
+    source = place.spec.source
+    out.print(f"  {command('show', name, storage)}", soft_wrap=True)
+    out.print(f"  {command('resume', name, storage, '--trials', '16')}", soft_wrap=True)
+    out.print(f"  {shlex.join(['distilnas', 'test', str(best), '--data', source])}", soft_wrap=True)
+
+
+def against(budget: Budget, size: int) -> str:
+    if budget.unit != "bytes":
+        return ""
+    return f" of {budget.limit:,} ({size / budget.limit:.1%} of the budget)"
+
+
+def finalists_table(ranking: Sequence[Any]) -> Table:
+    made = rows_table("trial", "mean", "spread", "seeds", "architecture")
+    for finalist in ranking:
+        seeds = " ".join(f"{accuracy:.1%}" for accuracy in finalist.accuracies)
+        mean, spread = f"{finalist.mean:.1%}", f"{finalist.spread:.1%}"
+        made.add_row(str(finalist.number), mean, spread, seeds, finalist.words)
+    return made
+
+
+def finalist_document(finalist: Any) -> dict[str, Any]:
+    return finalist._asdict() | {"mean": finalist.mean, "spread": finalist.spread}
+
+
+def budget_document(budget: Budget) -> dict[str, Any]:
+    return asdict(budget) | {"text": str(budget)}
+
+
+def trial_document(row: Any) -> dict[str, Any]:
+    """A table's row as JSON data; what is not there is null."""
+    return {str(key): _plain(value) for key, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | dict | str | bool) or value is None:
+        return value
+    if value != value:  # NaN and NaT
+        return None
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    number = value.item() if hasattr(value, "item") else value
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def copy_best(best: Path, out: Path) -> None:
+    """Copy the best file to where the user asked for it."""
+    from trainers.files import write_atomically
+
+    content = best.read_bytes()
+    try:
+        write_atomically(out, lambda file: file.write(content))
+    except OSError as error:
+        raise InputError(
+            f"the best file cannot be copied to {out}: {error.strerror}; it lies at {best}"
+        ) from None
+
+
+def planned(
+    settings: Any,
+    spec: Any,
+    low: Solution,
+    high: Solution,
+    students: Sequence[Solution],
+    epoch_seconds: float,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """A dry run's answer."""
+    from search.progress import duration
+
+    budget = spec.budget
+    shares = sorted(student.share for student in students)
+    if as_json:
+        print_json(
+            {
+                "settings": asdict(settings),
+                "recipe": spec.recipe.to_dict(),
+                "budget": budget_document(budget),
+                "smallest": {"cost": low.cost, "architecture": low.architecture.to_dict()},
+                "largest_floor": {"cost": high.cost, "architecture": high.architecture.to_dict()},
+                "shares": shares,
+                "seconds_per_epoch": epoch_seconds,
+                "seconds": seconds,
+            }
+        )
+        return
+    out = console()
+    made = rows_table("setting", "value")
+    for name, value in asdict(settings).items():
+        if value is not None and name != "recipe":
+            made.add_row(name, str(value))
+    for name, value in spec.recipe.to_dict().items():
+        made.add_row(f"recipe.{name}", str(value))
+    out.print(made)
+    out.print(
+        f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
+    )
+    out.print(
+        f"smallest student: {budget.amount(low.cost)}: {low.architecture.words}", soft_wrap=True
+    )
+    out.print(
+        f"largest student at its smallest widths: {budget.amount(high.cost)}: "
+        f"{high.architecture.words}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"{len(shares)} sampled students use {shares[0]:.1%} to {shares[-1]:.1%} of {budget} "
+        f"(median {shares[len(shares) // 2]:.1%})"
+    )
+    out.print(
+        f"time: about {duration(epoch_seconds)} an epoch, at most {duration(seconds)} for "
+        f"{settings.trials} trials of {spec.recipe.epochs} epochs, without the teacher"
+    )

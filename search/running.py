@@ -1,0 +1,301 @@
+"""The commands `search` and `resume`: from settings to a file that fits."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from rich.console import Console
+
+from search import finalists as final
+from search import report
+from search.objective import Bench
+from search.places import Folder
+from search.progress import Display
+from search.settings import NO_TEACHER, Settings
+from search.spec import Spec
+from search.storage import database_errors, open_storage
+from search.study import (
+    FINALISTS,
+    TARGET,
+    best_trials,
+    counted,
+    create,
+    free_name,
+    open_study,
+    publish,
+    run,
+    target,
+)
+from space import families
+from space.budget import solve
+from space.build import build
+from space.errors import InputError
+from trainers import teacher as teachers
+from trainers.bank import LogitBank
+from trainers.data import Data, load
+from trainers.engine import Epoch, seconds_per_epoch
+from trainers.evaluation import choose_device
+from trainers.model import Model
+from trainers.teacher import Teacher
+from trainers.teaching import teach, teacher_key
+
+SAMPLED = 20  # students that a dry run shows
+
+
+def version() -> str:
+    from importlib.metadata import version as installed
+
+    return installed("distilnas")
+
+
+def search(settings: Settings, as_json: bool) -> None:
+    """Create a study, run it, write the best student."""
+    console = Console(stderr=True)
+    device = choose_device(settings.device)
+    with database_errors(settings.storage):
+        storage = open_storage(settings.storage, create=True)
+        data = load(settings.data, settings.size, cache=settings.cache_folder)
+        check_space(make_spec(settings, data, ""), console)
+        name = settings.name or free_name(storage, settings.default_name)
+        folder = Folder(settings.storage, name)
+        with folder.lock(name):
+            teacher = find_teacher(settings, data, device, console)
+            spec = make_spec(settings, data, teacher.hash if teacher else "")
+            study = create(storage, name, spec, settings.trials, settings.finalists)
+            if teacher is not None:
+                teachers.save(folder.teacher, teacher.model, teacher.info)
+            with resumable(console, name, settings.storage):
+                conclude(
+                    bench(spec, data, teacher, folder, settings.cache_folder, device),
+                    study,
+                    console,
+                    settings.out,
+                    settings.storage,
+                    as_json,
+                )
+
+
+def resume(
+    name: str,
+    as_json: bool,
+    *,
+    trials: int,
+    finalists: int | None,
+    data: str | None,
+    storage: str,
+    cache: str,
+    device: str,
+    out: str | None,
+    **changed: Any,
+) -> None:
+    """Go on with a study; `changed` are settings that must be the study's own."""
+    console = Console(stderr=True)
+    if trials < 0:
+        raise InputError(f"--trials must be at least 0 more trials, but got {trials}")
+    chosen = choose_device(device)
+    with database_errors(storage):
+        database = open_storage(storage, create=False)
+        study, spec = open_study(database, name)
+        refuse_changes(name, spec, changed)
+        folder = Folder(storage, name)
+        with folder.lock(name):
+            images = load(data or spec.source, spec.size, cache=Path(cache).expanduser())
+            if images.fingerprint != spec.data:
+                raise InputError(
+                    f"study {name!r} was made with other data (fingerprint {spec.data}, "
+                    f"but {data or spec.source} has {images.fingerprint}); bring back the files "
+                    "or start a new study"
+                )
+            teacher = own_teacher(folder, spec)
+            if trials:
+                study.set_user_attr(TARGET, max(target(study), counted(study)) + trials)
+            if finalists is not None:
+                study.set_user_attr(FINALISTS, finalists)
+            with resumable(console, name, storage):
+                place = bench(spec, images, teacher, folder, Path(cache).expanduser(), chosen)
+                conclude(place, study, console, out, storage, as_json)
+
+
+def refuse_changes(name: str, spec: Spec, changed: dict[str, Any]) -> None:
+    """Raise InputError for a setting that differs from the study's."""
+    mine = {
+        "budget": str(spec.budget),
+        "epochs": spec.recipe.epochs,
+        "space": spec.space,
+    }
+    given = {key: value for key, value in changed.items() if value is not None}
+    if "budget" in given:
+        budget = spec.budget.parse(given["budget"], spec.budget.format, spec.budget.macs)
+        given["budget"] = str(budget)
+    differences = [
+        f"{key}: the study has {mine[key]}, but got {value}"
+        for key, value in given.items()
+        if value != mine[key]
+    ]
+    if differences:
+        raise InputError(
+            f"study {name!r} keeps its settings ({'; '.join(differences)}); "
+            "start another study: distilnas search --name"
+        )
+
+
+def make_spec(settings: Settings, data: Data, teacher_hash: str) -> Spec:
+    source = settings.data if data.name == settings.data else str(Path(settings.data).resolve())
+    return Spec(
+        space=settings.space,
+        compressed_stem=settings.compressed_stem,
+        budget=settings.limit,
+        multiple=settings.multiple,
+        recipe=settings.training(),
+        sampler=settings.sampler,
+        pruner=settings.pruner,
+        seed=settings.seed,
+        source=source,
+        data=data.fingerprint,
+        classes=data.classes,
+        channels=data.channels,
+        size=data.size,
+        teacher=teacher_hash,
+        version=version(),
+    )
+
+
+def check_space(spec: Spec, console: Console) -> None:
+    """An impossible budget is an error before anything is trained; a tight one is a warning."""
+    warning = families.check(spec.family, spec.budget, spec.card, spec.multiple)
+    if warning:
+        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False, soft_wrap=True)
+
+
+def find_teacher(
+    settings: Settings, data: Data, device: torch.device, console: Console
+) -> Teacher | None:
+    """The teacher from its file, from the cache, or trained now."""
+    if settings.teacher == NO_TEACHER or not settings.training().needs_teacher:
+        return None
+    if settings.teacher is not None and is_file(settings.teacher):
+        teacher = teachers.load(Path(settings.teacher))
+        teachers.require_classes(teacher, data)
+        return teacher
+    network, recipe = settings.teacher_network, settings.teaching()
+    key = teacher_key(network, data, recipe)
+    path = settings.cache_folder / "teachers" / f"{network}-{key}.pt"
+    if path.exists() and path.with_suffix(".json").exists():
+        return teachers.load(path)
+    console.print(f"teacher: {network} from scratch, {recipe.epochs} epochs", highlight=False)
+    with Display(console, trials=1, done=0, epochs=recipe.epochs) as display:
+        display.begin("teacher", network)
+
+        def told(epoch: Epoch) -> bool:
+            display.epoch_done(epoch)
+            return False
+
+        teacher = teach(network, data, recipe, path, device=device, report=told)
+    console.print(f"teacher: validation accuracy {teacher.info.accuracy:.1%}", highlight=False)
+    return teacher
+
+
+def is_file(teacher: str) -> bool:
+    """A teacher is a file unless it is the name of a network."""
+    if teacher in teachers.networks():
+        return False
+    if not Path(teacher).exists():
+        raise InputError(
+            f"teacher must be a file, a torchvision classifier or {NO_TEACHER!r}, "
+            f"but {teacher!r} is none of them"
+        )
+    return True
+
+
+def own_teacher(folder: Folder, spec: Spec) -> Teacher | None:
+    """The study's own copy of its teacher."""
+    if not spec.teacher:
+        return None
+    teacher = teachers.load(folder.teacher)
+    if teacher.hash != spec.teacher:
+        raise InputError(
+            f"{folder.teacher} must be the study's teacher ({spec.teacher}), "
+            f"but is another ({teacher.hash}); put the right file there"
+        )
+    return teacher
+
+
+def bench(
+    spec: Spec,
+    data: Data,
+    teacher: Teacher | None,
+    folder: Folder,
+    cache: Path,
+    device: torch.device,
+) -> Bench:
+    bank = None
+    if teacher is not None:
+        bank = LogitBank(cache / "banks", teacher, data, spec.recipe, device)
+    return Bench(spec, data, bank, folder, device)
+
+
+@contextmanager
+def resumable(console: Console, name: str, storage: str) -> Iterator[None]:
+    """Ctrl-C leaves a study that can be gone on with, and says how."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        command = report.command("resume", name, storage)
+        console.print(f"stopped; nothing is lost. Go on with: {command}", soft_wrap=True)
+        raise
+
+
+def conclude(
+    place: Bench,
+    study: optuna.Study,
+    console: Console,
+    out: str | None,
+    storage: str,
+    as_json: bool,
+) -> None:
+    """Run what is left of a study, choose the winner, write its file, print the table."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    epochs = place.spec.recipe.epochs
+    with Display(console, trials=target(study), done=counted(study), epochs=epochs) as display:
+        for trial in best_trials(study, 1):
+            display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
+        run(place, study, display)
+        rounds = int(study.user_attrs.get(FINALISTS, 0))
+        ranking = final.run_finalists(place, study, rounds, display) if rounds else []
+    leaders = best_trials(study, 1)
+    if ranking:
+        publish(
+            place.folder.path / final.best_seed(ranking[0]) / "student.safetensors", place.folder
+        )
+    elif leaders:
+        publish(place.folder.student(leaders[0].number), place.folder)
+    if out is not None and leaders:
+        report.copy_best(place.folder.best, Path(out))
+    report.finished(storage, study.study_name, ranking, place, as_json)
+
+
+def dry_run(settings: Settings, as_json: bool) -> None:
+    """What a search would do: settings, the space at this budget, the time it would take."""
+    data = load(settings.data, settings.size, cache=settings.cache_folder)
+    spec = make_spec(settings, data, "")
+    check_space(spec, Console(stderr=True))
+    low, high = families.floor_range(spec.family, spec.budget, spec.card, spec.multiple)
+    rng = random.Random(settings.seed)
+    students = []
+    for _ in range(SAMPLED):
+        params = families.random_params(spec.family, rng)
+        shape = spec.family.shape(
+            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
+        )
+        students.append(solve(shape, spec.budget, spec.card, multiple=spec.multiple))
+    device = choose_device(settings.device)
+    middle = sorted(students, key=lambda s: s.cost)[SAMPLED // 2].architecture
+    card = spec.card
+    model = Model(build(middle, seed=0), size=card.size, mean=card.mean, std=card.std)
+    an_epoch = seconds_per_epoch(model, spec.recipe, data, device)
+    seconds = an_epoch * spec.recipe.epochs * settings.trials
+    report.planned(settings, spec, low, high, students, an_epoch, seconds, as_json)

@@ -1,0 +1,189 @@
+"""The commands `studies` and `show`: what the database knows, read without torch or Optuna."""
+
+from typing import Any
+
+import pandas as pd
+
+from search import report
+from search import table as tables
+from search.places import Folder
+from search.ranking import ranked
+from search.storage_errors import database_errors
+from space.architecture import Architecture
+from space.budget import Budget, format_bytes
+from space.count import layer_costs
+from space.errors import InputError
+from space.storage import tensors
+
+
+def studies(storage: str, as_json: bool) -> None:
+    """List the studies."""
+    with database_errors(storage):
+        frame = tables.studies(report.engine(storage))
+    if as_json:
+        report.print_json([report.trial_document(row) for _, row in frame.iterrows()])
+        return
+    if frame.empty:
+        report.console().print("no studies yet; begin with: distilnas search")
+        return
+    made = report.rows_table(
+        "study", "space", "budget", "trials", "complete", "pruned", "failed", "running", "best",
+        "last activity",
+    )
+    for _, row in frame.iterrows():
+        budget = str(Budget(**row["budget"])) if isinstance(row["budget"], dict) else ""
+        best = "" if pd.isna(row["best"]) else f"{row['best']:.1%}"
+        last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
+        counts = [str(row[c]) for c in ("trials", "complete", "pruned", "failed", "running")]
+        made.add_row(row["name"], row["space"] or "", budget, *counts, best, last)
+    report.console().print(made)
+
+
+def study(storage: str, name: str, as_json: bool) -> None:
+    """One study: its settings, its trials, best first."""
+    with database_errors(storage):
+        engine = report.engine(storage)
+        frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
+    spec = attributes.get("spec") or {}
+    ranking = ranked(attributes, frame)
+    if as_json:
+        trials = [report.trial_document(row) for _, row in frame.iterrows()]
+        finalists = [report.finalist_document(finalist) for finalist in ranking]
+        report.print_json({"study": name, "spec": spec, "trials": trials, "finalists": finalists})
+        return
+    out = report.console()
+    states = ", ".join(f"{count} {state.lower()}" for state, count in frame["state"].value_counts().items())
+    out.print(f"[bold]{name}[/bold]: {states or 'no trials yet'}")
+    if spec:
+        recipe = spec["recipe"]
+        out.print(
+            f"budget {Budget(**spec['budget'])}, space {spec['space']}, data {spec['source']} at "
+            f"{spec['size']} pixels, {recipe['epochs']} epochs, sampler {spec['sampler']}, "
+            f"pruner {spec['pruner']}",
+            soft_wrap=True,
+        )
+    made = report.rows_table("trial", "state", "accuracy", "bytes", "params", "epochs", "seconds", "architecture or reason")
+    order = frame.sort_values(["value", "number"], ascending=[False, True])
+    for _, row in order.iterrows():
+        made.add_row(*_cells(row))
+    out.print(made)
+    if ranking:
+        out.print(report.finalists_table(ranking))
+
+
+def trial(storage: str, name: str, number: int, as_json: bool) -> None:
+    """One trial, layer by layer."""
+    with database_errors(storage):
+        engine = report.engine(storage)
+        frame, spec = tables.trials(engine, name), tables.attributes(engine, name).get("spec")
+    found = frame[frame["number"] == number]
+    if found.empty:
+        raise InputError(
+            f"study {name!r} has trials 0 to {len(frame) - 1}, but no trial {number}"
+            if len(frame)
+            else f"study {name!r} has no trials yet"
+        )
+    row = found.iloc[0]
+    layers = _layers(row, spec) if spec and isinstance(row["architecture"], dict) else []
+    if as_json:
+        report.print_json(report.trial_document(row) | {"layers": layers})
+        return
+    out = report.console()
+    out.print(f"[bold]trial {number}[/bold] of {name}: {row['state'].lower()}", soft_wrap=True)
+    for label, text in _facts(row, storage, name):
+        out.print(f"{label:<14}{text}", soft_wrap=True)
+    if layers:
+        out.print(_layers_table(layers))
+
+
+def _cells(row: Any) -> list[str]:
+    def cell(column: str, format: str) -> str:
+        return "" if pd.isna(row[column]) else format.format(row[column])
+
+    words = row["words"] if isinstance(row["words"], str) else ""
+    if isinstance(row["reason"], str) and row["reason"] and row["state"] != "PRUNED":
+        words = row["reason"]
+    if not pd.isna(row["duplicate_of"]):
+        words = f"the network of trial {int(row['duplicate_of'])}"
+    return [
+        str(row["number"]),
+        row["state"].lower(),
+        cell("value", "{:.1%}"),
+        cell("bytes", "{:,.0f}"),
+        cell("params", "{:,.0f}"),
+        cell("epochs", "{:.0f}"),
+        cell("seconds", "{:.0f}"),
+        words,
+    ]
+
+
+def _facts(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
+    facts = []
+    if isinstance(row["words"], str):
+        facts.append(("architecture", row["words"]))
+    if not pd.isna(row["bytes"]):
+        share = f" ({row['budget_share']:.1%} of the budget)"
+        facts.append(("size", f"{int(row['bytes']):,} bytes{share}, {int(row['params']):,} params"))
+        facts.append(("work", f"{int(row['macs']):,} MACs, {int(row['activation_peak']):,} activations at the peak"))
+    if not pd.isna(row["value"]):
+        network = f" ({row['network_accuracy']:.2%} before storing)"
+        facts.append(("accuracy", f"{row['value']:.2%} of the file{network}"))
+    if isinstance(row["accuracies"], list):
+        curve = " ".join(f"{accuracy:.1%}" for accuracy in row["accuracies"])
+        facts.append(("epochs", curve))
+    if not pd.isna(row["seconds"]):
+        facts.append(("trained", f"{row['seconds']:.1f} s on {row['device']}"))
+    if isinstance(row["reason"], str) and row["reason"]:
+        facts.append(("ended", row["reason"]))
+    if isinstance(row["repairs"], list) and row["repairs"]:
+        facts.append(("repairs", "; ".join(row["repairs"])))
+    student = Folder(storage, name).student(int(row["number"]))
+    if student.exists():
+        facts.append(("file", str(student)))
+    return facts
+
+
+def _layers(row: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    architecture = Architecture.from_dict(row["architecture"])
+    found = []
+    for cost in layer_costs(architecture, spec["size"]):
+        layer, side = cost.layer, cost.output_size
+        found.append(
+            {
+                "name": layer.name,
+                "type": _type(layer),
+                "output": [layer.outputs, side, side],
+                "parameters": cost.parameters,
+                "macs": cost.macs,
+                "bytes": cost.stored[spec["budget"]["format"]],
+            }
+        )
+    return found
+
+
+def _type(layer: Any) -> str:
+    kernel = f" {layer.kernel}x{layer.kernel}" if layer.op == "conv" else ""
+    groups = f" g{layer.groups}" if layer.groups > 1 else ""
+    stride = f" /{layer.stride}" if layer.stride > 1 else ""
+    return f"{layer.op}{kernel}{groups}{stride}"
+
+
+def _layers_table(layers: list[dict[str, Any]]) -> Any:
+    made = report.rows_table("layer", "type", "output", "params", "MACs", "bytes")
+    for layer in layers:
+        channels, side, _ = layer["output"]
+        made.add_row(
+            layer["name"],
+            layer["type"],
+            f"{channels} x {side} x {side}",
+            f"{layer['parameters']:,}",
+            f"{layer['macs']:,}",
+            f"{layer['bytes']:,}",
+        )
+    total = {key: sum(layer[key] for layer in layers) for key in ("parameters", "macs", "bytes")}
+    made.add_section()
+    made.add_row(
+        "all", "without the header", "", f"{total['parameters']:,}", f"{total['macs']:,}",
+        f"{total['bytes']:,} ({format_bytes(total['bytes'])})",
+    )
+    return made
