@@ -1,9 +1,13 @@
 """Addresses of study databases."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+
+from space.errors import InputError
 
 DEFAULT_STORAGE = "studies.db"
 
@@ -26,3 +30,24 @@ def sqlite_path(storage: str) -> Path | None:
     url = sa.make_url(url_of(storage))
     is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
     return Path(str(url.database)) if is_file else None
+
+
+@contextmanager
+def database_errors(storage: str) -> Iterator[None]:
+    """Turn the database's errors into one line."""
+    try:
+        yield
+    except ArgumentError:
+        raise InputError(
+            f"storage must be a file or a database address, but got {storage!r}; "
+            "e.g. studies.db or postgresql+psycopg://user@host/studies"
+        ) from None
+    except (ImportError, RuntimeError) as error:
+        if not isinstance(error, ImportError) and "optuna" not in str(error).lower():
+            raise
+        text = str(error).splitlines()[0]
+        raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None
+    except SQLAlchemyError as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+        raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None

@@ -268,9 +268,11 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.ctx.get_help() if error.ctx else "", err=True)
         sys.exit(2)
+    except click.UsageError as error:
+        where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        _fail(" ".join(error.format_message().split()) + where)
     except click.ClickException as error:
-        where = f" (see: {error.ctx.command_path} --help)" if getattr(error, "ctx", None) else ""
-        _fail(error.format_message().replace("\n", " ") + where)
+        _fail(error.format_message())
     except InputError as error:
         _fail(str(error))
     except (KeyboardInterrupt, click.Abort):

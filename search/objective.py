@@ -8,7 +8,7 @@ import optuna
 import torch
 from optuna.trial import FrozenTrial, TrialState
 
-from search.places import Folder
+from search.places import CHECKPOINT, EXACT, STUDENT, Folder
 from search.spec import Spec
 from search.suggest import suggest
 from space.architecture import Architecture
@@ -85,7 +85,7 @@ def train_student(
     student = build(architecture, seed=recipe.seed)
     model = Model(student, size=card.size, mean=card.mean, std=card.std)
     place = bench.folder.path / name
-    checkpoint = Checkpoint(place / "checkpoint.pt")
+    checkpoint = Checkpoint(place / CHECKPOINT)
     result = train(
         model,
         recipe,
@@ -97,9 +97,11 @@ def train_student(
     )
     if result.ended != "finished":
         return Trained(result, None)
-    path = place / "student.safetensors"
+    path = place / STUDENT
     try:
         export.write(student, card, spec.budget.format, path)
+        if spec.budget.format != "fp32":
+            export.write(student, card, "fp32", place / EXACT)
     except OverflowError as error:
         return Trained(result._replace(ended="diverged", reason=str(error)), None)
     accuracy = evaluate(

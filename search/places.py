@@ -10,6 +10,7 @@ from pathlib import Path
 from search.addresses import sqlite_path
 from space.errors import InputError
 
+STUDENT, EXACT, CHECKPOINT = "student.safetensors", "exact.safetensors", "checkpoint.pt"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -25,10 +26,14 @@ class Folder:
         return self.path / f"trial{number:04d}"
 
     def checkpoint(self, number: int) -> Path:
-        return self.trial(number) / "checkpoint.pt"
+        return self.trial(number) / CHECKPOINT
 
     def student(self, number: int) -> Path:
-        return self.trial(number) / "student.safetensors"
+        return self.trial(number) / STUDENT
+
+    def exact(self, number: int) -> Path:
+        """The student before it was quantised, for other storage formats."""
+        return self.trial(number) / EXACT
 
     @property
     def best(self) -> Path:

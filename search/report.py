@@ -56,7 +56,11 @@ def rows_table(*columns: str) -> Table:
     return made
 
 
-NUMERIC = ["trial", "accuracy", "bytes", "params", "MACs", "share", "seconds", "epochs", "mean", "spread", "trials", "complete", "pruned", "failed", "running", "best", "layers", "smallest", "median", "largest", "probability"]
+# Columns of numbers stand to the right.
+NUMERIC = frozenset(
+    ("trial", "accuracy", "bytes", "params", "MACs", "epochs", "seconds", "mean", "spread")
+    + ("trials", "complete", "pruned", "failed", "running", "best", "probability")
+)
 
 
 def trial_cells(row: Any) -> tuple[str, ...]:
@@ -139,7 +143,8 @@ def finalists_table(ranking: Sequence[Any]) -> Table:
 
 
 def finalist_document(finalist: Any) -> dict[str, Any]:
-    return finalist._asdict() | {"mean": finalist.mean, "spread": finalist.spread}
+    document: dict[str, Any] = finalist._asdict()
+    return document | {"mean": finalist.mean, "spread": finalist.spread}
 
 
 def budget_document(budget: Budget) -> dict[str, Any]:

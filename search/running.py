@@ -12,12 +12,13 @@ from rich.console import Console
 
 from search import finalists as final
 from search import report
+from search.addresses import database_errors
 from search.objective import Bench
-from search.places import Folder
+from search.places import STUDENT, Folder
 from search.progress import Display
 from search.settings import NO_TEACHER, Settings
 from search.spec import Spec
-from search.storage import database_errors, open_storage
+from search.storage import open_storage
 from search.study import (
     FINALISTS,
     TARGET,
@@ -179,7 +180,7 @@ def find_teacher(
         return None
     if settings.teacher is not None and is_file(settings.teacher):
         teacher = teachers.load(Path(settings.teacher))
-        teachers.require_classes(teacher, data)
+        teachers.require_classes(teacher, data.classes)
         return teacher
     network, recipe = settings.teacher_network, settings.teaching()
     key = teacher_key(network, data, recipe)
@@ -268,9 +269,7 @@ def conclude(
         ranking = final.run_finalists(place, study, rounds, display) if rounds else []
     leaders = best_trials(study, 1)
     if ranking:
-        publish(
-            place.folder.path / final.best_seed(ranking[0]) / "student.safetensors", place.folder
-        )
+        publish(place.folder.path / final.best_seed(ranking[0]) / STUDENT, place.folder)
     elif leaders:
         publish(place.folder.student(leaders[0].number), place.folder)
     if out is not None and leaders:

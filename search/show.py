@@ -6,14 +6,15 @@ import pandas as pd
 
 from search import report
 from search import table as tables
+from search.addresses import database_errors
 from search.places import Folder
 from search.ranking import ranked
-from search.storage_errors import database_errors
 from space.architecture import Architecture
 from space.budget import Budget, format_bytes
 from space.count import layer_costs
 from space.errors import InputError
-from space.storage import tensors
+from space.layers import Layer
+from space.storage import ELEMENT_BYTES, layer_weights, tensors
 
 
 def studies(storage: str, as_json: bool) -> None:
@@ -27,7 +28,15 @@ def studies(storage: str, as_json: bool) -> None:
         report.console().print("no studies yet; begin with: distilnas search")
         return
     made = report.rows_table(
-        "study", "space", "budget", "trials", "complete", "pruned", "failed", "running", "best",
+        "study",
+        "space",
+        "budget",
+        "trials",
+        "complete",
+        "pruned",
+        "failed",
+        "running",
+        "best",
         "last activity",
     )
     for _, row in frame.iterrows():
@@ -45,14 +54,16 @@ def study(storage: str, name: str, as_json: bool) -> None:
         engine = report.engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
     spec = attributes.get("spec") or {}
-    ranking = ranked(attributes, frame)
+    ranking = ranked(attributes, dict(zip(frame["number"], frame["words"], strict=True)))
     if as_json:
         trials = [report.trial_document(row) for _, row in frame.iterrows()]
         finalists = [report.finalist_document(finalist) for finalist in ranking]
         report.print_json({"study": name, "spec": spec, "trials": trials, "finalists": finalists})
         return
     out = report.console()
-    states = ", ".join(f"{count} {state.lower()}" for state, count in frame["state"].value_counts().items())
+    states = ", ".join(
+        f"{count} {str(state).lower()}" for state, count in frame["state"].value_counts().items()
+    )
     out.print(f"[bold]{name}[/bold]: {states or 'no trials yet'}")
     if spec:
         recipe = spec["recipe"]
@@ -62,7 +73,16 @@ def study(storage: str, name: str, as_json: bool) -> None:
             f"pruner {spec['pruner']}",
             soft_wrap=True,
         )
-    made = report.rows_table("trial", "state", "accuracy", "bytes", "params", "epochs", "seconds", "architecture or reason")
+    made = report.rows_table(
+        "trial",
+        "state",
+        "accuracy",
+        "bytes",
+        "params",
+        "epochs",
+        "seconds",
+        "architecture or reason",
+    )
     order = frame.sort_values(["value", "number"], ascending=[False, True])
     for _, row in order.iterrows():
         made.add_row(*_cells(row))
@@ -124,7 +144,12 @@ def _facts(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
     if not pd.isna(row["bytes"]):
         share = f" ({row['budget_share']:.1%} of the budget)"
         facts.append(("size", f"{int(row['bytes']):,} bytes{share}, {int(row['params']):,} params"))
-        facts.append(("work", f"{int(row['macs']):,} MACs, {int(row['activation_peak']):,} activations at the peak"))
+        facts.append(
+            (
+                "work",
+                f"{int(row['macs']):,} MACs, at most {int(row['activation_peak']):,} activations",
+            )
+        )
     if not pd.isna(row["value"]):
         network = f" ({row['network_accuracy']:.2%} before storing)"
         facts.append(("accuracy", f"{row['value']:.2%} of the file{network}"))
@@ -155,13 +180,22 @@ def _layers(row: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
                 "output": [layer.outputs, side, side],
                 "parameters": cost.parameters,
                 "macs": cost.macs,
-                "bytes": cost.stored[spec["budget"]["format"]],
+                "bytes": _stored(layer, spec["budget"]["format"]),
             }
         )
     return found
 
 
-def _type(layer: Any) -> str:
+def _stored(layer: Layer, format: str) -> int:
+    """Bytes of a layer's arrays in the file."""
+    arrays = layer_weights(layer)
+    elements = sum(array.elements for array in arrays)
+    rows = sum(array.shape[0] for array in arrays)
+    flat = tensors(elements, rows, format).values()
+    return sum(ELEMENT_BYTES[dtype] * count for dtype, count in flat)
+
+
+def _type(layer: Layer) -> str:
     kernel = f" {layer.kernel}x{layer.kernel}" if layer.op == "conv" else ""
     groups = f" g{layer.groups}" if layer.groups > 1 else ""
     stride = f" /{layer.stride}" if layer.stride > 1 else ""
@@ -183,7 +217,11 @@ def _layers_table(layers: list[dict[str, Any]]) -> Any:
     total = {key: sum(layer[key] for layer in layers) for key in ("parameters", "macs", "bytes")}
     made.add_section()
     made.add_row(
-        "all", "without the header", "", f"{total['parameters']:,}", f"{total['macs']:,}",
+        "all",
+        "without the header",
+        "",
+        f"{total['parameters']:,}",
+        f"{total['macs']:,}",
         f"{total['bytes']:,} ({format_bytes(total['bytes'])})",
     )
     return made

@@ -1,16 +1,13 @@
 """The study database: Optuna's own schema, on SQLite hardened for processes that die."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from search.addresses import masked, sqlite_path, url_of
+from search.addresses import database_errors, sqlite_path, url_of
 from space.errors import InputError
 
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
@@ -67,24 +64,3 @@ def _on_connect(connection: Any, record: Any) -> None:
 def _on_begin(connection: sa.Connection) -> None:
     # Taking the write lock at once is what keeps one queued trial from reaching two processes.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@contextmanager
-def database_errors(storage: str) -> Iterator[None]:
-    """Turn the database's errors into one line."""
-    try:
-        yield
-    except ArgumentError:
-        raise InputError(
-            f"storage must be a file or a database address, but got {storage!r}; "
-            "e.g. studies.db or postgresql+psycopg://user@host/studies"
-        ) from None
-    except (ImportError, RuntimeError) as error:
-        if not isinstance(error, ImportError) and "optuna" not in str(error).lower():
-            raise
-        text = str(error).splitlines()[0]
-        raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None
-    except SQLAlchemyError as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None

@@ -138,11 +138,11 @@ def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
     return Teacher(model, info, weights_hash(network))
 
 
-def require_classes(teacher: Teacher, data: Data) -> None:
-    """Raise InputError unless the teacher knows the data's classes."""
-    if teacher.info.classes != data.classes:
+def require_classes(teacher: Teacher, classes: tuple[str, ...]) -> None:
+    """Raise InputError unless the teacher knows exactly these classes."""
+    if teacher.info.classes != classes:
         raise InputError(
-            f"the teacher must know the data's {len(data.classes)} classes, but it was taught "
+            f"the teacher must know the data's {len(classes)} classes, but it was taught "
             f"{len(teacher.info.classes)} ({', '.join(teacher.info.classes[:3])}, ...); "
             "fine-tune it: distilnas teacher finetune"
         )

@@ -1,0 +1,150 @@
+"""The commands on single files: export, test, predict, size."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search import report
+from search.addresses import database_errors
+from search.places import Folder
+from search.storage import open_storage
+from search.study import best_trials, open_study
+from space.architecture import Architecture
+from space.budget import format_bytes
+from space.count import Cost, cost
+from space.errors import InputError
+from space.families import REFERENCES, reference
+from space.storage import Card
+from trainers import export as exporting
+from trainers.data import decode, load_test
+from trainers.evaluation import choose_device, evaluate
+from trainers.evaluation import predict as logits_of
+from trainers.model import normalisation
+
+
+def export(
+    storage: str, name: str, number: int | None, format: str | None, out: Path, as_json: bool
+) -> None:
+    """Write a trial's student to `out`, in its own format or converted to another one."""
+    with database_errors(storage):
+        study, spec = open_study(open_storage(storage, create=False), name)
+    folder, wanted = Folder(storage, name), format or spec.budget.format
+    if number is None:
+        leaders = best_trials(study, 1)
+        if not leaders:
+            raise InputError(
+                f"study {name!r} has no complete trial yet; go on with: distilnas resume {name}"
+            )
+        number = leaders[0].number
+    exact = folder.exact(number)
+    source = exact if exact.exists() and wanted != spec.budget.format else folder.student(number)
+    if not source.exists():
+        raise InputError(
+            f"trial {number} of {name!r} has no student's file: only complete trials do"
+        )
+    try:
+        size = exporting.convert(source, wanted, out)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror}") from None
+    if as_json:
+        report.print_json({"file": str(out), "bytes": size, "format": wanted})
+    else:
+        report.console().print(f"{out}: {size:,} bytes ({format_bytes(size)})", soft_wrap=True)
+
+
+def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
+    """Accuracy on the test split."""
+    stored, chosen = exporting.read(file), choose_device(device)
+    place = Path(cache).expanduser()
+    split, classes = load_test(data, stored.card.size, cache=place)
+    if classes != stored.card.classes:
+        raise InputError(
+            f"{file} knows {len(stored.card.classes)} classes "
+            f"({', '.join(stored.card.classes[:3])}, ...), but {data} has {len(classes)} "
+            f"({', '.join(classes[:3])}, ...); test it on the data it was made for"
+        )
+    accuracy = evaluate(stored.model.to(chosen), split, chosen)
+    if as_json:
+        document = {"file": str(file), "accuracy": accuracy, "images": len(split)}
+        report.print_json(document | {"bytes": file.stat().st_size, "format": stored.format})
+    else:
+        size = f"{file.stat().st_size:,} bytes, {stored.format}"
+        report.console().print(
+            f"test accuracy {accuracy:.2%} on {len(split):,} images ({file}: {size})",
+            soft_wrap=True,
+        )
+
+
+def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
+    """The likeliest classes of every image, with probabilities."""
+    stored, chosen = exporting.read(file), choose_device(device)
+    model, card = stored.model.to(chosen), stored.card
+    pixels = [torch.from_numpy(decode(path, card.size, len(card.mean))) for path in images]
+    answers = []
+    for logits_NK in logits_of(model, torch.stack(pixels), chosen):
+        best = logits_NK.softmax(1).topk(min(top, len(card.classes)))
+        for shares, places in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+            pairs = zip(places, shares, strict=True)
+            answers.append([{"class": card.classes[k], "probability": p} for k, p in pairs])
+    if as_json:
+        documents = [{"image": str(i), "classes": a} for i, a in zip(images, answers, strict=True)]
+        report.print_json(documents)
+        return
+    for image, answer in zip(images, answers, strict=True):
+        words = ", ".join(f"{guess['class']} {guess['probability']:.1%}" for guess in answer)
+        report.console().print(f"{image}: {words}", soft_wrap=True, markup=False)
+
+
+def size(what: str, classes: int, channels: int, pixels: int, as_json: bool) -> None:
+    """Parameters, MACs and bytes in every format."""
+    architecture, card = _described(what, classes, channels, pixels)
+    counted = cost(architecture, card)
+    if as_json:
+        report.print_json({"architecture": architecture.to_dict()} | _document(counted))
+        return
+    out = report.console()
+    out.print(architecture.words, soft_wrap=True)
+    made = report.rows_table("what", "value")
+    made.columns[1].justify = "right"
+    made.add_row("parameters", f"{counted.parameters:,}")
+    made.add_row("batch norm buffers", f"{counted.buffers:,}")
+    made.add_row(f"MACs at {card.size} pixels", f"{counted.macs:,}")
+    made.add_row("activations at the peak", f"{counted.activation_peak:,}")
+    for format, count in counted.stored.items():
+        made.add_row(f"file in {format}", f"{count:,} bytes")
+    out.print(made)
+
+
+def _document(counted: Cost) -> dict[str, Any]:
+    return {
+        "params": counted.parameters,
+        "buffers": counted.buffers,
+        "macs": counted.macs,
+        "activation_peak": counted.activation_peak,
+        "bytes": dict(counted.stored),
+    }
+
+
+def _described(what: str, classes: int, channels: int, pixels: int) -> tuple[Architecture, Card]:
+    path = Path(what)
+    if path.suffix == ".safetensors":
+        stored = exporting.read(path)
+        return stored.architecture, stored.card
+    if what in REFERENCES:
+        architecture = reference(what, classes=classes, channels=channels)
+    else:
+        architecture = _from_json(what, path)
+    mean, std = normalisation(architecture.channels)
+    names = tuple(str(k) for k in range(architecture.classes))
+    return architecture, Card(classes=names, size=pixels, mean=mean, std=std)
+
+
+def _from_json(what: str, path: Path) -> Architecture:
+    try:
+        return Architecture.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"{what!r} is neither a reference architecture ({', '.join(REFERENCES)}) "
+            "nor a readable file of one"
+        ) from None
