@@ -58,8 +58,10 @@ def rows_table(*columns: str) -> Table:
 
 # Columns of numbers stand to the right.
 NUMERIC = frozenset(
-    ("trial", "accuracy", "bytes", "params", "MACs", "epochs", "seconds", "mean", "spread")
-    + ("trials", "complete", "pruned", "failed", "running", "best", "probability")
+    (
+        *("trial", "accuracy", "bytes", "params", "MACs", "epochs", "seconds", "mean", "spread"),
+        *("trials", "complete", "pruned", "failed", "running", "best", "probability"),
+    )
 )
 
 
