@@ -195,7 +195,11 @@ def find_teacher(
             display.epoch_done(epoch)
             return False
 
-        teacher = teach(network, data, recipe, path, device=device, report=told)
+        try:
+            teacher = teach(network, data, recipe, path, device=device, report=told)
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on from the teacher's last epoch")
+            raise
     console.print(f"teacher: validation accuracy {teacher.info.accuracy:.1%}", highlight=False)
     return teacher
 

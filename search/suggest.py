@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import warnings
 from itertools import pairwise
 
 import optuna
@@ -46,7 +47,9 @@ def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampl
         return optuna.samplers.GPSampler(seed=seed)
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed)
-    return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
+    with warnings.catch_warnings():  # Optuna tells at every call that `group` may change
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
 
 
 def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
