@@ -55,6 +55,7 @@ def version() -> str:
 
 def search(settings: Settings, as_json: bool) -> None:
     """Create a study, run it, write the best student."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = Console(stderr=True)
     device = choose_device(settings.device)
     with database_errors(settings.storage):
@@ -94,6 +95,7 @@ def resume(
     **changed: Any,
 ) -> None:
     """Go on with a study; `changed` are settings that must be the study's own."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     console = Console(stderr=True)
     if trials < 0:
         raise InputError(f"--trials must be at least 0 more trials, but got {trials}")
@@ -263,7 +265,6 @@ def conclude(
     as_json: bool,
 ) -> None:
     """Run what is left of a study, choose the winner, write its file, print the table."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     epochs = place.spec.recipe.epochs
     with Display(console, trials=target(study), done=counted(study), epochs=epochs) as display:
         for trial in best_trials(study, 1):
