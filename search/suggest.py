@@ -58,7 +58,7 @@ def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
     Earlier, the rank of a network says next to nothing of its final rank.
     """
     require_one_of("pruner", name, PRUNERS)
-    quarter = max(1, epochs // 4)
+    quarter = -(-epochs // 4)
     if name == "median":
         return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=quarter)
     if name == "hyperband":
