@@ -41,15 +41,19 @@ def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampl
     require_one_of("sampler", name, SAMPLERS)
     digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
     seed = random.Random(digest).randrange(2**31)
+    with warnings.catch_warnings():  # Optuna tells at every call what may change
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _sampler(name, seed)
+
+
+def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     if name == "gp":
         return optuna.samplers.GPSampler(seed=seed)
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed)
-    with warnings.catch_warnings():  # Optuna tells at every call that `group` may change
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
+    return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
 
 
 def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
