@@ -37,7 +37,6 @@ STEM_STRIDE_FROM = 4  # downsamplings; with fewer the stem keeps the image's res
 NOMINAL_WIDTH = 256  # of the stem; only ratios count, and this many keep them after rounding
 NOMINAL_STEP = 32  # every group count divides it
 NO_LIMIT = 2**62  # bytes or parameters
-COMFORT = 2  # budget / largest floor below which many shapes must be repaired
 
 WIDTHS = (0.5, 0.71, 1.0, 1.41, 2.0)  # of a stage, relative to the profile
 GROWTHS = (1.41, 1.68, 2.0)  # of the profile from stage to stage
@@ -253,14 +252,13 @@ def check(family: Family, budget: Budget, card: Card, multiple: int = 4) -> str 
         student = _extreme(family, limit, card, multiple, largest=False)
         if _counted(student, limit, card).share > 1:
             raise budget.refusal(student, card, f"space {family.name!r}")
-    if high.share * COMFORT <= 1:
+    if high.share <= 1:
         return None
-    way_out = f"a width multiple of {multiple // 2} or " if multiple > 1 else ""
-    effect = "some shapes must be made shallower" if high.share > 1 else "few widths are left"
+    way_out = f"a width multiple of {multiple // 2}, " if multiple > 1 else ""
     return (
         f"budget {budget} is close to the floor of space {family.name!r}: at its smallest widths "
-        f"a student takes {budget.amount(low.cost)} to {budget.amount(high.cost)}, so that "
-        f"{effect}; choose {way_out}a larger budget"
+        f"a student takes {budget.amount(low.cost)} to {budget.amount(high.cost)}, so some shapes "
+        f"must be made shallower; choose {way_out}a smaller space or a larger budget"
     )
 
 

@@ -17,6 +17,7 @@ from trainers.augment import mixed_views
 from trainers.data import Data
 from trainers.evaluation import BATCH, autocast
 from trainers.files import write_atomically
+from trainers.memory import in_parts
 from trainers.recipe import Recipe
 from trainers.teacher import Teacher
 
@@ -62,23 +63,24 @@ class LogitBank:
                 ) from None
         return torch.from_numpy(kept_NK).float()
 
-    @torch.inference_mode()
     def live_logits(self, epoch: int) -> torch.Tensor:
         """What the teacher says now: float32, N x K, on the CPU."""
         model = self.teacher.model.to(self.device).eval()
         images_NCHW = self.data.train.images_NCHW.to(self.device)
-        parts = []
-        for index_N in torch.split(torch.arange(len(images_NCHW), device=self.device), BATCH):
+
+        @torch.inference_mode()
+        def logits(begin: int, end: int) -> torch.Tensor:
             views_NCHW, _, _ = mixed_views(
                 images_NCHW,
-                index_N,
+                torch.arange(begin, end, device=self.device),
                 seed=self.recipe.view_seed,
                 epoch=epoch,
                 augment=self.recipe.augment,
             )
             with autocast(self.device):
-                parts.append(model(views_NCHW).float().cpu())
-        return torch.cat(parts)
+                return model(views_NCHW).float().cpu()  # type: ignore[no-any-return]
+
+        return torch.cat(list(in_parts(len(images_NCHW), BATCH, logits)))
 
     def _read(self, path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float16]] | None":
         """A file that is missing, damaged or of another shape is computed again."""
@@ -98,7 +100,7 @@ def bank_key(teacher: Teacher, data: Data, recipe: Recipe) -> str:
         teacher.hash,
         [info.network, info.size, info.mean, info.std],
         data.fingerprint,
-        recipe.augment.to_dict(),
+        recipe.to_dict()["augment"],  # equal settings give equal text
         recipe.view_seed,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,6 +1,7 @@
 """A training run's state on disk: whole or absent, and only used where it belongs."""
 
-import pickle
+import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import torch
 
 from trainers.files import write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
+DIGEST_BYTES = 32  # SHA-256 of what follows: torch.load would miss a flipped bit in a weight
 
 
 class Checkpoint:
@@ -21,8 +23,14 @@ class Checkpoint:
     def write(self, identity: Mapping[str, str], snapshot: Mapping[str, Any]) -> None:
         """Replace the file; whatever happens meanwhile, the one before stays readable."""
         content = {"schema": SCHEMA, "identity": dict(identity), "snapshot": dict(snapshot)}
+        # Not straight to the file: torch.save turns a full disk's OSError into a RuntimeError.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        payload = buffer.getbuffer()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.path, lambda file: torch.save(content, file))
+        write_atomically(
+            self.path, lambda file: file.writelines([hashlib.sha256(payload).digest(), payload])
+        )
 
     def read(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
         """The snapshot, or None where there is none that this run can go on from.
@@ -30,15 +38,17 @@ class Checkpoint:
         A damaged file costs the epochs that it held, not the trial.
         """
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+            content = self.path.read_bytes()
+        except OSError:
             return None
-        matches = (
-            isinstance(content, dict)
-            and content.get("schema") == SCHEMA
-            and content.get("identity") == dict(identity)
-        )
-        return content["snapshot"] if matches else None
+        digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
+        if hashlib.sha256(payload).digest() != digest:
+            return None
+        kept = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        if kept["schema"] != SCHEMA or kept["identity"] != dict(identity):
+            return None
+        snapshot: dict[str, Any] = kept["snapshot"]
+        return snapshot
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -7,20 +7,24 @@ from torch import nn
 
 from space.errors import InputError
 from trainers.data import Split
+from trainers.memory import in_parts
 
 BATCH = 256  # images
 
 
-@torch.inference_mode()
 def predict(
     model: nn.Module, images_NCHW: torch.Tensor, device: torch.device
 ) -> Iterator[torch.Tensor]:
     """Logits of uint8 images, float32 on the CPU, batch by batch."""
     model.eval()
-    for part_NCHW in torch.split(images_NCHW, BATCH):
+
+    @torch.inference_mode()
+    def logits(begin: int, end: int) -> torch.Tensor:
         with autocast(device):
-            logits_NK = model(part_NCHW.to(device).float() / 255)
-        yield logits_NK.float().cpu()
+            logits_NK: torch.Tensor = model(images_NCHW[begin:end].to(device).float() / 255)
+        return logits_NK.float().cpu()
+
+    return in_parts(len(images_NCHW), BATCH, logits)
 
 
 def evaluate(model: nn.Module, split: Split, device: torch.device) -> float:
@@ -43,6 +47,9 @@ def choose_device(name: str) -> torch.device:
         raise InputError(f"device must be auto, cpu or cuda, but got {name!r}")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device {name!r} needs a GPU that PyTorch sees; choose --device cpu")
+    count = torch.cuda.device_count()
+    if name not in ("cpu", "cuda", *(f"cuda:{index}" for index in range(count))):
+        raise InputError(f"device must be cuda:0 to cuda:{count - 1} here, but got {name!r}")
     return torch.device(name)
 
 

@@ -30,7 +30,8 @@ def kd(
 
     T^2 keeps the gradient's scale whatever T (Hinton et al., arXiv:1503.02531).
     """
-    return temperature**2 * _divergence(teacher_NK / temperature, logits_NK / temperature)
+    student, teacher = logits_NK.float() / temperature, teacher_NK.float() / temperature
+    return temperature**2 * _divergence(teacher, student)
 
 
 def standardised_kd(

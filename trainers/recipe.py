@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from space.errors import InputError, require, require_one_of
+from space.errors import InputError, require, require_one_of, shown
 from space.storage import RECIPE_DIGITS
 from trainers.augment import POLICIES, Augment
 from trainers.losses import LOSSES
@@ -46,8 +47,12 @@ class Recipe:
         require_one_of("loss", self.loss, LOSSES)
         require("epochs", self.epochs, self.epochs >= 1, "at least 1")
         require("batch", self.batch, self.batch >= 2, "at least 2 images, for batch norm")
+        for name in _names_of_floats(self):
+            require(name, getattr(self, name), math.isfinite(getattr(self, name)), "finite")
         require("lr", self.lr, self.lr > 0, "above 0")
         require("lr_end", self.lr_end, 0 <= self.lr_end <= self.lr, "from 0 to lr")
+        if self.schedule == "step":
+            require("lr_end", self.lr_end, self.lr_end > 0, "above 0, or a step never trains")
         require("warmup", self.warmup, 0 <= self.warmup < 1, "from 0 to below 1")
         require("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1")
         require("weight_decay", self.weight_decay, self.weight_decay >= 0, "at least 0")
@@ -69,8 +74,12 @@ class Recipe:
         return any(share > 0 for _, share in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON data, every setting written out."""
-        return asdict(self) | {"phases": [list(phase) for phase in self.phases]}
+        """JSON data, every setting written out; equal recipes give equal text (1 and 1.0 too)."""
+        return {
+            **_written(self),
+            "phases": [[float(begin), float(share)] for begin, share in self.phases],
+            "augment": _written(self.augment),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
@@ -147,6 +156,14 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
+def _names_of_floats(settings: "Recipe | Augment") -> tuple[str, ...]:
+    return tuple(f.name for f in fields(settings) if f.type is float)
+
+
+def _written(settings: "Recipe | Augment") -> dict[str, Any]:
+    return asdict(settings) | {k: float(getattr(settings, k)) for k in _names_of_floats(settings)}
+
+
 def _augment(value: Any, before: Augment) -> Augment:
     """A policy's name, or settings over those of `before`."""
     if isinstance(value, Augment):
@@ -155,24 +172,35 @@ def _augment(value: Any, before: Augment) -> Augment:
         require_one_of("augment", value, POLICIES)
         return POLICIES[value]
     if not isinstance(value, Mapping):
-        raise InputError(f"augment must be a policy's name or a table of settings, not {value!r}")
+        raise InputError(
+            f"augment must be a policy's name or a table of settings, but got {shown(value)}"
+        )
     types = {f.name: f.type for f in fields(Augment)}
     return replace(before, **{k: _typed(k, v, types, "augment.") for k, v in value.items()})
 
 
 def _phases(value: Any) -> tuple[tuple[float, float], ...]:
-    try:
-        return tuple((float(begin), float(share)) for begin, share in value)
-    except (TypeError, ValueError):
-        raise InputError(f"phases must be pairs [begin, soft share], but got {value!r}") from None
+    pairs = value if isinstance(value, list | tuple) else [value]
+    for pair in pairs:
+        valid = isinstance(pair, list | tuple) and len(pair) == 2
+        if not valid or not all(type(number) in (int, float) for number in pair):
+            raise InputError(f"phases must be pairs [begin, soft share], but got {shown(value)}")
+    return tuple((_float("phases", begin), _float("phases", share)) for begin, share in pairs)
 
 
 def _typed(name: str, value: Any, types: Mapping[str, Any], prefix: str = "") -> Any:
     if name not in types:
-        raise InputError(f"unknown setting {prefix}{name}; known: {', '.join(types)}")
+        raise InputError(f"unknown setting {shown(prefix + name)}; known: {', '.join(types)}")
     expected = types[name]
     if expected is float and type(value) is int:
-        return float(value)
+        return _float(prefix + name, value)
     if expected in (int, float, str) and type(value) is not expected:
-        raise InputError(f"{prefix}{name} must be {expected.__name__}, but got {value!r}")
+        raise InputError(f"{prefix}{name} must be {expected.__name__}, but got {shown(value)}")
     return value
+
+
+def _float(name: str, value: int | float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{name} must be finite, but got {shown(value)}") from None
