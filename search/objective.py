@@ -147,7 +147,12 @@ def _outcome(bench: Bench, study: optuna.Study, trial: optuna.Trial, watcher: Wa
         return epoch.epoch < spec.recipe.epochs and trial.should_prune()
 
     place = bench.folder.trial(trial.number).name
-    trained = train_student(bench, solution.architecture, spec.recipe, place, report)
+    try:
+        trained = train_student(bench, solution.architecture, spec.recipe, place, report)
+    except RuntimeError as error:  # PyTorch's; one student's failure must not end the search
+        reason = str(error).splitlines()[0]
+        attributes = described | {"ended": "error", "reason": reason}
+        return Outcome(trial.number, TrialState.FAIL, None, attributes)
     attributes = described | results(trained)
     return _ended(trial.number, trained, attributes)
 

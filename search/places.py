@@ -59,7 +59,13 @@ class Folder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Remove what a killed process had begun to write."""
+        for temporary in self.path.rglob(".*.tmp"):
+            temporary.unlink(missing_ok=True)
 
 
 def check_name(name: str) -> None:
