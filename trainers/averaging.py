@@ -36,7 +36,10 @@ def follow(average: nn.Module, model: nn.Module) -> None:
 def recalibrate(
     model: nn.Module, batches: Iterable[torch.Tensor], autocast: torch.autocast
 ) -> None:
-    """Replace batch norm's statistics by their plain mean over `batches` of images."""
+    """Replace batch norm's statistics by their plain mean over `batches` of images.
+
+    All else is as when the network is evaluated: no dropout, and so no random numbers.
+    """
     norms = [part for part in model.modules() if isinstance(part, nn.BatchNorm2d)]
     if not norms:
         return
@@ -44,7 +47,9 @@ def recalibrate(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # PyTorch's cumulative mean
-    model.train()
+    model.eval()
+    for norm in norms:
+        norm.train()
     for images_NCHW in batches:
         with autocast:
             model(images_NCHW)

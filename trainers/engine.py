@@ -7,6 +7,7 @@ seeds and of counters, so a run that is killed and resumed equals one that was n
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -21,6 +22,7 @@ from trainers.data import Data
 from trainers.evaluation import autocast, device_name, evaluate
 from trainers.losses import hard_loss, soft_loss
 from trainers.memory import is_out_of_memory
+from trainers.model import text_hash, weights_hash
 from trainers.recipe import Recipe
 from trainers.schedules import learning_rate, soft_share
 
@@ -139,6 +141,7 @@ class _Training:
         self.optimizer = make_optimizer(self.model, recipe)
         self.soft_loss = soft_loss(recipe.loss)
         self.state = _State(history=[])
+        self.start = f"{weights_hash(self.model)} {text_hash(repr(self.model))}"
 
     def run(self, report: Report | None, checkpoint: Checkpoint | None) -> TrialResult:
         if checkpoint is not None:
@@ -146,7 +149,8 @@ class _Training:
         ended, reason = "finished", ""
         for epoch in range(len(self.state.history), self.recipe.epochs):
             began = time.perf_counter()
-            loss = self.train_epoch(epoch)
+            with self.seeded(epoch):
+                loss = self.train_epoch(epoch)
             if not loss < DIVERGED_LOSS:  # NaN compares false
                 ended, reason = "diverged", f"training loss was {loss:g} in epoch {epoch + 1}"
                 break
@@ -175,28 +179,48 @@ class _Training:
     def train_epoch(self, epoch: int) -> float:
         """Mean training loss of one pass over the data."""
         self.model.train()
-        teacher_NK = self.teacher.epoch_logits(epoch).to(self.device) if self.teacher else None
+        teacher_NK = self.teacher_logits(epoch)
         losses = []
         for index_N in batches(len(self.images_NCHW), self.recipe, epoch):
             losses.append(self.step(index_N.to(self.device), epoch, teacher_NK))
             self.state.steps += 1
         return torch.stack(losses).mean().item()
 
+    def teacher_logits(self, epoch: int) -> torch.Tensor | None:
+        """What the teacher says to this epoch's views, unless no step of it has a soft share."""
+        first, count = self.state.steps, steps_per_epoch(self.data, self.recipe)
+        if self.teacher is None or not any(map(self.share, range(first, first + count))):
+            return None
+        return self.teacher.epoch_logits(epoch).to(self.device)
+
+    @contextmanager
+    def seeded(self, epoch: int) -> Iterator[None]:
+        """Dropout draws from PyTorch's global generators: seed them, and put them back."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed((self.recipe.seed * 1_000_003 + epoch) % 2**63)
+            yield
+
+    def progress(self, step: int) -> float:
+        return step / (self.recipe.epochs * steps_per_epoch(self.data, self.recipe))
+
+    def share(self, step: int) -> float:
+        """Of the soft loss."""
+        return soft_share(self.recipe.phases, self.progress(step))
+
     def step(
         self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None
     ) -> torch.Tensor:
         """One optimiser step; a batch too large for memory is accumulated from smaller ones."""
         recipe = self.recipe
-        progress = self.state.steps / (recipe.epochs * steps_per_epoch(self.data, recipe))
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(
                 recipe.schedule,
-                progress,
+                self.progress(self.state.steps),
                 start=recipe.lr,
                 end=recipe.lr_end,
                 warmup=recipe.warmup,
             )
-        share = soft_share(recipe.phases, progress)
+        share = self.share(self.state.steps)
         while True:
             try:
                 loss = self.accumulate(index_N, epoch, teacher_NK, share)
@@ -220,13 +244,16 @@ class _Training:
         """Gradients of the mean loss over a batch, from `state.splits` parts of it."""
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        size = max(2, math.ceil(len(index_N) / self.state.splits))
-        for part_N in torch.split(index_N, size):
+        for part_N in self.parts(index_N):
             with autocast(self.device):
                 loss = self.loss(part_N, epoch, teacher_NK, share) / len(index_N)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def parts(self, index_N: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """A batch in as many parts as memory asks for, none of one image: batch norm needs two."""
+        return torch.tensor_split(index_N, max(1, min(self.state.splits, len(index_N) // 2)))
 
     def loss(
         self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None, share: float
@@ -267,14 +294,20 @@ class _Training:
         if not self.recipe.ema:
             averaging.follow(self.average, self.model)
         chosen = list(batches(len(self.images_NCHW), self.recipe, epoch))[: self.recipe.bn_batches]
-        views = (self.views(index_N.to(self.device), epoch)[0] for index_N in chosen)
+        parts = (part_N for index_N in chosen for part_N in self.parts(index_N.to(self.device)))
+        views = (self.views(part_N, epoch)[0] for part_N in parts)
         averaging.recalibrate(self.average, views, autocast(self.device))
 
     @property
     def identity(self) -> dict[str, str]:
         """What a checkpoint must agree on before training goes on from it."""
         key = self.teacher.key if self.teacher else ""
-        return {"recipe": self.recipe.fingerprint, "data": self.data.fingerprint, "teacher": key}
+        return {
+            "model": self.start,  # its structure and the weights that it began with
+            "recipe": self.recipe.fingerprint,
+            "data": self.data.fingerprint,
+            "teacher": key,
+        }
 
     def snapshot(self) -> dict[str, Any]:
         return {

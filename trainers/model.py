@@ -29,6 +29,10 @@ class Model(nn.Module):
         self.register_buffer("mean_C11", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std_C11", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
+    def extra_repr(self) -> str:
+        mean, std = (tensor.flatten().tolist() for tensor in (self.mean_C11, self.std_C11))
+        return f"size={self.size}, mean={mean}, std={std}"
+
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         if images_NCHW.shape[-1] != self.size:
             images_NCHW = F.interpolate(
@@ -45,6 +49,11 @@ class Model(nn.Module):
 def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation for images in [0, 1]: ImageNet's, or one half for grey."""
     return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.5,))
+
+
+def text_hash(text: str) -> str:
+    """Twelve hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def weights_hash(module: nn.Module) -> str:
