@@ -5,10 +5,13 @@ size, normalisation and measured accuracy.
 """
 
 import argparse
+import io
 import json
-import pickle
+import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,17 @@ from torch import nn
 from space.build import build
 from space.errors import InputError, require_one_of
 from space.references import REFERENCES, reference
+from space.storage import MAX_SIZE
 from trainers.data import Data
 from trainers.files import write_atomically
 from trainers.model import Model, normalisation, weights_hash
+
+# Without the auxiliary classifiers that these two have while training, and that we do not train.
+SETTINGS = {
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "inception_v3": {"aux_logits": False, "init_weights": False},
+}
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +70,9 @@ def make_network(name: str, *, classes: int, channels: int, seed: int) -> nn.Mod
         return build(reference(name, classes=classes, channels=channels), seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes)
+        network: nn.Module = torchvision.models.get_model(
+            name, weights=None, num_classes=classes, **SETTINGS.get(name, {})
+        )
     return network
 
 
@@ -78,7 +91,7 @@ def untrained(
         mean=mean,
         std=std,
     )
-    return Model(network, size=info.size, mean=mean, std=std), info
+    return _model(network, info), info
 
 
 def pretrained(
@@ -91,16 +104,16 @@ def pretrained(
     """
     model, info = untrained(name, data, size=size, seed=seed)
     state = _imagenet(name) if weights == "imagenet" else read_state(Path(weights))
+    state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY)}
     own = model.network.state_dict()
     _require_names(name, weights, own, state)
-    head = {key for key in own if own[key].shape != state[key].shape}
-    if not head <= set(list(own)[-2:]):
-        odd = next(key for key in own if key in head)
+    last = _last_layer(own)  # new also where the number of classes happens to be the same
+    odd = next((k for k in own if own[k].shape != state[k].shape and k not in last), None)
+    if odd is not None:
         raise InputError(
             f"{weights} does not fit {name}: {odd} must be {tuple(own[odd].shape)}, but is "
             f"{tuple(state[odd].shape)}; name the network that it was trained as"
         )
-    last = set(list(own)[-2:])  # new also where the number of classes happens to be the same
     body = {key: value.float() for key, value in state.items() if key not in last}
     model.network.load_state_dict(body, strict=False)
     return model, replace(info, trained=f"fine-tuned from {Path(weights).name}")
@@ -110,7 +123,10 @@ def save(path: Path, model: Model, info: TeacherInfo) -> Teacher:
     """Write `path` and the JSON beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
-    write_atomically(path, lambda file: torch.save(state, file))
+    # Not straight to the file: torch.save turns a full disk's OSError into a RuntimeError.
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
     text = json.dumps(asdict(info), indent=2) + "\n"
     write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
     return Teacher(model, info, weights_hash(model.network))
@@ -133,7 +149,7 @@ def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
                 f"{len(info.classes)} classes, but is {tuple(state[key].shape)}"
             )
     network.load_state_dict(state)
-    model = Model(network, size=info.size, mean=info.mean, std=info.std)
+    model = _model(network, info)
     model.requires_grad_(False).eval()
     return Teacher(model, info, weights_hash(network))
 
@@ -155,7 +171,7 @@ def read_info(path: Path) -> TeacherInfo:
         data = json.loads(beside.read_text())
         lists = {key: tuple(data[key]) for key in ("classes", "mean", "std")}
         info = TeacherInfo(**data | lists)
-        valid = len(info.mean) == len(info.std) == info.channels and len(info.classes) > 1
+        odd = _odd(info)
     except OSError:
         raise InputError(
             f"a teacher needs its description beside it, but {beside} cannot be read; "
@@ -163,19 +179,60 @@ def read_info(path: Path) -> TeacherInfo:
         ) from None
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{beside} is not a teacher's description: {error}") from None
-    if not valid:
-        raise InputError(f"{beside}: mean, std and channels must agree, with two classes or more")
+    if odd:
+        raise InputError(f"{beside} is not a teacher's description: {odd}")
     return info
+
+
+def _odd(info: TeacherInfo) -> str:
+    """What is wrong with a description, in words."""
+    channels = (1, 3) if info.network in REFERENCES else (3,)
+    numbers = [*info.mean, *info.std]
+    rules = {
+        "network must be a name": isinstance(info.network, str),
+        "classes must be names, two or more": len(info.classes) > 1
+        and all(isinstance(name, str) for name in info.classes),
+        f"channels must be {' or '.join(map(str, channels))}": info.channels in channels,
+        "mean and std must be one number a channel": len(info.mean) == len(info.std)
+        and len(info.std) == info.channels
+        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers),
+        "std must be above 0": all(number > 0 for number in info.std),
+        f"size must be 1 to {MAX_SIZE} pixels": type(info.size) is int
+        and 1 <= info.size <= MAX_SIZE,
+    }
+    return next((rule for rule, holds in rules.items() if not holds), "")
+
+
+def _model(network: nn.Module, info: TeacherInfo) -> Model:
+    """The network with its input, once it has shown that it takes images of that size."""
+    model = Model(network, size=info.size, mean=info.mean, std=info.std)
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, info.channels, info.size, info.size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"{info.network} cannot take images of {info.size} pixels "
+            f"({str(error).splitlines()[0]}); choose another size"
+        ) from None
+    return model.train()
+
+
+def _last_layer(state: Mapping[str, Any]) -> set[str]:
+    prefix = list(state)[-1].rpartition(".")[0]
+    return {key for key in state if key.rpartition(".")[0] == prefix}
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from a file: bare, or a checkpoint's `model` or `state_dict`."""
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # torchvision's checkpoints
+        with (
+            warnings.catch_warnings(action="ignore"),  # of odd pickle protocols
+            torch.serialization.safe_globals([argparse.Namespace]),  # torchvision's checkpoints
+        ):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
+    except Exception:  # damage makes the unpickler raise whatever it leads to
         raise InputError(f"{path} must hold a PyTorch state dict, but cannot be decoded") from None
     if isinstance(content, Mapping):
         content = content.get("state_dict", content.get("model", content))
@@ -191,7 +248,7 @@ def _imagenet(name: str) -> dict[str, Any]:
     try:
         weights = torchvision.models.get_model_weights(name).DEFAULT
         state: dict[str, Any] = weights.get_state_dict(progress=True, check_hash=True)
-    except OSError as error:
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash is wrong
         raise InputError(
             f"torchvision could not download {name}'s ImageNet weights ({error}); "
             "give a local file: --pretrained FILE"
