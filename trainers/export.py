@@ -84,7 +84,7 @@ def fold(array: Array, norm: nn.BatchNorm2d) -> Array:
 def pack(arrays: list[Array], format: str) -> dict[str, torch.Tensor]:
     """The flat tensors of a file, as `space.storage.payload` lays them out."""
     if format == "fp32":
-        return {"f": torch.cat([part.flatten() for array in arrays for part in array])}
+        return {"f": _finite(torch.cat([part.flatten() for array in arrays for part in array]))}
     if format == "fp16":
         return {"h": _half(torch.cat([part.flatten() for array in arrays for part in array]))}
     quantised = [quantise(array.weight) for array in arrays]
@@ -114,6 +114,7 @@ def convert(source: Path, format: str, path: Path) -> int:
     stored = read(source)
     if stored.format == format:
         content = source.read_bytes()
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(content))
         return len(content)
     student = stored.model.network
@@ -183,8 +184,14 @@ class _Reader:
 
 
 def _half(values: torch.Tensor) -> torch.Tensor:
-    half = values.half()
+    half = _finite(values).half()
     if not torch.isfinite(half).all():
-        worst = values.abs().nan_to_num(torch.inf).max().item()
+        worst = values.abs().max().item()
         raise OverflowError(f"stored values must fit 16 bits (up to 65504), but one is {worst:g}")
     return half
+
+
+def _finite(values: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(values).all():
+        raise OverflowError("stored values must be finite numbers, but a weight is not")
+    return values
