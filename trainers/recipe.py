@@ -142,7 +142,7 @@ RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
         epochs=20, lr=0.2, ema=0.95, batch=64, augment=POLICIES["digits"], phases=SOFT_AND_HARD
     ),
-    "teacher-scratch": Recipe(epochs=30, lr=0.1, phases=HARD_ONLY, label_smoothing=0.1, ema=0.99),
+    "teacher-scratch": Recipe(epochs=30, lr=0.03, phases=HARD_ONLY, label_smoothing=0.1, ema=0.99),
     "teacher-finetune": Recipe(
         epochs=15, lr=0.01, lr_end=1e-5, weight_decay=1e-4, phases=HARD_ONLY, label_smoothing=0.1
     ),
