@@ -20,10 +20,11 @@ from trainers import export
 from trainers.bank import LogitBank
 from trainers.checkpoint import Checkpoint
 from trainers.data import Data
-from trainers.engine import Epoch, TrialResult, train
+from trainers.engine import train
 from trainers.evaluation import evaluate
 from trainers.model import Model
 from trainers.recipe import Recipe
+from trainers.result import Epoch, TrialResult
 
 
 class Watcher(Protocol):

@@ -19,7 +19,7 @@ from rich.progress import (
 
 from search.objective import Outcome
 from space.budget import Solution, format_bytes
-from trainers.engine import Epoch
+from trainers.result import Epoch
 
 STATE_WORDS = {
     TrialState.COMPLETE: "complete",

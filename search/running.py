@@ -38,9 +38,10 @@ from space.errors import InputError
 from trainers import teacher as teachers
 from trainers.bank import LogitBank
 from trainers.data import Data, load
-from trainers.engine import Epoch, seconds_per_epoch
+from trainers.engine import seconds_per_epoch
 from trainers.evaluation import choose_device
 from trainers.model import Model
+from trainers.result import Epoch
 from trainers.teacher import Teacher
 from trainers.teaching import teach, teacher_key
 
@@ -59,13 +60,14 @@ def search(settings: Settings, as_json: bool) -> None:
     console = Console(stderr=True)
     device = choose_device(settings.device)
     with database_errors(settings.storage):
-        storage = open_storage(settings.storage, create=True)
         data = load(settings.data, settings.size, cache=settings.cache_folder)
         check_space(make_spec(settings, data, ""), console)
+        given = given_teacher(settings, data)
+        storage = open_storage(settings.storage, create=True)
         name = settings.name or free_name(storage, settings.default_name)
         folder = Folder(settings.storage, name)
         with folder.lock(name):
-            teacher = find_teacher(settings, data, device, console)
+            teacher = given or taught_teacher(settings, data, device, console)
             spec = make_spec(settings, data, teacher.hash if teacher else "")
             study = create(storage, name, spec, settings.trials, settings.finalists)
             if teacher is not None:
@@ -174,16 +176,21 @@ def check_space(spec: Spec, console: Console) -> None:
         console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False, soft_wrap=True)
 
 
-def find_teacher(
+def given_teacher(settings: Settings, data: Data) -> Teacher | None:
+    """The teacher from the file that the settings name, if they name one."""
+    if settings.teacher in (None, NO_TEACHER) or not is_file(str(settings.teacher)):
+        return None
+    teacher = teachers.load(Path(str(settings.teacher)))
+    teachers.require_classes(teacher, data.classes)
+    return teacher
+
+
+def taught_teacher(
     settings: Settings, data: Data, device: torch.device, console: Console
 ) -> Teacher | None:
-    """The teacher from its file, from the cache, or trained now."""
-    if settings.teacher == NO_TEACHER or not settings.training().needs_teacher:
+    """The teacher from the cache, or trained now; None where the recipe needs none."""
+    if not settings.training().needs_teacher:
         return None
-    if settings.teacher is not None and is_file(settings.teacher):
-        teacher = teachers.load(Path(settings.teacher))
-        teachers.require_classes(teacher, data.classes)
-        return teacher
     network, recipe = settings.teacher_network, settings.teaching()
     key = teacher_key(network, data, recipe)
     path = settings.cache_folder / "teachers" / f"{network}-{key}.pt"

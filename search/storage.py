@@ -49,6 +49,8 @@ def _check_header(path: Path) -> None:
             start = file.read(16)
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise InputError(f"study database {path} cannot be opened: {error.strerror}") from None
     if start and start != b"SQLite format 3\0":
         raise InputError(
             f"{path} must be an SQLite database, but is another kind of file; "

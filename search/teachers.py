@@ -9,9 +9,9 @@ from search import report
 from search.progress import Display
 from trainers import teacher as teachers
 from trainers.data import DIGITS, Split, load, load_test
-from trainers.engine import Epoch
 from trainers.evaluation import choose_device, evaluate
 from trainers.recipe import Recipe, recipe
+from trainers.result import Epoch
 from trainers.teacher import Teacher
 from trainers.teaching import teach
 

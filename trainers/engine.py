@@ -6,17 +6,17 @@ seeds and of counters, so a run that is killed and resumed equals one that was n
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
 from trainers import averaging
-from trainers.augment import mixed_views, order
+from trainers.augment import mixed_views
 from trainers.checkpoint import Checkpoint
 from trainers.data import Data
 from trainers.evaluation import autocast, device_name, evaluate
@@ -24,52 +24,11 @@ from trainers.losses import hard_loss, soft_loss
 from trainers.memory import is_out_of_memory
 from trainers.model import text_hash, weights_hash
 from trainers.recipe import Recipe
+from trainers.result import Epoch, Report, TeacherLogits, TrialResult
 from trainers.schedules import learning_rate, soft_share
+from trainers.steps import batches, make_optimizer, steps_per_epoch
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
-
-
-class Epoch(NamedTuple):
-    """What is known when an epoch is over."""
-
-    epoch: int  # epochs trained so far, from 1
-    accuracy: float  # validation, of the averaged and recalibrated network
-    loss: float  # mean training loss
-    images_per_second: float
-
-
-class TrialResult(NamedTuple):
-    """What training a network gave."""
-
-    history: tuple[Epoch, ...]
-    ended: str  # finished | pruned | diverged
-    reason: str  # in words; empty when finished
-    seconds: float  # of training and evaluation, interruptions left out
-    device: str
-    micro_batch: int  # images at once; smaller than the recipe's batch where memory ran out
-
-    @property
-    def epochs(self) -> int:
-        return len(self.history)
-
-    @property
-    def accuracy(self) -> float:
-        """Validation accuracy behind the last epoch; 0 where no epoch was finished."""
-        return self.history[-1].accuracy if self.history else 0.0
-
-
-class TeacherLogits(Protocol):
-    """Where the engine gets the teacher's logits from: a bank, or a live teacher."""
-
-    @property
-    def key(self) -> str: ...
-
-    def epoch_logits(self, epoch: int) -> torch.Tensor:
-        """Logits of every training image's view in this epoch, float32, shape N x K."""
-        ...
-
-
-Report = Callable[[Epoch], bool]  # True: stop here, the trial is pruned
 
 
 @dataclass(slots=True)
@@ -332,31 +291,3 @@ class _Training:
             seconds=snapshot["seconds"],
             splits=snapshot["splits"],
         )
-
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser; weight decay spares biases and norms."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        nesterov = recipe.momentum > 0
-        return torch.optim.SGD(
-            groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov, fused=True
-        )
-    adam = torch.optim.Adam if recipe.optimizer == "adam" else torch.optim.AdamW
-    return adam(groups, lr=recipe.lr, fused=True)
-
-
-def batches(count: int, recipe: Recipe, epoch: int) -> Iterator[torch.Tensor]:
-    """Image indices of every batch; a last batch of one image, useless to batch norm, is left."""
-    for index_N in torch.split(order(count, seed=recipe.seed, epoch=epoch), recipe.batch):
-        if len(index_N) > 1:
-            yield index_N
-
-
-def steps_per_epoch(data: Data, recipe: Recipe) -> int:
-    full, rest = divmod(len(data.train.labels_N), recipe.batch)
-    return full + (rest > 1)

@@ -11,8 +11,9 @@ from space.errors import InputError
 from trainers import teacher
 from trainers.checkpoint import Checkpoint
 from trainers.data import Data
-from trainers.engine import Report, train
+from trainers.engine import train
 from trainers.recipe import Recipe
+from trainers.result import Report
 from trainers.teacher import Teacher
 
 

@@ -1,0 +1,78 @@
+"""Running the command line as a user would: another process, its two outputs, its exit status."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from search.cli import main
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    *("--cache", "cache", "--name", "s", "--trials", "3"),
+    *("--epochs", "3", "--teacher-epochs", "1", "--device", "cpu"),
+)
+
+
+class Answer(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "search", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """One thread, so that tests beside each other do not fight for cores."""
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+
+
+def distilnas(folder: Path, *arguments: str, timeout: float = 120) -> Answer:
+    done = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def inside(folder: Path, *arguments: str) -> Answer:
+    """The same in this process, seconds faster."""
+    out, err = io.StringIO(), io.StringIO()
+    before, argv = Path.cwd(), sys.argv
+    try:
+        os.chdir(folder)
+        sys.argv = ["distilnas", *arguments]
+        with redirect_stdout(out), redirect_stderr(err):
+            main()
+        status = 0
+    except SystemExit as end:
+        status = int(end.code or 0)
+    finally:
+        sys.argv = argv
+        os.chdir(before)
+    return Answer(status, out.getvalue(), err.getvalue())
+
+
+def refused(answer: Answer, *words: str) -> None:
+    """Assert exit status 2 and one line on standard error that holds these words."""
+    assert answer.status == 2, answer
+    lines = [line for line in answer.err.splitlines() if line.startswith("distilnas: ")]
+    assert len(lines) == 1, answer.err
+    assert "Traceback" not in answer.err
+    for word in words:
+        assert word in lines[0], lines[0]

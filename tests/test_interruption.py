@@ -1,0 +1,119 @@
+"""Killed and resumed equals uninterrupted; nothing lost, nothing twice."""
+
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from commands import SMALL, command, distilnas, environment, refused
+
+from search import report, table
+
+LONGER = (*SMALL, "--epochs", "8", "--pruner", "none")  # the last of two flags holds
+UNEQUAL = ["started", "completed", "seconds"]  # times of day and durations
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    frame = table.trials(report.engine(str(folder / "studies.db")), "s")
+    return frame.drop(columns=UNEQUAL)
+
+
+def states(folder: Path) -> list[tuple[int, str]]:
+    frame = table.trials(report.engine(str(folder / "studies.db")), "s")
+    return list(zip(frame["number"], frame["state"], strict=True))
+
+
+def study_made(folder: Path) -> bool:
+    """Whether `resume` has something to go on with."""
+    if not (folder / "studies.db").exists():
+        return False
+    with sqlite3.connect(folder / "studies.db") as connection:
+        try:
+            query = "SELECT 1 FROM study_user_attributes WHERE key = 'spec'"
+            return bool(connection.execute(query).fetchall())
+        except sqlite3.OperationalError:
+            return False
+
+
+def wait_for_line(process: "subprocess.Popen[str]", word: str) -> None:
+    """Read standard error up to the line that holds the word."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if word in line:
+            return
+    pytest.fail(f"the search ended without {word!r}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    answer = distilnas(folder, "search", *LONGER)
+    assert answer.status == 0, answer.err
+    return folder
+
+
+# Each word is in a line of the plain progress; the kill comes a moment behind it.
+MOMENTS = ["teacher: teacher-small", "trial 0:", "trial 0 complete", "trial 1:", "trial 2:"]
+
+
+@pytest.mark.slow
+def test_killed_many_times_equals_uninterrupted(whole: Path, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for word in MOMENTS:
+        arguments = (
+            ("resume", "s", "--cache", "cache") if study_made(tmp_path) else ("search", *LONGER)
+        )
+        process = start(tmp_path, *arguments)
+        wait_for_line(process, word)
+        time.sleep(rng.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    assert any(state == "RUNNING" for _, state in states(tmp_path))
+    answer = distilnas(tmp_path, "resume", "s", "--cache", "cache")
+    assert answer.status == 0, answer.err
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(whole))
+    best = "runs/s/best.safetensors"
+    assert (tmp_path / best).read_bytes() == (whole / best).read_bytes()
+    assert not list((tmp_path / "runs").rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(whole: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "search", *LONGER)
+    wait_for_line(process, "trial 0:")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "distilnas resume s" in err
+    assert "Traceback" not in err
+    assert distilnas(tmp_path, "resume", "s", "--cache", "cache").status == 0
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(whole))
+
+
+@pytest.mark.slow
+def test_one_process_at_a_time(whole: Path, tmp_path: Path) -> None:
+    first = start(tmp_path, "search", *LONGER)
+    wait_for_line(first, "trial 0:")
+    first.send_signal(signal.SIGSTOP)  # or it might be done before the second begins
+    refused(distilnas(tmp_path, "resume", "s", "--cache", "cache"), "one process at a time")
+    first.kill()
+    first.communicate()
+    assert distilnas(tmp_path, "resume", "s", "--cache", "cache").status == 0
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(whole))

@@ -1,0 +1,49 @@
+"""What training tells: an epoch, a result; and where it hears the teacher."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+
+
+class Epoch(NamedTuple):
+    """What is known when an epoch is over."""
+
+    epoch: int  # epochs trained so far, from 1
+    accuracy: float  # validation, of the averaged and recalibrated network
+    loss: float  # mean training loss
+    images_per_second: float
+
+
+class TrialResult(NamedTuple):
+    """What training a network gave."""
+
+    history: tuple[Epoch, ...]
+    ended: str  # finished | pruned | diverged
+    reason: str  # in words; empty when finished
+    seconds: float  # of training and evaluation, interruptions left out
+    device: str
+    micro_batch: int  # images at once; smaller than the recipe's batch where memory ran out
+
+    @property
+    def epochs(self) -> int:
+        return len(self.history)
+
+    @property
+    def accuracy(self) -> float:
+        """Validation accuracy behind the last epoch; 0 where no epoch was finished."""
+        return self.history[-1].accuracy if self.history else 0.0
+
+
+class TeacherLogits(Protocol):
+    """Where the engine gets the teacher's logits from: a bank, or a live teacher."""
+
+    @property
+    def key(self) -> str: ...
+
+    def epoch_logits(self, epoch: int) -> torch.Tensor:
+        """Logits of every training image's view in this epoch, float32, shape N x K."""
+        ...
+
+
+Report = Callable[[Epoch], bool]  # True: stop here, the trial is pruned
