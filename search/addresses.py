@@ -48,6 +48,15 @@ def database_errors(storage: str) -> Iterator[None]:
         text = str(error).splitlines()[0]
         raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None
     except SQLAlchemyError as error:
-        cause = error.orig if isinstance(error, DBAPIError) else error
-        text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None
+        raise _unusable(storage, error) from None
+    except Exception as error:
+        # Optuna's wrapper, by its name: this file must not import Optuna, which takes a second.
+        if type(error).__name__ != "StorageInternalError":
+            raise
+        raise _unusable(storage, error.__cause__ or error) from None
+
+
+def _unusable(storage: str, error: BaseException) -> InputError:
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    return InputError(f"study database {masked(storage)} cannot be used: {text}")

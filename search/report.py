@@ -42,10 +42,12 @@ def engine(storage: str) -> sa.Engine:
     """The database for reading; a SQLite file is opened read-only."""
     path = sqlite_path(storage)
     if path is None:
-        return sa.create_engine(url_of(storage), pool_pre_ping=True)
+        return sa.create_engine(url_of(storage), poolclass=sa.NullPool)
     if not path.exists():
         raise InputError(f"study database {path} does not exist; begin with: distilnas search")
-    return sa.create_engine(f"sqlite:///file:{path.resolve()}?mode=ro&uri=true")
+    return sa.create_engine(
+        f"sqlite:///file:{path.resolve()}?mode=ro&uri=true", poolclass=sa.NullPool
+    )
 
 
 def rows_table(*columns: str) -> Table:

@@ -120,7 +120,8 @@ def trials(engine: sa.Engine, name: str) -> pd.DataFrame:
             " datetime_complete AS completed FROM trials WHERE study_id = :study ORDER BY number",
             study=study,
         ).set_index("trial_id")
-        values = _of_trials(connection, "trial_values", "value, value_type", study)
+        values = _of_trials(connection, "trial_values", "objective, value, value_type", study)
+        values = values[values["objective"] == 0]
         attributes = _of_trials(connection, "trial_user_attributes", "key, value_json", study)
         chosen = _of_trials(
             connection, "trial_params", "param_name, param_value, distribution_json", study
