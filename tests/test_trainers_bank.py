@@ -4,7 +4,6 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny
 import torch
@@ -173,42 +172,25 @@ def test_the_key_hangs_on_nothing_else(settings: dict[str, object]) -> None:
 # --- the files
 
 
-def npy(array: np.ndarray, path: Path) -> bytes:
-    np.save(path, array)
-    return path.read_bytes()
-
-
 def test_damaged_files_are_computed_again(tmp_path: Path) -> None:
     teacher, network = counted()
     bank = make(tmp_path / "bank", teacher=teacher)
     expected = bank.epoch_logits(0)
     (path,) = bank.folder.iterdir()
     content = path.read_bytes()
-    chance, other = random.Random(0), tmp_path / "other.npy"
+    chance = random.Random(0)
     damaged = [content[: chance.randrange(len(content))] for _ in range(20)]
-    for _ in range(60):  # of the header: magic, version, length, a Python literal
+    for _ in range(60):
         flipped = bytearray(content)
-        flipped[chance.randrange(80)] ^= 1 << chance.randrange(8)
+        flipped[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
         damaged.append(bytes(flipped))
-    damaged += [b"", b"PK\x03\x04" + chance.randbytes(60), chance.randbytes(500), b"\x80\x04N."]
-    damaged += [
-        npy(np.zeros((70, 4), np.float16), other),
-        npy(np.zeros((69, 3), np.float16), other),
-        npy(np.zeros((70, 3), np.float32), other),
-        npy(np.zeros((70, 3), np.int16), other),
-    ]
+    damaged += [b"", chance.randbytes(500), content + b"\0", content[1:]]
     for bytes_ in damaged:
         path.write_bytes(bytes_)
         network.seen = 0
-        found = bank.epoch_logits(0)
-        assert torch.equal(found, expected), bytes_[:80]
-        assert network.seen in (0, 70)  # a flip may have done no harm
-        if network.seen:
-            assert path.read_bytes() == content
-    path.write_bytes(content[:-1])
-    network.seen = 0
-    bank.epoch_logits(0)
-    assert network.seen == 70
+        assert torch.equal(bank.epoch_logits(0), expected)
+        assert network.seen == 70
+        assert path.read_bytes() == content
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -224,4 +206,4 @@ def test_a_bank_of_many_epochs_takes_two_bytes_a_logit(tmp_path: Path) -> None:
         bank.epoch_logits(epoch)
     sizes = [path.stat().st_size for path in bank.folder.iterdir()]
     assert len(sizes) == 3
-    assert max(sizes) == 70 * 3 * 2 + 128
+    assert max(sizes) == 70 * 3 * 2 + 32

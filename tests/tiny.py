@@ -66,7 +66,7 @@ def teacher(network: nn.Module | None = None, *, seed: int = 7, size: int = SIZE
     """One whose answers differ from image to image, untrained as it is."""
     network = network or build(ARCHITECTURE, seed=seed)
     with torch.no_grad():
-        list(network.parameters())[-2].mul_(100)  # the classifier's weights, which begin small
+        list(network.parameters())[-2].mul_(1000)  # the classifier's weights, which begin small
     info = TeacherInfo(
         network="teacher-small", classes=CLASSES, channels=1, size=size, mean=(0.5,), std=(0.5,)
     )

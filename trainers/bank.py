@@ -9,14 +9,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from space.errors import InputError
 from trainers.augment import mixed_views
 from trainers.data import Data
 from trainers.evaluation import BATCH, autocast
-from trainers.files import write_atomically
+from trainers.files import sealed, unsealed, write_atomically
 from trainers.memory import in_parts
 from trainers.recipe import Recipe
 from trainers.teacher import Teacher
@@ -47,21 +46,22 @@ class LogitBank:
 
     def epoch_logits(self, epoch: int) -> torch.Tensor:
         """Float32, N x K, on the CPU; kept in 16 bits."""
-        path = self.folder / f"{epoch:04d}.npy"
-        kept_NK = self._read(path)
-        if kept_NK is None:
+        path = self.folder / f"{epoch:04d}.bin"
+        kept = unsealed(path)
+        if kept is None:  # missing or damaged
             if self.progress is not None:
                 self.progress(epoch)
-            kept_NK = self.live_logits(epoch).half().numpy()
+            kept = self.live_logits(epoch).half().numpy().tobytes()
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, lambda file: np.save(file, kept_NK))
+                write_atomically(path, lambda file: file.writelines(sealed(kept)))
             except OSError as error:
                 raise InputError(
                     f"the bank of teacher logits cannot be written to {self.folder}: "
                     f"{error.strerror}; free some space or choose another --cache"
                 ) from None
-        return torch.from_numpy(kept_NK).float()
+        kept_NK = torch.frombuffer(bytearray(kept), dtype=torch.float16)
+        return kept_NK.view(len(self.data.train), -1).float()
 
     def live_logits(self, epoch: int) -> torch.Tensor:
         """What the teacher says now: float32, N x K, on the CPU."""
@@ -81,15 +81,6 @@ class LogitBank:
                 return model(views_NCHW).float().cpu()  # type: ignore[no-any-return]
 
         return torch.cat(list(in_parts(len(images_NCHW), BATCH, logits)))
-
-    def _read(self, path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.float16]] | None":
-        """A file that is missing, damaged or of another shape is computed again."""
-        try:
-            kept_NK = np.load(path)
-        except (OSError, ValueError, EOFError):
-            return None
-        expected = (len(self.data.train), len(self.data.classes))
-        return kept_NK if kept_NK.shape == expected and kept_NK.dtype == np.float16 else None
 
 
 def bank_key(teacher: Teacher, data: Data, recipe: Recipe) -> str:

@@ -1,6 +1,5 @@
 """A training run's state on disk: whole or absent, and only used where it belongs."""
 
-import hashlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,14 +7,13 @@ from typing import Any
 
 import torch
 
-from trainers.files import write_atomically
+from trainers.files import sealed, unsealed, write_atomically
 
 SCHEMA = 2
-DIGEST_BYTES = 32  # SHA-256 of what follows: torch.load would miss a flipped bit in a weight
 
 
 class Checkpoint:
-    """One file, replaced behind every epoch."""
+    """One file, replaced behind every epoch; sealed, as torch.load misses a bit in a weight."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -26,23 +24,16 @@ class Checkpoint:
         # Not straight to the file: torch.save turns a full disk's OSError into a RuntimeError.
         buffer = io.BytesIO()
         torch.save(content, buffer)
-        payload = buffer.getbuffer()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            self.path, lambda file: file.writelines([hashlib.sha256(payload).digest(), payload])
-        )
+        write_atomically(self.path, lambda file: file.writelines(sealed(buffer.getvalue())))
 
     def read(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
         """The snapshot, or None where there is none that this run can go on from.
 
         A damaged file costs the epochs that it held, not the trial.
         """
-        try:
-            content = self.path.read_bytes()
-        except OSError:
-            return None
-        digest, payload = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
-        if hashlib.sha256(payload).digest() != digest:
+        payload = unsealed(self.path)
+        if payload is None:
             return None
         kept = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         if kept["schema"] != SCHEMA or kept["identity"] != dict(identity):

@@ -1,10 +1,13 @@
 """Files that are whole or absent: written beside their place, flushed to the disk, renamed."""
 
+import hashlib
 import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+DIGEST_BYTES = 32
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -29,6 +32,21 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def sealed(payload: bytes) -> list[bytes]:
+    """The payload with its SHA-256 in front, as the parts of a file."""
+    return [hashlib.sha256(payload).digest(), payload]
+
+
+def unsealed(path: Path) -> bytes | None:
+    """What `sealed` was given; None where the file is missing or any bit of it has changed."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    payload = content[DIGEST_BYTES:]
+    return payload if hashlib.sha256(payload).digest() == content[:DIGEST_BYTES] else None
 
 
 def _sync_folder(folder: Path) -> None:
