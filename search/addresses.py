@@ -39,7 +39,7 @@ def database_errors(storage: str) -> Iterator[None]:
         yield
     except ArgumentError:
         raise InputError(
-            f"storage must be a file or a database address, but got {storage!r}; "
+            f"storage must be a file or a database address, but got {masked(storage)!r}; "
             "e.g. studies.db or postgresql+psycopg://user@host/studies"
         ) from None
     except (ImportError, RuntimeError) as error:

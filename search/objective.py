@@ -145,7 +145,9 @@ def _outcome(bench: Bench, study: optuna.Study, trial: optuna.Trial, watcher: Wa
         if epoch.epoch not in reported:
             trial.report(epoch.accuracy, epoch.epoch)
         watcher.epoch_done(epoch)
-        return epoch.epoch < spec.recipe.epochs and trial.should_prune()
+        # Epochs that are trained again for want of a checkpoint were judged the first time.
+        again = epoch.epoch < max(reported, default=0)
+        return not again and epoch.epoch < spec.recipe.epochs and trial.should_prune()
 
     place = bench.folder.trial(trial.number).name
     try:

@@ -10,7 +10,8 @@ from typing import Any, get_args, get_origin
 
 from search.addresses import DEFAULT_STORAGE
 from search.places import check_name
-from search.suggest import PRUNERS, SAMPLERS
+from search.pruning import PRUNERS
+from search.suggest import SAMPLERS
 from space.budget import Budget
 from space.errors import InputError, require, require_one_of
 from space.families import FAMILIES

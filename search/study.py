@@ -9,8 +9,9 @@ from optuna.trial import TrialState
 
 from search.objective import Bench, Watcher, run_trial
 from search.places import Folder
+from search.pruning import make_pruner
 from search.spec import Spec
-from search.suggest import make_pruner, make_sampler
+from search.suggest import make_sampler
 from space.errors import InputError
 from trainers.files import write_atomically
 

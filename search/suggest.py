@@ -1,18 +1,19 @@
 """optuna.Trial -> the parameters of a space."""
 
 import hashlib
+import math
 import random
 import warnings
 from itertools import pairwise
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import FrozenTrial
 
 from space.errors import require_one_of
 from space.families import Family, Value
 
 SAMPLERS = ("tpe", "random", "gp", "nsga2")
-PRUNERS = ("halving", "median", "hyperband", "none")
 
 
 def distributions(family: Family) -> dict[str, BaseDistribution]:
@@ -21,9 +22,16 @@ def distributions(family: Family) -> dict[str, BaseDistribution]:
 
 
 def suggest(trial: optuna.Trial, family: Family) -> dict[str, Value]:
-    """A value for every parameter of the space."""
+    """A value for every parameter of the space.
+
+    A trial that a killed process left has some of them already. They are drawn once more for
+    nothing, so that the random numbers of the others are those of a trial that was not killed.
+    """
     params: dict[str, Value] = {}
     for name, distribution in distributions(family).items():
+        if name in trial.params:
+            frozen = trial.storage.get_trial(trial._trial_id)
+            trial.study.sampler.sample_independent(trial.study, frozen, name, distribution)
         if isinstance(distribution, IntDistribution):
             low, high, step = distribution.low, distribution.high, distribution.step
             params[name] = trial.suggest_int(name, low, high, step=step)
@@ -54,22 +62,6 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "nsga2":
         return optuna.samplers.NSGAIISampler(seed=seed)
     return optuna.samplers.TPESampler(multivariate=True, group=True, seed=seed)
-
-
-def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
-    """The named pruner; none of them stops a trial before a quarter of its epochs.
-
-    Earlier, the rank of a network says next to nothing of its final rank.
-    """
-    require_one_of("pruner", name, PRUNERS)
-    quarter = -(-epochs // 4)
-    if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=quarter)
-    if name == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=quarter, max_resource=epochs)
-    if name == "halving":
-        return optuna.pruners.SuccessiveHalvingPruner(min_resource=quarter, reduction_factor=2)
-    return optuna.pruners.NopPruner()
 
 
 def _distribution(values: tuple[Value, ...]) -> BaseDistribution:
