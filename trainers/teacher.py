@@ -186,10 +186,10 @@ def read_info(path: Path) -> TeacherInfo:
 
 def _odd(info: TeacherInfo) -> str:
     """What is wrong with a description, in words."""
+    require_one_of("teacher network", info.network, networks())
     channels = (1, 3) if info.network in REFERENCES else (3,)
     numbers = [*info.mean, *info.std]
     rules = {
-        "network must be a name": isinstance(info.network, str),
         "classes must be names, two or more": len(info.classes) > 1
         and all(isinstance(name, str) for name in info.classes),
         f"channels must be {' or '.join(map(str, channels))}": info.channels in channels,
