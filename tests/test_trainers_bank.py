@@ -22,8 +22,8 @@ from trainers.teacher import Teacher
 __all__ = ["one_thread"]
 
 DATA = tiny.data()
-RECIPE = SOFT.with_settings({"augment": "standard"})
-MIXED = SOFT.with_settings({"augment": {"mixup": 1.0}})
+RECIPE = SOFT.with_settings({"augment": "standard", "view_seed": 3})
+MIXED = SOFT.with_settings({"augment": {"mixup": 1.0}, "view_seed": 3})
 
 
 class Counted(nn.Module):
@@ -62,7 +62,7 @@ def test_kept_logits_are_those_of_the_live_teacher_for_the_same_view(
         # In the engine's batches, not the bank's: views hang on nothing but the image.
         for index_N in torch.randperm(70).split(16):
             views_NCHW, _, _ = mixed_views(
-                DATA.train.images_NCHW, index_N, seed=0, epoch=epoch, augment=recipe.augment
+                DATA.train.images_NCHW, index_N, seed=3, epoch=epoch, augment=recipe.augment
             )
             with torch.no_grad():
                 live = teacher.model.eval()(views_NCHW)

@@ -158,13 +158,13 @@ def test_every_block_predicts_the_same_as_read_back(
 
 
 def test_folding_by_hand() -> None:
-    """Convolution weight 2 bias 1; norm g 3, beta 5, mean 7, variance 4 (eps 0)."""
-    norm = nn.BatchNorm2d(1, eps=0.0)
+    """Convolution weight 2 bias 1; norm g 3, beta 5, mean 7, variance 3 (eps 1)."""
+    norm = nn.BatchNorm2d(1, eps=1.0)
     with torch.no_grad():
         norm.weight.fill_(3)
         norm.bias.fill_(5)
         norm.running_mean.fill_(7)
-        norm.running_var.fill_(4)
+        norm.running_var.fill_(3)
         array = export.fold(export.Array(torch.full((1, 1, 1, 1), 2.0), torch.tensor([1.0])), norm)
     assert array.weight.item() == 2 * 3 / 2
     assert array.bias.item() == (1 - 7) * 3 / 2 + 5
