@@ -28,6 +28,7 @@ from search.study import (
     free_name,
     open_study,
     publish,
+    require_free,
     run,
     target,
 )
@@ -67,11 +68,12 @@ def search(settings: Settings, as_json: bool) -> None:
         name = settings.name or free_name(storage, settings.default_name)
         folder = Folder(settings.storage, name)
         with folder.lock(name):
+            require_free(storage, name, make_spec(settings, data, ""))
             teacher = given or taught_teacher(settings, data, device, console)
             spec = make_spec(settings, data, teacher.hash if teacher else "")
-            study = create(storage, name, spec, settings.trials, settings.finalists)
-            if teacher is not None:
+            if teacher is not None:  # before the study: what can be resumed has its teacher
                 teachers.save(folder.teacher, teacher.model, teacher.info)
+            study = create(storage, name, spec, settings.trials, settings.finalists)
             with resumable(console, name, settings.storage):
                 conclude(
                     bench(spec, data, teacher, folder, settings.cache_folder, device),

@@ -1,10 +1,12 @@
 """Studies: create, open, resume, run. The database is the one source of truth."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from search.objective import Bench, Watcher, run_trial
@@ -19,29 +21,45 @@ SPEC, TARGET, FINALISTS = "spec", "target_trials", "finalists"
 DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
 
 
-def create(storage: RDBStorage, name: str, spec: Spec, trials: int, finalists: int) -> optuna.Study:
-    """A new study.
+def require_free(storage: RDBStorage, name: str, spec: Spec) -> None:
+    """To be asked before a teacher is trained, so teachers are not compared.
 
     Raises:
         InputError: the name is taken; says how the studies differ, if they do.
     """
-    if name in names(storage):
-        before = read_spec(storage, name)
-        differences = before.differences(spec) if before else ["it was not made by DistilNAS"]
-        if differences:
-            raise InputError(
-                f"study {name!r} exists with other settings ({'; '.join(differences)}); "
-                "choose another --name"
-            )
+    if name not in names(storage) or _half_made(storage, name):
+        return
+    before = read_spec(storage, name)
+    other = ["it was not made by DistilNAS"]
+    differences = before.differences(replace(spec, teacher=before.teacher)) if before else other
+    if differences:
         raise InputError(
-            f"study {name!r} exists; go on with: distilnas resume {name}, or choose another --name"
+            f"study {name!r} exists with other settings ({'; '.join(differences)}); "
+            "choose another --name"
         )
-    study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+    raise InputError(
+        f"study {name!r} exists; go on with: distilnas resume {name}, or choose another --name"
+    )
+
+
+def create(storage: RDBStorage, name: str, spec: Spec, trials: int, finalists: int) -> optuna.Study:
+    """A new study, under a name that `require_free` let pass."""
+    study = optuna.create_study(
+        storage=storage, study_name=name, direction="maximize", load_if_exists=True
+    )
     study.set_user_attr(TARGET, trials)
     study.set_user_attr(FINALISTS, finalists)
     study.set_user_attr("spec_hash", spec.hash)
     study.set_user_attr(SPEC, spec.to_dict())  # last: without it the study counts as not made
     return study
+
+
+def _half_made(storage: RDBStorage, name: str) -> bool:
+    """Whether a process died in `create`: that leaves a study without a spec or a trial."""
+    number = storage.get_study_id_from_name(name)
+    ours = {TARGET, FINALISTS, "spec_hash"} >= storage.get_study_user_attrs(number).keys()
+    maximized = storage.get_study_directions(number) == [StudyDirection.MAXIMIZE]
+    return ours and maximized and not storage.get_all_trials(number, deepcopy=False)
 
 
 def names(storage: RDBStorage) -> list[str]:
@@ -60,6 +78,8 @@ def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Spec]:
         known = ", ".join(existing[:8]) or "none"
         raise InputError(f"no study is named {name!r} in this database; there are: {known}")
     spec = read_spec(storage, name)
+    if spec is None and _half_made(storage, name):
+        raise InputError(f"study {name!r} was not begun; give its distilnas search command again")
     if spec is None:
         raise InputError(f"study {name!r} was not made by DistilNAS; choose another one")
     return optuna.load_study(storage=storage, study_name=name), spec
@@ -75,7 +95,7 @@ def free_name(storage: RDBStorage, wanted: str) -> str:
     """`wanted`, or `wanted-2`, `wanted-3` ... where it is taken."""
     taken = set(names(storage))
     number, name = 1, wanted
-    while name in taken:
+    while name in taken and not _half_made(storage, name):
         number += 1
         name = f"{wanted}-{number}"
     return name

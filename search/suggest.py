@@ -1,14 +1,12 @@
 """optuna.Trial -> the parameters of a space."""
 
 import hashlib
-import math
 import random
 import warnings
 from itertools import pairwise
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.trial import FrozenTrial
 
 from space.errors import require_one_of
 from space.families import Family, Value

@@ -32,11 +32,27 @@ def decisions(pruner: optuna.pruners.BasePruner, seed: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("first", [1, 3, 4])
-def test_halving_decides_as_optuna_does(seed: int, first: int) -> None:
-    reference = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
-    ours = decisions(Halving(first), seed)
+@pytest.mark.parametrize("factor", [2, 3])
+def test_halving_decides_as_optuna_does(seed: int, first: int, factor: int) -> None:
+    reference = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
+    ours = decisions(Halving(first, factor), seed)
     assert ours == decisions(reference, seed)
     assert len(set(ours)) > 2
+
+
+def test_brackets_compete_each_for_itself() -> None:
+    """Odd trials are judged later, and only against odd ones."""
+    study = optuna.create_study(direction="maximize", pruner=Halving(2, 3, brackets=2))
+    pruned = []
+    for value in (0.9, 0.5, 0.8, 0.6, 0.95, 0.4):
+        trial = study.ask()
+        for epoch in range(1, 8):
+            trial.report(value, epoch)
+            if trial.should_prune():
+                pruned.append((trial.number, epoch))
+                break
+        study.tell(trial, value)
+    assert pruned == [(2, 2), (5, 6)]
 
 
 def test_halving_gives_the_same_answer_when_asked_again() -> None:

@@ -1,0 +1,229 @@
+"""A process that dies behind any of a study's database transactions loses and doubles nothing."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import signal
+import warnings
+from pathlib import Path
+from typing import Any
+
+import alembic.command  # noqa: F401  here, because every process forked would take its time
+import optuna
+import pandas as pd
+import pytest
+import sklearn.datasets  # noqa: F401
+import sqlalchemy as sa
+import torch
+from commands import inside, refused
+from optuna.storages import RDBStorage
+
+import search.running  # noqa: F401
+from search import report, table
+from trainers import teacher
+from trainers.checkpoint import Checkpoint
+from trainers.recipe import Recipe
+from trainers.result import Epoch, TrialResult
+
+TRIALS, EPOCHS = 6, 4
+MOMENTS = 12
+SEARCH = (
+    *("search", "--name", "s", "--trials", str(TRIALS), "--epochs", str(EPOCHS)),
+    *("--teacher", "none", "--device", "cpu", "--cache", "cache"),
+)
+RESUME = ("resume", "s", "--device", "cpu", "--cache", "cache")
+TIMES = ["started", "completed", "seconds"]
+
+
+def die_behind(limit: int | None) -> list[int]:
+    """Count the writing transactions; with a limit the next one is lost with the process.
+
+    Returns a list whose only entry is the count.
+    """
+    count, writing = [0], [False]
+
+    def executing(_: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        writing[0] |= statement.startswith(("INSERT", "UPDATE", "DELETE"))
+
+    def committing(_: sa.Connection) -> None:
+        if writing[0] and count[0] == limit:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count[0] += writing[0]
+        writing[0] = False
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", executing)
+    sa.event.listen(sa.Engine, "commit", committing)
+    return count
+
+
+def quick_train(
+    model: Any,
+    recipe: Recipe,
+    data: Any,
+    tell: Any,
+    *,
+    device: Any,
+    teacher: Any,
+    checkpoint: Checkpoint,
+) -> TrialResult:
+    """The engine's outside in a millisecond: accuracies hang on the network and the epoch."""
+    identity = {"recipe": recipe.fingerprint}
+    kept = checkpoint.read(identity) or {"history": []}
+    history, ended, reason = [Epoch(*epoch) for epoch in kept["history"]], "finished", ""
+    for epoch in range(len(history) + 1, recipe.epochs + 1):
+        text = f"{model.network.architecture.fingerprint}/{epoch}"
+        chance = random.Random(hashlib.sha256(text.encode()).digest()).random()
+        if chance < 0.05:
+            ended, reason = "diverged", f"training loss was nan in epoch {epoch}"
+            break
+        history.append(Epoch(epoch, chance, 1.0, 1.0))
+        if tell(history[-1]):
+            ended, reason = "pruned", f"pruned behind epoch {epoch}"
+            break
+        checkpoint.write(identity, {"history": [tuple(epoch) for epoch in history]})
+    return TrialResult(tuple(history), ended, reason, 0.0, "cpu", recipe.batch)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.objective.train", quick_train)
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    return table.trials(report.engine(str(folder / "studies.db")), "s").drop(columns=TIMES)
+
+
+def begun(folder: Path) -> bool:
+    """Whether there is a study that `resume` can go on with."""
+    answer = inside(folder, "studies", "--json")
+    return answer.status == 0 and any(study["budget"] for study in answer.json)
+
+
+def run(folder: Path, *flags: str, limit: int | None = None) -> int | None:
+    """The command that a user would give next, in a process of its own.
+
+    Returns:
+        Its transactions, or None where it died behind the limit.
+    """
+    arguments = RESUME if begun(folder) else (*SEARCH, *flags)
+    told = folder / "told"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
+        child = os.fork()  # a new interpreter would take seconds to import torch
+    if child == 0:
+        try:
+            torch.set_num_threads(1)
+            count = die_behind(limit)
+            answer = inside(folder, *arguments)
+            told.write_text(json.dumps([*answer, *count]))
+        finally:
+            os._exit(0)
+    _, ended = os.waitpid(child, 0)
+    if os.WIFSIGNALED(ended):
+        assert os.WTERMSIG(ended) == signal.SIGKILL
+        return None
+    status, _, err, count = json.loads(told.read_text())
+    assert status == 0, err
+    return int(count)
+
+
+FLAGS = [
+    pytest.param(("--sampler", sampler, "--pruner", pruner), id=f"{sampler}-{pruner}")
+    for sampler, pruner in (
+        ("tpe", "halving"),
+        ("random", "hyperband"),
+        ("nsga2", "median"),
+    )
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flags", FLAGS)
+def test_dying_behind_any_transaction_changes_nothing(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    count = run(whole, *flags)
+    assert count
+    expected = rows(whole)
+    assert len(set(expected["state"])) > 1
+    rng = random.Random(0)
+    for moment in range(MOMENTS):  # one in every stretch of the study's life
+        limit = round(count * (moment + rng.random()) / MOMENTS)
+        dies_twice(tmp_path / str(moment), flags, limit, rng.randrange(40))
+        pd.testing.assert_frame_equal(rows(tmp_path / str(moment)), expected, obj=f"{limit}")
+
+
+def dies_twice(folder: Path, flags: tuple[str, ...], first: int, second: int) -> None:
+    """A study that dies behind so many transactions, then once more, then goes on to its end."""
+    folder.mkdir()
+    assert run(folder, *flags, limit=first) is None
+    run(folder, *flags, limit=second)
+    run(folder, *flags)
+
+
+@pytest.mark.slow
+def test_dying_while_the_study_is_made(tmp_path: Path) -> None:
+    """From the tables on: the same command begins it anew, or `resume` goes on."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert run(whole, "--trials", "1")
+    expected, made = rows(whole), []
+    for limit in range(11):
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        assert run(folder, "--trials", "1", limit=limit) is None
+        made.append(begun(folder))
+        run(folder, "--trials", "1")
+        pd.testing.assert_frame_equal(rows(folder), expected, obj=str(limit))
+    assert set(made) == {False, True}
+
+
+def test_what_can_be_resumed_has_its_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, *rest: Any) -> Any:
+        if path.name == "teacher.pt":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return save(path, *rest)
+
+    flags = ("--trials", "1", "--teacher", "teacher-small", "--teacher-epochs", "1")
+    save = teacher.save
+    monkeypatch.setattr(teacher, "save", full)
+    refused(inside(tmp_path, *SEARCH, *flags), "No space left", "teacher.pt")
+    assert not begun(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr("search.objective.train", quick_train)
+    assert inside(tmp_path, *SEARCH, *flags).status == 0
+    assert (tmp_path / "runs/s/teacher.pt").exists()
+
+
+def test_a_half_made_study_says_what_to_do(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    storage = RDBStorage(url)
+    optuna.create_study(study_name="s", storage=storage, direction="maximize")
+    storage.remove_session()
+    storage.engine.dispose()
+    refused(inside(tmp_path, *RESUME), "not begun", "again")
+    assert inside(tmp_path, *SEARCH).status == 0
+    assert len(rows(tmp_path)) >= TRIALS
+
+
+def test_a_taken_name_is_refused_before_a_teacher_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--trials", "1", "--recipe", "digits")
+    assert inside(tmp_path, *SEARCH, *flags).status == 0
+    before = (tmp_path / "studies.db").read_bytes()
+
+    def refuse(*rest: object, **more: object) -> None:
+        raise AssertionError("a teacher was trained")
+
+    monkeypatch.setattr("search.running.teach", refuse)
+    taught = (*SEARCH, *flags, "--teacher", "teacher-small")
+    refused(inside(tmp_path, *taught, "--budget", "40KB"), "20000", "40000")
+    refused(inside(tmp_path, *taught), "exists")
+    assert (tmp_path / "studies.db").read_bytes() == before
