@@ -177,6 +177,7 @@ def copy_best(best: Path, out: Path) -> None:
 
     content = best.read_bytes()
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(out, lambda file: file.write(content))
     except OSError as error:
         raise InputError(

@@ -136,7 +136,10 @@ def read(path: Path) -> StoredStudent:
         raise InputError(f"student {path} cannot be read: {error.strerror or error}") from None
     except safetensors.SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from None
-    architecture, card, format = card_and_architecture(header)
+    try:
+        architecture, card, format = card_and_architecture(header)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     found = {name: (str(tensor.dtype), tensor.numel()) for name, tensor in flat.items()}
     layout = payload(architecture, format)
     expected = {name: (str(FLAT[kind]), count) for name, (kind, count) in layout.items()}
