@@ -282,7 +282,7 @@ def conclude(
         rounds = int(study.user_attrs.get(FINALISTS, 0))
         ranking = final.run_finalists(place, study, rounds, display) if rounds else []
     leaders = best_trials(study, 1)
-    if ranking:
+    if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
         publish(place.folder.path / final.best_seed(ranking[0]) / STUDENT, place.folder)
     elif leaders:
         publish(place.folder.student(leaders[0].number), place.folder)

@@ -91,23 +91,29 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.objective.train", quick_train)
 
 
-def rows(folder: Path) -> pd.DataFrame:
-    return table.trials(report.engine(str(folder / "studies.db")), "s").drop(columns=TIMES)
+def rows(folder: Path, storage: str | None = None) -> pd.DataFrame:
+    engine = report.engine(storage or str(folder / "studies.db"))
+    return table.trials(engine, "s").drop(columns=TIMES)
 
 
-def begun(folder: Path) -> bool:
+def begun(folder: Path, *flags: str) -> bool:
     """Whether there is a study that `resume` can go on with."""
-    answer = inside(folder, "studies", "--json")
+    answer = inside(folder, "studies", "--json", *flags)
     return answer.status == 0 and any(study["budget"] for study in answer.json)
 
 
-def run(folder: Path, *flags: str, limit: int | None = None) -> int | None:
+def run(
+    folder: Path, *flags: str, limit: int | None = None, place: tuple[str, ...] = ()
+) -> int | None:
     """The command that a user would give next, in a process of its own.
+
+    Args:
+        place: the flag that names the database, for every command.
 
     Returns:
         Its transactions, or None where it died behind the limit.
     """
-    arguments = RESUME if begun(folder) else (*SEARCH, *flags)
+    arguments = (*(RESUME if begun(folder, *place) else (*SEARCH, *flags)), *place)
     told = folder / "told"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
@@ -227,3 +233,18 @@ def test_a_taken_name_is_refused_before_a_teacher_is_trained(
     refused(inside(tmp_path, *taught, "--budget", "40KB"), "20000", "40000")
     refused(inside(tmp_path, *taught), "exists")
     assert (tmp_path / "studies.db").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_dying_on_postgresql(tmp_path: Path, postgres: str) -> None:
+    flags, place = ("--trials", "3"), ("--storage", postgres)
+    whole, folder = tmp_path / "whole", tmp_path / "dies"
+    for made in (whole, folder):
+        made.mkdir()
+    count = run(whole, *flags)
+    assert count
+    deaths = 0
+    while run(folder, *flags, limit=count // 5 + 7 * deaths, place=place) is None:
+        deaths += 1
+    assert deaths > 2
+    pd.testing.assert_frame_equal(rows(folder, postgres), rows(whole))
