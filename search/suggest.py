@@ -22,12 +22,12 @@ def distributions(family: Family) -> dict[str, BaseDistribution]:
 def suggest(trial: optuna.Trial, family: Family) -> dict[str, Value]:
     """A value for every parameter of the space.
 
-    A trial that a killed process left has some of them already. They are drawn once more for
-    nothing, so that the random numbers of the others are those of a trial that was not killed.
+    A trial that a killed process left has some of them already. Those that are drawn one by one
+    are drawn once more for nothing, so that the others are those of a trial that was not killed.
     """
     params: dict[str, Value] = {}
     for name, distribution in distributions(family).items():
-        if name in trial.params:
+        if name in trial.params and name not in trial.relative_params:
             frozen = trial.storage.get_trial(trial._trial_id)
             trial.study.sampler.sample_independent(trial.study, frozen, name, distribution)
         if isinstance(distribution, IntDistribution):
