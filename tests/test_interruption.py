@@ -12,6 +12,7 @@ import pytest
 from commands import SMALL, command, distilnas, environment, refused
 
 from search import report, table
+from search.places import Folder
 
 LONGER = (*SMALL, "--epochs", "8", "--pruner", "none")  # the last of two flags holds
 UNEQUAL = ["started", "completed", "seconds"]  # times of day and durations
@@ -108,12 +109,11 @@ def test_ctrl_c_says_how_to_go_on(whole: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_one_process_at_a_time(whole: Path, tmp_path: Path) -> None:
-    first = start(tmp_path, "search", *LONGER)
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    first = start(tmp_path, "search", *SMALL, "--epochs", "500", "--pruner", "none")
     wait_for_line(first, "trial 0:")
-    first.send_signal(signal.SIGSTOP)  # or it might be done before the second begins
     refused(distilnas(tmp_path, "resume", "s", "--cache", "cache"), "one process at a time")
     first.kill()
     first.communicate()
-    assert distilnas(tmp_path, "resume", "s", "--cache", "cache").status == 0
-    pd.testing.assert_frame_equal(rows(tmp_path), rows(whole))
+    with Folder(str(tmp_path / "studies.db"), "s").lock("s"):
+        pass  # the kernel has freed it

@@ -27,6 +27,10 @@ from trainers.checkpoint import Checkpoint
 from trainers.recipe import Recipe
 from trainers.result import Epoch, TrialResult
 
+# A process that is killed on purpose closes nothing.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 TRIALS, EPOCHS = 6, 4
 MOMENTS = 8
 SEARCH = (
