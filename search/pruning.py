@@ -15,8 +15,9 @@ class Halving(optuna.pruners.BasePruner):
     all trials that came so far. With several brackets (Hyperband) trials fall into them in turn
     and compete within them; bracket b has no rungs before k = b.
 
-    Optuna's own pruners give the same answers, but keep rungs as attributes of the trial: one
-    killed between that record and its end would be let through when it is resumed.
+    With one bracket Optuna's own pruner gives the same answers (its Hyperband draws brackets by a
+    hash instead of in turn), but it keeps rungs as attributes of the trial: one killed between
+    that record and its end would be let through when it is resumed.
     """
 
     def __init__(self, first: int, factor: int = 2, brackets: int = 1) -> None:
