@@ -81,6 +81,11 @@ class Display:
         if not self.live and (epoch.epoch % quarter == 0 and epoch.epoch < self.epochs):
             self._line(f"  {self.label}: epoch {epoch.epoch}/{self.epochs}, {note}")
 
+    def follow(self, epoch: Epoch) -> bool:
+        """`epoch_done` as a report of the engine's, which never ends the training."""
+        self.epoch_done(epoch)
+        return False
+
     def trial_done(self, row: Outcome) -> None:
         self.done += row.counted
         attributes = row.attributes

@@ -173,12 +173,11 @@ def _plain(value: Any) -> Any:
 
 def copy_best(best: Path, out: Path) -> None:
     """Copy the best file to where the user asked for it."""
-    from trainers.files import write_atomically
+    from trainers.files import copy_atomically
 
-    content = best.read_bytes()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(out, lambda file: file.write(content))
+        copy_atomically(best, out)
     except OSError as error:
         raise InputError(
             f"the best file cannot be copied to {out}: {error.strerror}; it lies at {best}"

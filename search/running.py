@@ -42,7 +42,6 @@ from trainers.data import Data, load
 from trainers.engine import seconds_per_epoch
 from trainers.evaluation import choose_device
 from trainers.model import Model
-from trainers.result import Epoch
 from trainers.teacher import Teacher
 from trainers.teaching import teach, teacher_key
 
@@ -201,13 +200,8 @@ def taught_teacher(
     console.print(f"teacher: {network} from scratch, {recipe.epochs} epochs", highlight=False)
     with Display(console, trials=1, done=0, epochs=recipe.epochs) as display:
         display.begin("teacher", network)
-
-        def told(epoch: Epoch) -> bool:
-            display.epoch_done(epoch)
-            return False
-
         try:
-            teacher = teach(network, data, recipe, path, device=device, report=told)
+            teacher = teach(network, data, recipe, path, device=device, report=display.follow)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from the teacher's last epoch")
             raise

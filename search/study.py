@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
 
 import optuna
 from optuna.storages import RDBStorage
@@ -15,7 +15,7 @@ from search.pruning import make_pruner
 from search.spec import Spec
 from search.suggest import make_sampler
 from space.errors import InputError
-from trainers.files import write_atomically
+from trainers.files import copy_atomically
 
 SPEC, TARGET, FINALISTS = "spec", "target_trials", "finalists"
 DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
@@ -149,7 +149,6 @@ def best_trials(study: optuna.Study, count: int) -> list[optuna.trial.FrozenTria
     return sorted(done, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
 
 
-def publish(source: Any, folder: Folder) -> None:
+def publish(source: Path, folder: Folder) -> None:
     """Copy a student's file to the study's `best.safetensors`."""
-    content = source.read_bytes()
-    write_atomically(folder.best, lambda file: file.write(content))
+    copy_atomically(source, folder.best)

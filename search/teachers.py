@@ -11,7 +11,6 @@ from trainers import teacher as teachers
 from trainers.data import DIGITS, Split, load, load_test
 from trainers.evaluation import choose_device, evaluate
 from trainers.recipe import Recipe, recipe
-from trainers.result import Epoch
 from trainers.teacher import Teacher
 from trainers.teaching import teach
 
@@ -38,11 +37,6 @@ def train(
     images = load(data, size, cache=Path(cache).expanduser())
     with Display(console, trials=1, done=0, epochs=plan.epochs) as display:
         display.begin("teacher", network)
-
-        def told(epoch: Epoch) -> bool:
-            display.epoch_done(epoch)
-            return False
-
         try:
             teacher = teach(
                 network,
@@ -52,7 +46,7 @@ def train(
                 device=chosen,
                 size=input_size,
                 weights=weights,
-                report=told,
+                report=display.follow,
             )
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from the last epoch")

@@ -49,6 +49,13 @@ def unsealed(path: Path) -> bytes | None:
     return payload if hashlib.sha256(payload).digest() == content[:DIGEST_BYTES] else None
 
 
+def copy_atomically(source: Path, path: Path) -> int:
+    """Put a copy of `source` at `path`, as `write_atomically` does; returns its bytes."""
+    content = source.read_bytes()
+    write_atomically(path, lambda file: file.write(content))
+    return len(content)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make a rename last through a power failure, where folders can be opened (not Windows)."""
     if os.name != "posix":
