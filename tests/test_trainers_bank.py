@@ -1,6 +1,10 @@
 """The bank of teacher logits: what it keeps is what the teacher says, and is asked for once."""
 
 import random
+import subprocess
+import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +17,9 @@ from torch import nn
 from space.errors import InputError
 from trainers import bank as banks
 from trainers.augment import mixed_views
-from trainers.bank import LogitBank, bank_key
+from trainers.bank import LogitBank, claimed
+from trainers.bank import bank_key as key_of
+from trainers.data import Data
 from trainers.engine import train
 from trainers.model import weights_hash
 from trainers.recipe import Recipe
@@ -24,6 +30,10 @@ __all__ = ["one_thread"]
 DATA = tiny.data()
 RECIPE = SOFT.with_settings({"augment": "standard", "view_seed": 3})
 MIXED = SOFT.with_settings({"augment": {"mixup": 1.0}, "view_seed": 3})
+
+
+def bank_key(teacher: Teacher, data: Data, recipe: Recipe, precision: str = "fp32") -> str:
+    return key_of(teacher, data, recipe, precision)
 
 
 class Counted(nn.Module):
@@ -134,8 +144,9 @@ def test_the_key_hangs_on_all_that_the_logits_hang_on() -> None:
         bank_key(teacher, DATA, RECIPE.with_settings({"view_seed": 1})),
         bank_key(teacher, DATA, RECIPE.with_settings({"augment": {"flip": 0.1}})),
         bank_key(teacher, DATA, RECIPE.with_settings({"augment": {"mixup": 0.1}})),
+        bank_key(teacher, DATA, RECIPE, "bf16"),
     }
-    assert len(keys) == 10
+    assert len(keys) == 11
 
 
 def test_the_key_changes_with_the_version_of_the_views(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +187,7 @@ def test_damaged_files_are_computed_again(tmp_path: Path) -> None:
     teacher, network = counted()
     bank = make(tmp_path / "bank", teacher=teacher)
     expected = bank.epoch_logits(0)
-    (path,) = bank.folder.iterdir()
+    path = bank.path(0)
     content = path.read_bytes()
     chance = random.Random(0)
     damaged = [content[: chance.randrange(len(content))] for _ in range(20)]
@@ -204,6 +215,49 @@ def test_a_bank_of_many_epochs_takes_two_bytes_a_logit(tmp_path: Path) -> None:
     bank = make(tmp_path)
     for epoch in range(3):
         bank.epoch_logits(epoch)
-    sizes = [path.stat().st_size for path in bank.folder.iterdir()]
+    sizes = [path.stat().st_size for path in bank.folder.glob("*.bin")]
     assert len(sizes) == 3
     assert max(sizes) == 70 * 3 * 2 + 32
+
+
+# --- several processes
+
+HOLD = """
+import sys
+from pathlib import Path
+from trainers.bank import claimed
+with claimed(Path(sys.argv[1]), 0) as mine:
+    print(mine, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_another_process_computes_is_waited_for_by_computing_what_comes_next(
+    tmp_path: Path,
+) -> None:
+    recipe = RECIPE.with_settings({"epochs": 4, "phases": [[0, 0.5], [0.7, 0]]})
+    bank = make(tmp_path, recipe)
+    expected = [make(tmp_path / "alone", recipe).epoch_logits(epoch) for epoch in range(3)]
+    bank.folder.mkdir()
+    command = [sys.executable, "-c", HOLD, str(bank.folder / "lock")]
+    answers: list[torch.Tensor] = []
+    with subprocess.Popen(command, stdin=-1, stdout=-1, cwd=Path(__file__).parents[1]) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"True\n"
+        asking = threading.Thread(target=lambda: answers.append(bank.epoch_logits(0)))
+        asking.start()
+        deadline = time.monotonic() + 30
+        while not bank.path(2).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [bank.path(epoch).exists() for epoch in range(4)] == [False, True, True, False]
+        assert asking.is_alive()
+        other.kill()  # and the kernel lets go of its claim
+        asking.join(30)
+    answers += [bank.epoch_logits(epoch) for epoch in (1, 2)]
+    assert all(map(torch.equal, answers, expected))
+
+
+def test_a_claim_is_free_again_when_it_ends(tmp_path: Path) -> None:
+    for _ in range(2):
+        with claimed(tmp_path / "lock", 3) as mine:
+            assert mine

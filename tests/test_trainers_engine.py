@@ -17,25 +17,26 @@ import tiny
 import torch
 from tiny import CPU, RECIPE, SOFT, one_thread, same
 from torch import nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from trainers import averaging
 from trainers.augment import Augment, mixed_views
 from trainers.bank import LogitBank
 from trainers.checkpoint import Checkpoint
-from trainers.data import load
-from trainers.engine import (
-    TrialResult,
-    _Training,
-    batches,
-    make_optimizer,
-    steps_per_epoch,
-    train,
-)
-from trainers.evaluation import autocast, evaluate, predict
+from trainers.data import Data, load
+from trainers.engine import TrialResult, _Training, train
+from trainers.evaluation import evaluate, predict
+from trainers.feed import Feed
+from trainers.learner import Learner, Rates
 from trainers.memory import is_out_of_memory
 from trainers.model import weights_hash
+from trainers.modes import Mode
 from trainers.recipe import RECIPES, Recipe
 from trainers.schedules import learning_rate
+from trainers.steps import batches, make_optimizer, steps_per_epoch
 
 __all__ = ["one_thread"]
 
@@ -365,10 +366,28 @@ def test_a_phase_that_begins_within_an_epoch_asks_the_teacher_there() -> None:
     assert teacher.asked == [1]
 
 
+def learner_of(
+    recipe: Recipe,
+    *,
+    model: nn.Module | None = None,
+    data: Data = DATA,
+    epoch: int = 0,
+    teacher_NK: torch.Tensor | None = None,
+    share: float = 0.0,
+) -> Learner:
+    """A learner before its first step, at a soft share."""
+    feed = Feed(data.train, recipe, CPU)
+    feed.begin(epoch, teacher_NK)
+    learner = Learner(model or tiny.model(), recipe, feed, Mode())
+    learner.rates.copy_(torch.tensor([0.0, share, 0.0]))
+    return learner
+
+
 def loss_of(recipe: Recipe, share: float, teacher_NK: torch.Tensor | None = None) -> torch.Tensor:
     """Summed over the first five images, of a model in evaluation mode."""
-    training = _Training(tiny.model().eval(), recipe, DATA, CPU, Logits(torch.zeros(70, 3)))
-    return training.loss(torch.arange(5), 1, teacher_NK, share)
+    model = tiny.model().eval()
+    learner = learner_of(recipe, model=model, epoch=1, teacher_NK=teacher_NK, share=share)
+    return learner.loss(learner.feed.batch(torch.arange(5)))
 
 
 def test_the_mix_is_one_minus_share_hard_plus_share_soft() -> None:
@@ -440,13 +459,14 @@ def test_a_batch_that_is_cut_for_memory_never_leaves_one_image() -> None:
     data = tiny.data(25)  # batches of 16 and of 9 images; the 9 do not go into parts of 2
     result = train(tiny.model(greedy), RECIPE, data, device=CPU)
     assert result.ended == "finished"
-    training = _Training(tiny.model(network), RECIPE, data, CPU, None)
+    learner = learner_of(RECIPE, model=tiny.model(network), data=data)
     for splits in (1, 2, 4, 8):
-        training.state.splits = splits
+        learner.splits = splits
         for count in range(2, 17):
-            parts = training.parts(torch.arange(count))
+            batch = learner.feed.batch(torch.arange(count))
+            parts = list(learner.parts(batch))
             assert min(map(len, parts)) >= 2
-            assert torch.equal(torch.cat(parts), torch.arange(count))
+            assert torch.equal(torch.cat([part.pixels_PCHW for part in parts]), batch.pixels_PCHW)
             assert max(map(len, parts)) <= max(3, math.ceil(count / splits))
 
 
@@ -488,16 +508,18 @@ def without_norm() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(tiny.SIZE**2, 8), nn.Tanh(), nn.Linear(8, 3))
 
 
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
 @pytest.mark.parametrize("count", [16, 13, 5])
-def test_gradients_of_the_parts_are_those_of_the_whole_batch(count: int) -> None:
+def test_gradients_of_the_parts_are_those_of_the_whole_batch(count: int, mixup: float) -> None:
+    recipe = SOFT.with_settings({"augment": {"mixup": mixup}})
     index_N = torch.arange(count)
     teacher_NK = torch.randn(70, 3, generator=torch.Generator().manual_seed(3))
     gradients, losses = [], []
     for splits in (1, 2, 4, 8):
         model = tiny.model(without_norm())
-        training = _Training(model, SOFT, DATA, CPU, Logits(teacher_NK))
-        training.state.splits = splits
-        losses.append(training.accumulate(index_N, 0, teacher_NK, 0.5))
+        learner = learner_of(recipe, model=model, teacher_NK=teacher_NK, share=0.5)
+        learner.splits = splits
+        losses.append(learner.accumulate(learner.feed.batch(index_N)))
         gradients.append([p.grad for p in model.parameters()])
     for loss, parts in zip(losses[1:], gradients[1:], strict=True):
         torch.testing.assert_close(loss, losses[0])
@@ -588,11 +610,11 @@ def test_clipping_bounds_the_step() -> None:
     recipe = RECIPE.with_settings(
         {"clip": 1e-3, "momentum": 0.0, "weight_decay": 0.0, "warmup": 0.0, "lr": 1.0}
     )
-    training = _Training(tiny.model(), recipe, DATA, CPU, None)
-    before = [p.detach().clone() for p in training.model.parameters()]
-    training.model.train()
-    training.step(torch.arange(16), 0, None)
-    moved = zip(training.model.parameters(), before, strict=True)
+    learner = learner_of(recipe)
+    before = [p.detach().clone() for p in learner.model.parameters()]
+    learner.model.train()
+    learner.step(learner.feed.batch(torch.arange(16)), Rates(1.0, 0.0, 0.0))
+    moved = zip(learner.model.parameters(), before, strict=True)
     length = math.sqrt(sum((p.detach() - b).square().sum().item() for p, b in moved))
     assert length == pytest.approx(1e-3, rel=1e-2)
 
@@ -621,21 +643,22 @@ def test_the_last_batch_is_used_unless_it_is_one_image(count: int, sizes: list[i
 
 def test_every_step_has_the_learning_rate_of_its_progress() -> None:
     recipe = RECIPE.with_settings({"epochs": 2, "warmup": 0.2})
-    training = _Training(tiny.model(), recipe, DATA, CPU, None)
     used = []
-    training.optimizer.register_step_pre_hook(
-        lambda optimizer, *_: used.append([group["lr"] for group in optimizer.param_groups])
-    )
-    training.run(None, None)
+
+    def seen(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        used.append([float(group["lr"]) for group in optimizer.param_groups])
+
+    with register_optimizer_step_pre_hook(seen):
+        run(recipe)
     rates = [
         learning_rate("cosine", step / 10, start=0.1, end=0.001, warmup=0.2) for step in range(10)
     ]
-    assert used == [[rate, rate] for rate in rates]
+    assert [pytest.approx([rate, rate]) for rate in rates] == used
 
 
 def test_one_batch_of_the_loss_is_its_mean_over_the_images() -> None:
-    training = _Training(tiny.model().eval(), RECIPE, DATA, CPU, None)
-    five = training.accumulate(torch.arange(5), 1, None, 0.0)
+    learner = learner_of(RECIPE, model=tiny.model().eval(), epoch=1)
+    five = learner.accumulate(learner.feed.batch(torch.arange(5)))
     torch.testing.assert_close(five, loss_of(SOFT, 0.0).detach() / 5)
 
 
@@ -651,7 +674,7 @@ def test_weight_decay_spares_biases_and_norms(name: str) -> None:
             p.fill_(1.0)
             p.grad = torch.zeros_like(p)
     settings = {"optimizer": name, "weight_decay": 0.1, "lr": 0.1}
-    make_optimizer(model, RECIPE.with_settings(settings)).step()
+    make_optimizer(model, RECIPE.with_settings(settings), 0.1).step()
     kinds = {"bias": set(), "norm.weight": set(), "weight": set()}
     for parameter, values in model.named_parameters():
         kind = next(kind for kind in ("bias", "norm.weight", "weight") if parameter.endswith(kind))
@@ -675,7 +698,7 @@ def test_the_average_follows_the_weights_as_written() -> None:
     for step in range(40):
         with torch.no_grad():
             model.weight.copy_(next(values))
-        averaging.update(average, model, 0.6, step)
+        averaging.update(average, model, torch.tensor(averaging.weight(0.6, step)).double())
         d = min(0.6, (1 + step) / (10 + step))
         expected = d * expected + (1 - d) * model.weight.detach()
         torch.testing.assert_close(average.weight.detach(), expected)
@@ -684,14 +707,13 @@ def test_the_average_follows_the_weights_as_written() -> None:
 def test_what_is_returned_is_the_average_where_there_is_one() -> None:
     states = {}
     for ema in (0.0, 0.9):
-        training = _Training(tiny.model(), RECIPE.with_settings({"ema": ema}), DATA, CPU, None)
-        current: list[torch.Tensor] = []
-        training.optimizer.register_step_post_hook(
-            lambda *_, c=current, t=training: c.append(next(t.model.parameters()).detach().clone())
-        )
-        training.run(None, None)
+        model, current = tiny.model(), []
+        with register_optimizer_step_post_hook(
+            lambda *_, c=current, m=model: c.append(next(m.parameters()).detach().clone())
+        ):
+            train(model, RECIPE.with_settings({"ema": ema}), DATA, device=CPU)
         states[ema] = current[-1]
-        returned = next(training.model.parameters()).detach()
+        returned = next(model.parameters()).detach()
         assert torch.equal(returned, current[-1]) == (ema == 0)
     assert torch.equal(*states.values())  # averaging does not touch the training itself
 
@@ -704,7 +726,7 @@ def test_recalibration_gives_the_plain_means_over_the_batches() -> None:
         norm.running_mean.fill_(50)  # of other weights
     batches_ = [torch.randn(n, 1, 8, 8) * n for n in (5, 9, 6)]
     momentum = norm.momentum
-    averaging.recalibrate(network, batches_, autocast(CPU))
+    averaging.recalibrate(network, batches_, Mode().autocast(CPU))
     seen = [network[0](batch).detach() for batch in batches_]
     means = torch.stack([part.mean((0, 2, 3)) for part in seen]).mean(0)
     variances = torch.stack([part.var((0, 2, 3)) for part in seen]).mean(0)
@@ -756,7 +778,7 @@ def test_learns_on_the_gpu_in_bfloat16(tmp_path: Path) -> None:
     assert (result.ended, result.epochs) == ("finished", 10)
     assert result.accuracy > 0.6
     assert all(p.dtype == torch.float32 for p in model.parameters())
-    assert autocast(device).fast_dtype == torch.bfloat16
+    assert "bf16, graphs" in result.mode
 
 
 def test_bars_need_no_augmentation() -> None:

@@ -123,11 +123,16 @@ def views(
     Returns:
         float32 in [0, 1], NCHW; with every setting off exactly `images / 255`.
     """
+    return drawn_views(images_NCHW, uniforms(seed, epoch, index_N, LANES), augment)
+
+
+def drawn_views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augment) -> torch.Tensor:
+    """The views that `draw_NL` (float32, N x L, uniform) stands for; see `views`."""
     if images_NCHW.device.type != "cpu":
-        return _views(images_NCHW, index_N, seed, epoch, augment)
+        return _views(images_NCHW, draw_NL, augment)
     count = max(1, CHUNK_VALUES // max(1, images_NCHW[:1].numel()))
-    pieces = zip(torch.split(images_NCHW, count), torch.split(index_N, count), strict=True)
-    return torch.cat([_views(*piece, seed, epoch, augment) for piece in pieces])
+    pieces = zip(torch.split(images_NCHW, count), torch.split(draw_NL, count), strict=True)
+    return torch.cat([_views(*piece, augment) for piece in pieces])
 
 
 def mixed_views(
@@ -159,9 +164,14 @@ def mixed_views(
     )
     both = torch.cat([index_N, partner_N])
     both_NCHW = views(images_all_NCHW[both], both, seed=seed, epoch=epoch, augment=augment)
-    own_NCHW, other_NCHW = both_NCHW.chunk(2)
+    return mixed(both_NCHW, weight_N), partner_N, weight_N
+
+
+def mixed(view_PCHW: torch.Tensor, weight_N: torch.Tensor) -> torch.Tensor:
+    """Views of N images and, behind them, of their partners -> their mixtures, NCHW."""
+    own_NCHW, other_NCHW = view_PCHW.chunk(2)
     weight_N111 = weight_N[:, None, None, None]
-    return own_NCHW * weight_N111 + other_NCHW * (1 - weight_N111), partner_N, weight_N
+    return own_NCHW * weight_N111 + other_NCHW * (1 - weight_N111)
 
 
 def mixup_partners(
@@ -185,14 +195,12 @@ def mixup_partners(
     return partner_N, weight_N.to(torch.float32)
 
 
-def _views(
-    images_NCHW: torch.Tensor, index_N: torch.Tensor, seed: int, epoch: int, augment: Augment
-) -> torch.Tensor:
+def _views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augment) -> torch.Tensor:
     view_NCHW = images_NCHW.to(torch.float32).div_(255)
     if not (augment.moves or augment.colors):
         return view_NCHW
     # In double precision, rounded once at the end: the same float32 on every device.
-    draw_LN = uniforms(seed, epoch, index_N, LANES).to(torch.float64).T
+    draw_LN = draw_NL.to(torch.float64).T
     if augment.moves:
         grid_NHW2 = _grid(draw_LN, view_NCHW.shape[-1], augment)
         view_NCHW = grid_sample(
@@ -238,9 +246,15 @@ def _crop_sides(draw_LN: torch.Tensor, augment: Augment) -> tuple[torch.Tensor, 
     no draw is rejected, and none falls back to another distribution.
     """
     area_N = 1 - draw_LN[AREA] * (1 - augment.scale_min)
-    limit_N = (-area_N.log()).clamp(max=torch.tensor(augment.ratio_max).log().item())
+    limit_N = (-area_N.log()).clamp(max=_log(augment.ratio_max))
     aspect_N = (_signed(draw_LN[RATIO]) * limit_N).exp()
     return (area_N * aspect_N).sqrt(), (area_N / aspect_N).sqrt()
+
+
+@lru_cache(maxsize=8)
+def _log(ratio: float) -> float:
+    """In float32, as everywhere; kept, because a CUDA graph cannot wait for a number."""
+    return torch.tensor(ratio).log().item()
 
 
 def _jitter(view_NCHW: torch.Tensor, draw_LN: torch.Tensor, augment: Augment) -> torch.Tensor:

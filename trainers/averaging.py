@@ -14,16 +14,27 @@ def copy_of(model: nn.Module) -> nn.Module:
     return average
 
 
-@torch.no_grad()
-def update(average: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Exponential moving average of the parameters: a <- d a + (1 - d) p.
+def weight(decay: float, step: int) -> float:
+    """Of the new parameters in their average: 1 - min(decay, (1 + step) / (10 + step)).
 
-    d = min(decay, (1 + step) / (10 + step)), so that the first steps are soon forgotten. Buffers
-    are left alone: `recalibrate` measures them on the averaged weights themselves.
+    So the first steps are soon forgotten. Without a decay the average is left alone.
     """
-    if decay:
-        weight = 1 - min(decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(tuple(average.parameters()), tuple(model.parameters()), weight)
+    return 1 - min(decay, (1 + step) / (10 + step)) if decay else 0.0
+
+
+@torch.no_grad()
+def update(average: nn.Module, model: nn.Module, weight: torch.Tensor) -> None:
+    """Exponential moving average of the parameters: a <- a + w (p - a).
+
+    Buffers are left alone: `recalibrate` measures them on the averaged weights themselves.
+
+    Args:
+        weight: w, a scalar on the parameters' device.
+    """
+    averages = tuple(average.parameters())
+    steps = torch._foreach_sub(tuple(model.parameters()), averages)
+    torch._foreach_mul_(steps, weight)
+    torch._foreach_add_(averages, steps)
 
 
 @torch.no_grad()

@@ -4,9 +4,12 @@ Views are a function of (seed, epoch, image), so the teacher's logits for them a
 for all trials of a search, and of every later search with the same teacher, data and views.
 """
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,20 +17,22 @@ import torch
 from space.errors import InputError
 from trainers.augment import mixed_views
 from trainers.data import Data
-from trainers.evaluation import BATCH, autocast
+from trainers.evaluation import BATCH
 from trainers.files import sealed, unsealed, write_atomically
 from trainers.memory import in_parts
+from trainers.modes import default_mode
 from trainers.recipe import Recipe
 from trainers.teacher import Teacher
 
+WAIT_SECONDS = 0.05  # between looks at what another process computes
 VIEWS = 1  # raise it when `trainers.augment` comes to give other views
 
 
 class LogitBank:
     """Logits of every training image's view, epoch by epoch, one file an epoch.
 
-    An epoch is computed when it is first asked for; processes that ask at the same time compute
-    the same file, and the last one to rename it wins.
+    An epoch is computed when it is first asked for. Of processes that ask at the same time one
+    computes it, and the others compute the next epochs instead of waiting.
     """
 
     def __init__(
@@ -40,28 +45,48 @@ class LogitBank:
         progress: Callable[[int], None] | None = None,
     ) -> None:
         self.teacher, self.data, self.recipe, self.device = teacher, data, recipe, device
-        self.key = bank_key(teacher, data, recipe)
+        self.mode = default_mode(device, recipe.precision)
+        self.key = bank_key(teacher, data, recipe, self.mode.precision)
         self.folder = folder / self.key
         self.progress = progress  # told the epoch before it is computed
 
     def epoch_logits(self, epoch: int) -> torch.Tensor:
         """Float32, N x K, on the CPU; kept in 16 bits."""
-        path = self.folder / f"{epoch:04d}.bin"
-        kept = unsealed(path)
-        if kept is None:  # missing or damaged
-            if self.progress is not None:
-                self.progress(epoch)
-            kept = self.live_logits(epoch).half().numpy().tobytes()
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, lambda file: file.writelines(sealed(kept)))
-            except OSError as error:
-                raise InputError(
-                    f"the bank of teacher logits cannot be written to {self.folder}: "
-                    f"{error.strerror}; free some space or choose another --cache"
-                ) from None
+        kept = unsealed(self.path(epoch))  # None: missing or damaged
+        while kept is None:
+            if not self.make(epoch):
+                self.make_another(epoch)
+            kept = unsealed(self.path(epoch))
         kept_NK = torch.frombuffer(bytearray(kept), dtype=torch.float16)
         return kept_NK.view(len(self.data.train), -1).float()
+
+    def path(self, epoch: int) -> Path:
+        return self.folder / f"{epoch:04d}.bin"
+
+    def make(self, epoch: int) -> bool:
+        """Compute an epoch's file and write it; False where another process is at it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with claimed(self.folder / "lock", epoch) as mine:
+                if mine and unsealed(self.path(epoch)) is None:
+                    if self.progress is not None:
+                        self.progress(epoch)
+                    content = sealed(self.live_logits(epoch).half().numpy().tobytes())
+                    write_atomically(self.path(epoch), lambda file: file.writelines(content))
+                return mine
+        except OSError as error:
+            raise InputError(
+                f"the bank of teacher logits cannot be written to {self.folder}: "
+                f"{error.strerror}; free some space or choose another --cache"
+            ) from None
+
+    def make_another(self, epoch: int) -> None:
+        """While another process computes `epoch`: compute one that will be asked for later."""
+        for later in range(epoch + 1, self.recipe.epochs):
+            wanted = self.recipe.hears_teacher(later) and not self.path(later).exists()
+            if wanted and self.make(later):
+                return
+        time.sleep(WAIT_SECONDS)
 
     def live_logits(self, epoch: int) -> torch.Tensor:
         """What the teacher says now: float32, N x K, on the CPU."""
@@ -77,19 +102,35 @@ class LogitBank:
                 epoch=epoch,
                 augment=self.recipe.augment,
             )
-            with autocast(self.device):
+            with self.mode.autocast(self.device):
                 return model(views_NCHW).float().cpu()  # type: ignore[no-any-return]
 
         return torch.cat(list(in_parts(len(images_NCHW), BATCH, logits)))
 
 
-def bank_key(teacher: Teacher, data: Data, recipe: Recipe) -> str:
+@contextmanager
+def claimed(path: Path, place: int) -> Iterator[bool]:
+    """Hold one of a file's bytes against other processes; False where one of them holds it.
+
+    The kernel lets go of it when the process dies.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            yield False
+        else:
+            yield True
+
+
+def bank_key(teacher: Teacher, data: Data, recipe: Recipe, precision: str) -> str:
     """Sixteen hexadecimal digits of everything that the logits depend on."""
     info = teacher.info
     parts = [
         VIEWS,
         teacher.hash,
         [info.network, info.size, info.mean, info.std],
+        precision,
         data.fingerprint,
         recipe.to_dict()["augment"],  # equal settings give equal text
         recipe.view_seed,

@@ -9,7 +9,7 @@ import torch
 
 from trainers.files import sealed, unsealed, write_atomically
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class Checkpoint:

@@ -4,41 +4,32 @@ It knows neither Optuna nor files of students. Everything random is a function o
 seeds and of counters, so a run that is killed and resumed equals one that was never interrupted.
 """
 
+import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import replace
+from itertools import cycle, islice
 from typing import Any
 
 import torch
 from torch import nn
 
 from trainers import averaging
-from trainers.augment import mixed_views
 from trainers.checkpoint import Checkpoint
-from trainers.data import Data
-from trainers.evaluation import autocast, device_name, evaluate
-from trainers.losses import hard_loss, soft_loss
-from trainers.memory import is_out_of_memory
+from trainers.data import Data, Split
+from trainers.evaluation import device_name, evaluate
+from trainers.feed import Feed, resident
+from trainers.learner import Learner, rates
 from trainers.model import text_hash, weights_hash
-from trainers.recipe import Recipe
+from trainers.modes import STEPS_WORTH_MEASURING, Mode, default_mode, measured_mode
+from trainers.recipe import HARD_ONLY, Recipe
 from trainers.result import Epoch, Report, TeacherLogits, TrialResult
-from trainers.schedules import learning_rate, soft_share
-from trainers.steps import batches, make_optimizer, steps_per_epoch
+from trainers.steps import steps_per_epoch
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
-
-
-@dataclass(slots=True)
-class _State:
-    """What changes while training; all of it is in the checkpoint."""
-
-    history: list[Epoch]
-    steps: int = 0
-    seconds: float = 0.0
-    splits: int = 1  # micro-batches a batch
+MEASURED_STEPS = 3  # of each mode, behind one that makes room in memory
 
 
 def train(
@@ -50,6 +41,7 @@ def train(
     device: torch.device,
     teacher: TeacherLogits | None = None,
     checkpoint: Checkpoint | None = None,
+    mode: Mode | None = None,
 ) -> TrialResult:
     """Train `model` (images in [0, 1] -> logits) in place.
 
@@ -59,28 +51,57 @@ def train(
     Args:
         report: called behind every epoch; returning True ends training as pruned.
         teacher: needed by recipes with a soft share.
-        checkpoint: written behind every epoch; training goes on from it where it exists.
+        checkpoint: written behind every epoch; training goes on from it where it exists, in
+            the mode that it was begun in.
+        mode: how steps are computed; measured where None is given.
     """
-    return _Training(model, recipe, data, device, teacher).run(report, checkpoint)
+    return _Training(model, recipe, data, device, teacher, mode).run(report, checkpoint)
 
 
-def seconds_per_epoch(
-    model: nn.Module, recipe: Recipe, data: Data, device: torch.device, steps: int = 5
+def images_per_second(
+    model: nn.Module,
+    recipe: Recipe,
+    data: Data,
+    device: torch.device,
+    seconds: float = 1.5,
+    mode: Mode | None = None,
 ) -> float:
-    """What an epoch of this model would take, from a few steps without a teacher."""
-    training = _Training(model, replace(recipe, phases=((0.0, 0.0),)), data, device, None)
-    chosen = list(islice(batches(len(data.train), recipe, 0), steps + 1))
-    training.step(chosen[0].to(device), 0, None)  # the first step also makes room in memory
+    """Training images a second without a teacher, views included, measured for some seconds.
+
+    The model is trained: give one that is not needed any more.
+    """
+    recipe = replace(recipe, phases=HARD_ONLY)
+    feed = Feed(data.train, recipe, device)
+    learner = Learner(model, recipe, feed, mode or default_mode(device, recipe.precision))
+    learner.model.train()
+    batches = cycle(feed.batches())
+    learner.step(next(batches), rates(recipe, 0, 1))  # makes room in memory
+    _synchronise(device)
+    images, began = 0, time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        batch = next(batches)
+        learner.step(batch, rates(recipe, 0, 1))
+        images += len(batch)
+        _synchronise(device)
+    return images / (time.perf_counter() - began)
+
+
+def seconds_per_epoch(model: nn.Module, recipe: Recipe, data: Data, device: torch.device) -> float:
+    """What an epoch of this model would take once the teacher's logits are there."""
+    training = len(data.train) / images_per_second(model, recipe, data, device)
     began = time.perf_counter()
-    for index_N in chosen[1:]:
-        training.step(index_N.to(device), 0, None).item()
-    taken = (time.perf_counter() - began) / max(1, len(chosen) - 1)
-    began = time.perf_counter()
-    evaluate(training.average, data.validation, device)
-    return taken * steps_per_epoch(data, recipe) + time.perf_counter() - began
+    evaluate(model, data.validation, device)
+    return training + time.perf_counter() - began
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 class _Training:
+    """One run of `train`."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -88,69 +109,111 @@ class _Training:
         data: Data,
         device: torch.device,
         teacher: TeacherLogits | None,
+        mode: Mode | None = None,
     ) -> None:
         if recipe.needs_teacher and teacher is None:
             raise ValueError("a recipe with a soft share needs a teacher, but got none")
-        self.model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.recipe, self.device, self.data = recipe, device, data
+        self.model, self.recipe, self.device, self.data = model, recipe, device, data
         self.teacher = teacher if recipe.needs_teacher else None
-        self.images_NCHW = data.train.images_NCHW.to(device)
-        self.labels_N = data.train.labels_N.to(device)
-        self.average = averaging.copy_of(self.model)
-        self.optimizer = make_optimizer(self.model, recipe)
-        self.soft_loss = soft_loss(recipe.loss)
-        self.state = _State(history=[])
-        self.start = f"{weights_hash(self.model)} {text_hash(repr(self.model))}"
+        self.mode = mode
+        self.feed = Feed(data.train, recipe, device)
+        validation = data.validation
+        self.validation = Split(resident(validation.images_NCHW, device), validation.labels_N)
+        self.steps_per_epoch = steps_per_epoch(data, recipe)
+        self.history: list[Epoch] = []
+        self.seconds = 0.0
+        self.start = f"{weights_hash(model)} {text_hash(repr(model))}"
 
     def run(self, report: Report | None, checkpoint: Checkpoint | None) -> TrialResult:
-        if checkpoint is not None:
-            self.restore(checkpoint.read(self.identity))
+        self.learner = self.begun(checkpoint)
         ended, reason = "finished", ""
-        for epoch in range(len(self.state.history), self.recipe.epochs):
+        for epoch in range(len(self.history), self.recipe.epochs):
             began = time.perf_counter()
             with self.seeded(epoch):
                 loss = self.train_epoch(epoch)
             if not loss < DIVERGED_LOSS:  # NaN compares false
                 ended, reason = "diverged", f"training loss was {loss:g} in epoch {epoch + 1}"
                 break
-            self.recalibrate(epoch)
-            accuracy = evaluate(self.average, self.data.validation, self.device)
+            self.recalibrate()
+            accuracy = evaluate(self.learner.average, self.validation, self.device)
             seconds = time.perf_counter() - began
-            self.state.seconds += seconds
-            done = Epoch(epoch + 1, accuracy, loss, len(self.images_NCHW) / seconds)
-            self.state.history.append(done)
-            if report is not None and report(done):
+            self.seconds += seconds
+            self.history.append(Epoch(epoch + 1, accuracy, loss, self.feed.count / seconds))
+            if report is not None and report(self.history[-1]):
                 ended, reason = "pruned", f"pruned behind epoch {epoch + 1}"
                 break
             if checkpoint is not None:
                 checkpoint.write(self.identity, self.snapshot())
-        self.model.load_state_dict(self.average.state_dict())
-        micro_batch = math.ceil(self.recipe.batch / self.state.splits)
+        self.model.load_state_dict(self.learner.average.state_dict())
         return TrialResult(
-            history=tuple(self.state.history),
+            history=tuple(self.history),
             ended=ended,
             reason=reason,
-            seconds=self.state.seconds,
+            seconds=self.seconds,
             device=device_name(self.device),
-            micro_batch=micro_batch,
+            micro_batch=math.ceil(self.recipe.batch / self.learner.splits),
+            mode=self.learner.mode.words,
+            fallback=self.learner.fallback,
         )
+
+    def begun(self, checkpoint: Checkpoint | None) -> Learner:
+        """The learner where the checkpoint left it, or a new one in the fastest mode.
+
+        A measured mode is kept at once: a run that is killed and begun again would measure
+        another one, and round otherwise.
+        """
+        kept = checkpoint.read(self.identity) if checkpoint is not None else None
+        if kept is not None:
+            mode = Mode(*kept["mode"])
+            learner = Learner(self.model, self.recipe, self.feed, mode)
+            learner.restore(kept)
+            self.history = [Epoch(*epoch) for epoch in kept["history"]]
+            self.seconds = kept["seconds"]
+            return learner
+        steps = self.recipe.epochs * self.steps_per_epoch
+        measured = self.mode is None and steps >= STEPS_WORTH_MEASURING
+        if measured:
+            self.mode = measured_mode(self.seconds_a_step, self.device, self.recipe.precision)
+        mode = self.mode or default_mode(self.device, self.recipe.precision)
+        self.learner = Learner(self.model, self.recipe, self.feed, mode)
+        if measured and checkpoint is not None:
+            checkpoint.write(self.identity, self.snapshot())
+        return self.learner
+
+    def seconds_a_step(self, mode: Mode) -> float:
+        """What a step of this network takes in a mode, the least of a few."""
+        with self.seeded(0):
+            learner = Learner(copy.deepcopy(self.model), self.recipe, self.feed, mode)
+            learner.model.train()
+            batch = next(self.feed.batches())
+            taken = []
+            for _ in range(MEASURED_STEPS + 1):
+                began = time.perf_counter()
+                learner.step(batch, (0.0, 0.0, 0.0))
+                _synchronise(self.device)
+                taken.append(time.perf_counter() - began)
+        return min(taken[1:])
 
     def train_epoch(self, epoch: int) -> float:
         """Mean training loss of one pass over the data."""
-        self.model.train()
-        teacher_NK = self.teacher_logits(epoch)
-        losses = []
-        for index_N in batches(len(self.images_NCHW), self.recipe, epoch):
-            losses.append(self.step(index_N.to(self.device), epoch, teacher_NK))
-            self.state.steps += 1
+        self.feed.begin(epoch, self.teacher_logits(epoch))
+        self.learner.model.train()
+        total, first = self.recipe.epochs * self.steps_per_epoch, epoch * self.steps_per_epoch
+        steps = range(first, first + self.steps_per_epoch)
+        rates_SR = torch.tensor(
+            [rates(self.recipe, step, total) for step in steps], device=self.device
+        )
+        losses = [
+            self.learner.step(batch, rates_R)
+            for batch, rates_R in zip(self.feed.batches(), rates_SR, strict=True)
+        ]
         return torch.stack(losses).mean().item()
 
     def teacher_logits(self, epoch: int) -> torch.Tensor | None:
         """What the teacher says to this epoch's views, unless no step of it has a soft share."""
-        first, count = self.state.steps, steps_per_epoch(self.data, self.recipe)
-        if self.teacher is None or not any(map(self.share, range(first, first + count))):
+        if self.teacher is None or not self.recipe.hears_teacher(epoch):
             return None
-        return self.teacher.epoch_logits(epoch).to(self.device)
+        return self.teacher.epoch_logits(epoch)
 
     @contextmanager
     def seeded(self, epoch: int) -> Iterator[None]:
@@ -159,103 +222,18 @@ class _Training:
             torch.manual_seed((self.recipe.seed * 1_000_003 + epoch) % 2**63)
             yield
 
-    def progress(self, step: int) -> float:
-        return step / (self.recipe.epochs * steps_per_epoch(self.data, self.recipe))
-
-    def share(self, step: int) -> float:
-        """Of the soft loss."""
-        return soft_share(self.recipe.phases, self.progress(step))
-
-    def step(
-        self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None
-    ) -> torch.Tensor:
-        """One optimiser step; a batch too large for memory is accumulated from smaller ones."""
-        recipe = self.recipe
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(
-                recipe.schedule,
-                self.progress(self.state.steps),
-                start=recipe.lr,
-                end=recipe.lr_end,
-                warmup=recipe.warmup,
-            )
-        share = self.share(self.state.steps)
-        while True:
-            try:
-                loss = self.accumulate(index_N, epoch, teacher_NK, share)
-                break
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or self.state.splits >= recipe.batch // 2:
-                    raise
-            # Outside the handler, whose traceback would keep the failed graph alive.
-            self.state.splits *= 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
-        if recipe.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip)
-        self.optimizer.step()
-        averaging.update(self.average, self.model, recipe.ema, self.state.steps)
-        return loss
-
-    def accumulate(
-        self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None, share: float
-    ) -> torch.Tensor:
-        """Gradients of the mean loss over a batch, from `state.splits` parts of it."""
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        for part_N in self.parts(index_N):
-            with autocast(self.device):
-                loss = self.loss(part_N, epoch, teacher_NK, share) / len(index_N)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total
-
-    def parts(self, index_N: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """A batch in as many parts as memory asks for, none of one image: batch norm needs two."""
-        return torch.tensor_split(index_N, max(1, min(self.state.splits, len(index_N) // 2)))
-
-    def loss(
-        self, index_N: torch.Tensor, epoch: int, teacher_NK: torch.Tensor | None, share: float
-    ) -> torch.Tensor:
-        """Sum over the images of (1 - share) hard loss + share soft loss."""
-        views_NCHW, partner_N, weight_N = self.views(index_N, epoch)
-        logits_NK = self.model(views_NCHW)
-        labels_N = self.labels_N[index_N]
-        smoothing = self.recipe.label_smoothing
-        total: torch.Tensor = logits_NK.new_zeros((), dtype=torch.float32)
-        if share < 1:
-            hard_N = hard_loss(logits_NK, labels_N, smoothing)
-            if self.recipe.augment.mixup:
-                other_N = hard_loss(logits_NK, self.labels_N[partner_N], smoothing)
-                hard_N = weight_N * hard_N + (1 - weight_N) * other_N
-            total = total + (1 - share) * hard_N.sum()
-        if share > 0 and teacher_NK is not None:
-            soft_N = self.soft_loss(
-                logits_NK, teacher_NK[index_N], labels_N, self.recipe.temperature
-            )
-            total = total + share * soft_N.sum()
-        return total
-
-    def views(
-        self, index_N: torch.Tensor, epoch: int
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        recipe = self.recipe
-        return mixed_views(
-            self.images_NCHW, index_N, seed=recipe.view_seed, epoch=epoch, augment=recipe.augment
-        )
-
-    def recalibrate(self, epoch: int) -> None:
+    def recalibrate(self) -> None:
         """Batch norm statistics of the averaged network, from training views of this epoch.
 
         Running statistics belong to other weights; measured early in training, they rank
         networks wrongly.
         """
+        learner = self.learner
         if not self.recipe.ema:
-            averaging.follow(self.average, self.model)
-        chosen = list(batches(len(self.images_NCHW), self.recipe, epoch))[: self.recipe.bn_batches]
-        parts = (part_N for index_N in chosen for part_N in self.parts(index_N.to(self.device)))
-        views = (self.views(part_N, epoch)[0] for part_N in parts)
-        averaging.recalibrate(self.average, views, autocast(self.device))
+            averaging.follow(learner.average, learner.model)
+        chosen = islice(self.feed.batches(), self.recipe.bn_batches)
+        views = (self.feed.views(part) for batch in chosen for part in learner.parts(batch))
+        averaging.recalibrate(learner.average, views, learner.mode.autocast(self.device))
 
     @property
     def identity(self) -> dict[str, str]:
@@ -269,25 +247,8 @@ class _Training:
         }
 
     def snapshot(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": [tuple(epoch) for epoch in self.state.history],
-            "steps": self.state.steps,
-            "seconds": self.state.seconds,
-            "splits": self.state.splits,
+        return self.learner.snapshot() | {
+            "history": [tuple(epoch) for epoch in self.history],
+            "seconds": self.seconds,
+            "mode": tuple(self.learner.mode),
         }
-
-    def restore(self, snapshot: Mapping[str, Any] | None) -> None:
-        if snapshot is None:
-            return
-        self.model.load_state_dict(snapshot["model"])
-        self.average.load_state_dict(snapshot["average"])
-        self.optimizer.load_state_dict(snapshot["optimizer"])
-        self.state = _State(
-            history=[Epoch(*epoch) for epoch in snapshot["history"]],
-            steps=snapshot["steps"],
-            seconds=snapshot["seconds"],
-            splits=snapshot["splits"],
-        )

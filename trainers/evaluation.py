@@ -35,12 +35,6 @@ def evaluate(model: nn.Module, split: Split, device: torch.device) -> float:
     return (predicted_N == split.labels_N).double().mean().item()
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 on GPUs that have it; float32 elsewhere."""
-    enabled = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
-
-
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:1`; auto takes the GPU where there is one."""
     if name == "auto":

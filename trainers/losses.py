@@ -54,14 +54,17 @@ def dkd(
     """
     student, teacher = logits_NK.float() / temperature, teacher_NK.float() / temperature
     target_N1 = labels_N[:, None]
-    others_NK = torch.ones_like(student, dtype=torch.bool).scatter(1, target_N1, False)
+    target_NK = torch.zeros_like(student, dtype=torch.bool).scatter(1, target_N1, True)
+    # The other classes in their order, as places: a mask's shape is not known to a CUDA graph.
+    place_K = torch.arange(student.shape[1] - 1, device=student.device)
+    others_NK = place_K + (place_K >= target_N1)
 
     def binary(scores_NK: torch.Tensor) -> torch.Tensor:
-        rest_N = torch.logsumexp(scores_NK.masked_fill(~others_NK, -torch.inf), 1)
+        rest_N = torch.logsumexp(scores_NK.masked_fill(target_NK, -torch.inf), 1)
         return torch.stack([scores_NK.gather(1, target_N1)[:, 0], rest_N], 1)
 
     def without_target(scores_NK: torch.Tensor) -> torch.Tensor:
-        return scores_NK[others_NK].view(len(scores_NK), -1)
+        return scores_NK.gather(1, others_NK)
 
     target_part = _divergence(binary(teacher), binary(student))
     other_part = _divergence(without_target(teacher), without_target(student))

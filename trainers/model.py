@@ -26,6 +26,7 @@ class Model(nn.Module):
         super().__init__()
         self.network = network
         self.size = size
+        self.layout = torch.channels_last  # of what the network sees
         self.register_buffer("mean_C11", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std_C11", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -41,9 +42,18 @@ class Model(nn.Module):
         images_NCHW = images_NCHW.expand(-1, len(self.mean_C11), -1, -1)
         normalised_NCHW = (images_NCHW - self.mean_C11) / self.std_C11
         logits_NK: torch.Tensor = self.network(
-            normalised_NCHW.contiguous(memory_format=torch.channels_last)
+            normalised_NCHW.contiguous(memory_format=self.layout)
         )
         return logits_NK
+
+
+def set_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:
+    """Put a model's weights, and what its networks see, into a memory layout; gives the model."""
+    model.to(memory_format=layout)
+    for part in model.modules():
+        if isinstance(part, Model):
+            part.layout = layout
+    return model
 
 
 def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

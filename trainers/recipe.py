@@ -11,7 +11,8 @@ from space.errors import InputError, require, require_one_of, shown
 from space.storage import RECIPE_DIGITS
 from trainers.augment import POLICIES, Augment
 from trainers.losses import LOSSES
-from trainers.schedules import SCHEDULES
+from trainers.modes import PRECISIONS
+from trainers.schedules import SCHEDULES, soft_share
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
@@ -37,6 +38,7 @@ class Recipe:
     bn_batches: int = 8  # batches that batch norm is recalibrated on before each evaluation
     clip: float = 0.0  # largest gradient norm; 0: off
     augment: Augment = field(default_factory=lambda: POLICIES["standard"])
+    precision: str = "auto"  # fp32, bf16, or the faster one where the hardware has both
     seed: int = 0  # of initial weights and of the order of images
     view_seed: int = 0  # of the views; trials that share it share the bank of teacher logits
 
@@ -45,6 +47,7 @@ class Recipe:
         require_one_of("optimizer", self.optimizer, OPTIMIZERS)
         require_one_of("schedule", self.schedule, SCHEDULES)
         require_one_of("loss", self.loss, LOSSES)
+        require_one_of("precision", self.precision, PRECISIONS)
         require("epochs", self.epochs, self.epochs >= 1, "at least 1")
         require("batch", self.batch, self.batch >= 2, "at least 2 images, for batch norm")
         for name in _names_of_floats(self):
@@ -72,6 +75,12 @@ class Recipe:
     @property
     def needs_teacher(self) -> bool:
         return any(share > 0 for _, share in self.phases)
+
+    def hears_teacher(self, epoch: int) -> bool:
+        """Whether any step of an epoch, counted from 0, may have a soft share."""
+        begin, end = epoch / self.epochs, (epoch + 1) / self.epochs
+        later = [share for at, share in self.phases if begin < at < end]
+        return soft_share(self.phases, begin) > 0 or any(share > 0 for share in later)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data, every setting written out; equal recipes give equal text (1 and 1.0 too)."""

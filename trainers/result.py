@@ -24,6 +24,8 @@ class TrialResult(NamedTuple):
     seconds: float  # of training and evaluation, interruptions left out
     device: str
     micro_batch: int  # images at once; smaller than the recipe's batch where memory ran out
+    mode: str = ""  # how steps were computed, e.g. "channels_last, bf16, graphs"
+    fallback: str = ""  # why steps were not captured as graphs, where they should have been
 
     @property
     def epochs(self) -> int:
