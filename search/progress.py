@@ -12,14 +12,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from search.objective import Outcome
-from space.budget import Solution, format_bytes
-from trainers.result import Epoch
+from search.trials import Outcome
+from space.budget import format_bytes
+from trainers.result import Epoch, Report
 
 STATE_WORDS = {
     TrialState.COMPLETE: "complete",
@@ -29,15 +30,15 @@ STATE_WORDS = {
 
 
 class Display:
-    """A `search.objective.Watcher`: trials done, the best so far, the running trial's epoch."""
+    """A `search.trials.Watcher`: trials done, the best so far, a row a running student."""
 
     def __init__(self, console: Console, *, trials: int, done: int, epochs: int) -> None:
         self.console, self.live = console, console.is_terminal
         self.trials, self.done, self.epochs = trials, done, epochs
-        self.began = time.monotonic()
+        self.started = time.monotonic()
         self.first = done
         self.best: tuple[float, int, int] | None = None  # accuracy, trial, bytes
-        self.label = ""
+        self.rows: dict[str, TaskID] = {}  # of running students, by label
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -50,7 +51,6 @@ class Display:
             disable=not self.live,
         )
         self.overall = self.progress.add_task("trials", total=trials, completed=done, note="")
-        self.running = self.progress.add_task("epochs", total=epochs, note="", visible=False)
 
     def __enter__(self) -> "Display":
         self.progress.start()
@@ -68,56 +68,54 @@ class Display:
         """Tell of a best that was found before this run."""
         self.best = (accuracy, number, size)
 
-    def trial_began(self, number: int, solution: Solution) -> None:
-        self.begin(f"trial {number}", solution.architecture.words)
+    def began(self, label: str, words: str) -> None:
+        """Tell of a training run that begins."""
+        self.rows[label] = self.progress.add_task(label, total=self.epochs, note="")
+        self.said(f"{label}: {words}", style="dim")
 
-    def finalist_began(self, number: int, seed: int, words: str) -> None:
-        self.begin(f"finalist {number}, seed {seed}", words)
-
-    def epoch_done(self, epoch: Epoch) -> None:
+    def epoch_done(self, label: str, epoch: Epoch) -> None:
         note = f"accuracy {epoch.accuracy:.1%}"
-        self.progress.update(self.running, completed=epoch.epoch, note=note)
+        self.progress.update(self.rows[label], completed=epoch.epoch, note=note)
         quarter = max(1, self.epochs // 4)
         if not self.live and (epoch.epoch % quarter == 0 and epoch.epoch < self.epochs):
-            self._line(f"  {self.label}: epoch {epoch.epoch}/{self.epochs}, {note}")
+            self.said(f"  {label}: epoch {epoch.epoch}/{self.epochs}, {note}")
 
-    def follow(self, epoch: Epoch) -> bool:
+    def ended(self, label: str) -> None:
+        self.progress.remove_task(self.rows.pop(label))
+
+    def follower(self, label: str) -> Report:
         """`epoch_done` as a report of the engine's, which never ends the training."""
-        self.epoch_done(epoch)
-        return False
+
+        def follow(epoch: Epoch) -> bool:
+            self.epoch_done(label, epoch)
+            return False
+
+        return follow
 
     def trial_done(self, row: Outcome) -> None:
         self.done += row.counted
         attributes = row.attributes
         if row.value is not None and "duplicate_of" not in attributes:
             self.best = max(self.best or (0.0, 0, 0), (row.value, row.number, attributes["bytes"]))
-        self._line(f"trial {row.number} {_how(row)}")
+        self.said(f"trial {row.number} {_how(row)}")
         note = ""
         if self.best:
             accuracy, number, size = self.best
             note = f"best {accuracy:.1%} (trial {number}, {format_bytes(size)})"
         self.progress.update(self.overall, completed=self.done, note=note)
-        self.progress.update(self.running, visible=False)
         if not self.live and row.counted:
-            self._line(f"{self.done}/{self.trials} trials; {note}{self._left()}")
-
-    def begin(self, label: str, words: str) -> None:
-        """Tell of a training run that begins."""
-        self.label = label
-        self.progress.update(
-            self.running, description=label, completed=0, total=self.epochs, visible=True, note=""
-        )
-        self._line(f"[dim]{label}: {words}[/dim]")
+            self.said(f"{self.done}/{self.trials} trials; {note}{self._left()}")
 
     def _left(self) -> str:
         new = self.done - self.first
         if new <= 0 or self.done >= self.trials:
             return ""
-        seconds = (time.monotonic() - self.began) / new * (self.trials - self.done)
+        seconds = (time.monotonic() - self.started) / new * (self.trials - self.done)
         return f"; about {duration(seconds)} left"
 
-    def _line(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
+    def said(self, text: str, style: str = "") -> None:
+        # Without markup: what PyTorch says of an error has brackets of its own.
+        self.console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
 def _how(row: Outcome) -> str:

@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 SEEDS = (1, 2, 3)  # added to the recipe's own
+FAILED = "error"  # how a training ended that gave nothing to judge by
 
 
 class Finalist(NamedTuple):
@@ -15,6 +16,7 @@ class Finalist(NamedTuple):
     words: str
     accuracies: tuple[float, ...]  # of the files, one a further seed; the lucky first is left out
     seeds: tuple[int, ...]
+    failed: tuple[int, ...] = ()  # seeds whose training failed: they say nothing of the student
 
     @property
     def mean(self) -> float:
@@ -32,15 +34,18 @@ def attribute(number: int, seed: int) -> str:
 
 
 def ranked(attributes: Mapping[str, Any], words: Mapping[int, str]) -> list[Finalist]:
-    """Trials whose further seeds are all trained, best mean first.
+    """Trials whose further seeds have all ended, best mean first.
 
-    A seed that diverged counts as what it is worth: nothing.
+    A seed that diverged counts as what it is worth: nothing. One whose training failed (memory,
+    the device, the process) is left out, and a trial where all failed with it.
     """
     found = []
     for number, text in words.items():
-        rows = [attributes.get(attribute(number, seed)) for seed in SEEDS]
-        done = [row for row in rows if row is not None]
-        if len(done) == len(SEEDS):
-            accuracies = tuple(row["file_accuracy"] or 0.0 for row in done)
-            found.append(Finalist(number, text, accuracies, SEEDS))
+        rows = {seed: attributes.get(attribute(number, seed)) for seed in SEEDS}
+        ended = {seed: row for seed, row in rows.items() if row is not None}
+        kept = {seed: row for seed, row in ended.items() if row["ended"] != FAILED}
+        if len(ended) == len(SEEDS) and kept:
+            accuracies = tuple(row["file_accuracy"] or 0.0 for row in kept.values())
+            failed = tuple(seed for seed in ended if seed not in kept)
+            found.append(Finalist(number, text, accuracies, tuple(kept), failed))
     return sorted(found, key=lambda finalist: -finalist.mean)

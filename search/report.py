@@ -120,7 +120,8 @@ def finished(storage: str, name: str, ranking: Sequence[Any], place: Any, as_jso
     if ranking:
         out.print(finalists_table(ranking))
         out.print(
-            f"winner by the mean of further seeds: trial {ranking[0].number} "
+            f"winner by the mean of {len(ranking[0].seeds)} further seeds: "
+            f"trial {ranking[0].number} "
             f"({ranking[0].mean:.1%}, standard deviation {ranking[0].spread:.1%})"
         )
     out.print(f"file: {best}, {size:,} bytes{against(budget, size)}", soft_wrap=True)
@@ -140,7 +141,8 @@ def against(budget: Budget, size: int) -> str:
 def finalists_table(ranking: Sequence[Any]) -> Table:
     made = rows_table("trial", "mean", "spread", "seeds", "architecture")
     for finalist in ranking:
-        seeds = " ".join(f"{accuracy:.1%}" for accuracy in finalist.accuracies)
+        shown = [f"{accuracy:.1%}" for accuracy in finalist.accuracies]
+        seeds = " ".join(shown + ["failed"] * len(finalist.failed))
         mean, spread = f"{finalist.mean:.1%}", f"{finalist.spread:.1%}"
         made.add_row(str(finalist.number), mean, spread, seeds, finalist.words)
     return made
@@ -148,7 +150,7 @@ def finalists_table(ranking: Sequence[Any]) -> Table:
 
 def finalist_document(finalist: Any) -> dict[str, Any]:
     document: dict[str, Any] = finalist._asdict()
-    return document | {"mean": finalist.mean, "spread": finalist.spread}
+    return document | {"mean": finalist.mean, "spread": _plain(finalist.spread)}
 
 
 def budget_document(budget: Budget) -> dict[str, Any]:

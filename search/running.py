@@ -13,9 +13,11 @@ from rich.console import Console
 from search import finalists as final
 from search import report
 from search.addresses import database_errors
-from search.objective import Bench
+from search.bench import Station
+from search.crew import Alone, Crew
 from search.places import STUDENT, Folder
 from search.progress import Display
+from search.ranking import Finalist
 from search.settings import NO_TEACHER, Settings
 from search.spec import Spec
 from search.storage import open_storage
@@ -29,15 +31,14 @@ from search.study import (
     open_study,
     publish,
     require_free,
-    run,
     target,
 )
+from search.trials import run_trials
 from space import families
 from space.budget import solve
 from space.build import build
 from space.errors import InputError
 from trainers import teacher as teachers
-from trainers.bank import LogitBank
 from trainers.data import Data, load
 from trainers.engine import seconds_per_epoch
 from trainers.evaluation import choose_device
@@ -73,15 +74,12 @@ def search(settings: Settings, as_json: bool) -> None:
             if teacher is not None:  # before the study: what can be resumed has its teacher
                 teachers.save(folder.teacher, teacher.model, teacher.info)
             study = create(storage, name, spec, settings.trials, settings.finalists)
+            station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
             with resumable(console, name, settings.storage):
-                conclude(
-                    bench(spec, data, teacher, folder, settings.cache_folder, device),
-                    study,
-                    console,
-                    settings.out,
-                    settings.storage,
-                    as_json,
-                )
+                bench = station.furnished(data, teacher, device)
+                with Alone(bench) as crew:
+                    ranking = finish(station, study, crew, console)
+                conclude(station, study, ranking, settings.out, settings.storage, as_json)
 
 
 def resume(
@@ -102,28 +100,24 @@ def resume(
     console = Console(stderr=True)
     if trials < 0:
         raise InputError(f"--trials must be at least 0 more trials, but got {trials}")
-    chosen = choose_device(device)
+    choose_device(device)  # first: the data may take long to load
     with database_errors(storage):
         database = open_storage(storage, create=False)
         study, spec = open_study(database, name)
         refuse_changes(name, spec, changed)
         folder = Folder(storage, name)
         with folder.lock(name):
-            images = load(data or spec.source, spec.size, cache=Path(cache).expanduser())
-            if images.fingerprint != spec.data:
-                raise InputError(
-                    f"study {name!r} was made with other data (fingerprint {spec.data}, "
-                    f"but {data or spec.source} has {images.fingerprint}); bring back the files "
-                    "or start a new study"
-                )
-            teacher = own_teacher(folder, spec)
+            place = Path(cache).expanduser()
+            station = Station(spec, folder, data or spec.source, place, device)
+            bench = station.bench()
             if trials:
                 study.set_user_attr(TARGET, max(target(study), counted(study)) + trials)
             if finalists is not None:
                 study.set_user_attr(FINALISTS, finalists)
             with resumable(console, name, storage):
-                place = bench(spec, images, teacher, folder, Path(cache).expanduser(), chosen)
-                conclude(place, study, console, out, storage, as_json)
+                with Alone(bench) as crew:
+                    ranking = finish(station, study, crew, console)
+                conclude(station, study, ranking, out, storage, as_json)
 
 
 def refuse_changes(name: str, spec: Spec, changed: dict[str, Any]) -> None:
@@ -199,9 +193,10 @@ def taught_teacher(
         return teachers.load(path)
     console.print(f"teacher: {network} from scratch, {recipe.epochs} epochs", highlight=False)
     with Display(console, trials=1, done=0, epochs=recipe.epochs) as display:
-        display.begin("teacher", network)
+        display.began("teacher", network)
         try:
-            teacher = teach(network, data, recipe, path, device=device, report=display.follow)
+            follow = display.follower("teacher")
+            teacher = teach(network, data, recipe, path, device=device, report=follow)
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from the teacher's last epoch")
             raise
@@ -221,33 +216,6 @@ def is_file(teacher: str) -> bool:
     return True
 
 
-def own_teacher(folder: Folder, spec: Spec) -> Teacher | None:
-    """The study's own copy of its teacher."""
-    if not spec.teacher:
-        return None
-    teacher = teachers.load(folder.teacher)
-    if teacher.hash != spec.teacher:
-        raise InputError(
-            f"{folder.teacher} must be the study's teacher ({spec.teacher}), "
-            f"but is another ({teacher.hash}); put the right file there"
-        )
-    return teacher
-
-
-def bench(
-    spec: Spec,
-    data: Data,
-    teacher: Teacher | None,
-    folder: Folder,
-    cache: Path,
-    device: torch.device,
-) -> Bench:
-    bank = None
-    if teacher is not None:
-        bank = LogitBank(cache / "banks", teacher, data, spec.recipe, device)
-    return Bench(spec, data, bank, folder, device)
-
-
 @contextmanager
 def resumable(console: Console, name: str, storage: str) -> Iterator[None]:
     """Ctrl-C leaves a study that can be gone on with, and says how."""
@@ -259,30 +227,36 @@ def resumable(console: Console, name: str, storage: str) -> Iterator[None]:
         raise
 
 
+def finish(station: Station, study: optuna.Study, crew: Crew, console: Console) -> list[Finalist]:
+    """Run what is left of a study: its trials, then its finalists; best finalist first."""
+    spec, folder, epochs = station.spec, station.folder, station.spec.recipe.epochs
+    with Display(console, trials=target(study), done=counted(study), epochs=epochs) as display:
+        for trial in best_trials(study, 1):
+            display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
+        run_trials(spec, folder, study, crew, display)
+        rounds = int(study.user_attrs.get(FINALISTS, 0))
+        if not rounds:
+            return []
+        return final.run_finalists(spec, folder, study, rounds, crew, display)
+
+
 def conclude(
-    place: Bench,
+    station: Station,
     study: optuna.Study,
-    console: Console,
+    ranking: list[Finalist],
     out: str | None,
     storage: str,
     as_json: bool,
 ) -> None:
-    """Run what is left of a study, choose the winner, write its file, print the table."""
-    epochs = place.spec.recipe.epochs
-    with Display(console, trials=target(study), done=counted(study), epochs=epochs) as display:
-        for trial in best_trials(study, 1):
-            display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
-        run(place, study, display)
-        rounds = int(study.user_attrs.get(FINALISTS, 0))
-        ranking = final.run_finalists(place, study, rounds, display) if rounds else []
-    leaders = best_trials(study, 1)
+    """Choose the winner, write its file, print the table."""
+    folder, leaders = station.folder, best_trials(study, 1)
     if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
-        publish(place.folder.path / final.best_seed(ranking[0]) / STUDENT, place.folder)
+        publish(folder.path / final.best_seed(ranking[0]) / STUDENT, folder)
     elif leaders:
-        publish(place.folder.student(leaders[0].number), place.folder)
+        publish(folder.student(leaders[0].number), folder)
     if out is not None and leaders:
-        report.copy_best(place.folder.best, Path(out))
-    report.finished(storage, study.study_name, ranking, place, as_json)
+        report.copy_best(folder.best, Path(out))
+    report.finished(storage, study.study_name, ranking, station, as_json)
 
 
 def dry_run(settings: Settings, as_json: bool) -> None:

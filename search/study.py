@@ -1,6 +1,5 @@
-"""Studies: create, open, resume, run. The database is the one source of truth."""
+"""Studies: create, open, read. The database is the one source of truth."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,16 +8,12 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from search.objective import Bench, Watcher, run_trial
 from search.places import Folder
-from search.pruning import make_pruner
 from search.spec import Spec
-from search.suggest import make_sampler
 from space.errors import InputError
 from trainers.files import copy_atomically
 
 SPEC, TARGET, FINALISTS = "spec", "target_trials", "finalists"
-DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
 
 
 def require_free(storage: RDBStorage, name: str, spec: Spec) -> None:
@@ -114,29 +109,6 @@ def counted(study: optuna.Study) -> int:
         and trial.user_attrs.get("ended") != "infeasible"
         for trial in trials
     )
-
-
-def run(bench: Bench, study: optuna.Study, watcher: Watcher) -> None:
-    """Run trials until the study has its target; unfinished ones first, from where they stood."""
-    study.pruner = make_pruner(bench.spec.pruner, bench.spec.recipe.epochs)
-    idle = 0
-    for trial in _unfinished(study, bench.spec):
-        run_trial(bench, study, trial, watcher)
-    while counted(study) < target(study) and idle < DUPLICATES_IN_A_ROW:
-        outcome = run_trial(bench, study, _ask(study, bench.spec), watcher)
-        idle = 0 if outcome.counted else idle + 1
-
-
-def _ask(study: optuna.Study, spec: Spec) -> optuna.Trial:
-    study.sampler = make_sampler(spec.sampler, spec.seed, len(study.get_trials(deepcopy=False)))
-    return study.ask()
-
-
-def _unfinished(study: optuna.Study, spec: Spec) -> Iterator[optuna.Trial]:
-    """Trials that a dead process left running, to be gone on with under their own numbers."""
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        study.sampler = make_sampler(spec.sampler, spec.seed, frozen.number)
-        yield optuna.Trial(study, frozen._trial_id)
 
 
 def best_trials(study: optuna.Study, count: int) -> list[optuna.trial.FrozenTrial]:

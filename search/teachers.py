@@ -36,7 +36,7 @@ def train(
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
     images = load(data, size, cache=Path(cache).expanduser())
     with Display(console, trials=1, done=0, epochs=plan.epochs) as display:
-        display.begin("teacher", network)
+        display.began("teacher", network)
         try:
             teacher = teach(
                 network,
@@ -46,7 +46,7 @@ def train(
                 device=chosen,
                 size=input_size,
                 weights=weights,
-                report=display.follow,
+                report=display.follower("teacher"),
             )
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from the last epoch")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from commands import inside
 
-from search import finalists, report, table
-from search.objective import Trained
+from search import crew, report, table
+from search.objective import Trained, train_student
 from trainers.result import Epoch, TrialResult
 
 SEARCH = (
@@ -26,6 +26,8 @@ class Trainings:
         self.accuracies: dict[str, float] = {}
 
     def __call__(self, bench: Any, architecture: Any, recipe: Any, name: str, tell: Any) -> Trained:
+        if "seed" not in name:
+            return train_student(bench, architecture, recipe, name, tell)
         if len(self.names) == self.stop_at:
             raise KeyboardInterrupt
         self.names.append(name)
@@ -42,7 +44,7 @@ class Trainings:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     made = Trainings()
-    monkeypatch.setattr(finalists, "train_student", made)
+    monkeypatch.setattr(crew, "train_student", made)
     return made
 
 
@@ -87,7 +89,7 @@ def test_all_finalists_may_diverge(tmp_path: Path, trainings: Trainings) -> None
         return Trained(TrialResult((), "diverged", "loss was nan", 0.1, "cpu", 64), None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finalists, "train_student", diverges)
+        patch.setattr(crew, "train_student", diverges)
         answer = inside(tmp_path, *RESUME, "--finalists", "1")
     assert answer.status == 0, answer.err
     assert (tmp_path / "runs/s/best.safetensors").read_bytes() == best

@@ -1,0 +1,120 @@
+"""Who trains the students of a search: this process, or several processes (`search.processes`).
+
+A crew is given jobs and tells of them by callbacks, which it calls in this process, one at a
+time. So a search is one loop without threads, however many students are trained at once.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import NamedTuple, Protocol
+
+from search.bench import Bench
+from search.objective import Trained, train_student
+from space.architecture import Architecture
+from trainers.recipe import Recipe
+from trainers.result import Report
+
+# One student's failure, which must not end the search: PyTorch's errors, and too little memory.
+FAILURES = (RuntimeError, MemoryError)
+Failure = RuntimeError | MemoryError
+Done = Callable[[Trained | Failure], None]
+
+
+class Job(NamedTuple):
+    """A student to train; small and picklable."""
+
+    architecture: Architecture
+    recipe: Recipe
+    place: str  # of its files, within the study's folder
+
+
+class Crew(Protocol):
+    """Trains students; a context manager that leaves no process behind."""
+
+    @property
+    def free(self) -> int:
+        """Jobs that can be started now."""
+        ...
+
+    @property
+    def running(self) -> int:
+        """Jobs that were started and have not ended."""
+        ...
+
+    def start(self, job: Job, report: Report, done: Done) -> None:
+        """Train a student, from its checkpoint where it has one.
+
+        Args:
+            report: told every epoch; returning True ends the training as pruned.
+            done: told what was trained, or why the student failed.
+        """
+        ...
+
+    def wait(self) -> None:
+        """Until something was reported or has ended; calls the callbacks.
+
+        Raises:
+            InputError, OSError: what fails for every student: a full disk, a cache that cannot
+                be read.
+        """
+        ...
+
+    def __enter__(self) -> "Crew": ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def keep_busy(crew: Crew, start_next: Callable[[], bool]) -> None:
+    """Start jobs while there are free places, until nothing is left and nothing runs.
+
+    Args:
+        start_next: starts one job or settles it without training; False where there is nothing
+            to start now. It is asked again whenever something has ended.
+    """
+    while True:
+        while crew.free and start_next():
+            pass
+        if not crew.running:
+            return
+        crew.wait()
+
+
+class Alone:
+    """A crew of none but this process: `start` trains, and returns when the student is done."""
+
+    free, running = 1, 0
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    def start(self, job: Job, report: Report, done: Done) -> None:
+        trained: Trained | Failure
+        try:
+            trained = train_student(self.bench, job.architecture, job.recipe, job.place, report)
+        except FAILURES as failure:
+            trained = failure
+        done(trained)
+
+    def wait(self) -> None:
+        raise AssertionError("nothing runs here behind the return of start")
+
+    def __enter__(self) -> "Alone":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
+
+
+def reason_of(failure: Failure) -> str:
+    """The first line of what was said."""
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0]
