@@ -6,6 +6,7 @@ changes from step to step must live in tensors (the batch, the learning rate, th
 average's weight), and is copied there before each replay.
 """
 
+import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import torch
 
 from trainers.feed import Batch
 
+ONE_CAPTURE = threading.Lock()
 WARM_UP_STEPS = 3  # lazily made workspaces and optimiser states must exist before the capture
 
 
@@ -75,8 +77,8 @@ def warm_up(compute: Callable[[], torch.Tensor], device: torch.device) -> None:
 def record(compute: Callable[[], torch.Tensor]) -> Recording:
     """Capture without running."""
     graph = torch.cuda.CUDAGraph()
-    # Other threads of the process (a data set's, a driver's) may talk to the GPU meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # Other threads of the process may talk to the GPU meanwhile, but not capture.
+    with ONE_CAPTURE, torch.cuda.graph(graph, capture_error_mode="thread_local"):
         output = compute()
     return Recording(output, graph.replay)
 
