@@ -64,6 +64,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--storage", help="Study database (default studies.db)."),
         click.option("--cache", help="Folder for decoded photographs, teachers, teacher logits."),
         click.option("--device", help="auto (default), cpu or cuda."),
+        click.option("--workers", help="Students trained at once: a number (default 1) or auto."),
         click.option("--out", help="Copy the best student's file here."),
     ]
     for option in reversed(options):
@@ -98,6 +99,12 @@ def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> N
 @click.option("--budget", help="Refused if it is not the study's.")
 @click.option("--epochs", type=int, help="Refused if it is not the study's.")
 @click.option("--space", help="Refused if it is not the study's.")
+@click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    help="Students trained at once: a number, or auto: measured.",
+)
 @click.option("--out", help="Copy the best student's file here.")
 @STORAGE
 @CACHE

@@ -1,6 +1,5 @@
 """The best students once more, over further seeds: the best trial of many is a lucky one."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import optuna
@@ -26,7 +25,7 @@ def run_finalists(
     What is done is kept with the study, so an interrupted final goes on where it stopped. The
     views stay those of the search, and with them the bank of teacher logits.
     """
-    left = _untrained(study, count)
+    left = iter(untrained(study, count))
 
     def start_next() -> bool:
         found = next(left, None)
@@ -38,12 +37,14 @@ def run_finalists(
     return finalists(study)
 
 
-def _untrained(study: optuna.Study, count: int) -> Iterator[tuple[FrozenTrial, int]]:
-    """Finalists with the seeds that they still lack."""
-    for trial in best_trials(study, count):
-        for seed in SEEDS:
-            if attribute(trial.number, seed) not in study.user_attrs:
-                yield trial, seed
+def untrained(study: optuna.Study, count: int) -> list[tuple[FrozenTrial, int]]:
+    """The best `count` trials with the seeds that they still lack."""
+    return [
+        (trial, seed)
+        for trial in best_trials(study, count)
+        for seed in SEEDS
+        if attribute(trial.number, seed) not in study.user_attrs
+    ]
 
 
 def _start(

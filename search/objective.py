@@ -16,7 +16,7 @@ from space.count import cost
 from space.storage import stored_bytes
 from trainers import export
 from trainers.checkpoint import Checkpoint
-from trainers.engine import train
+from trainers.engine import images_per_second, train
 from trainers.evaluation import evaluate
 from trainers.model import Model
 from trainers.recipe import Recipe
@@ -102,3 +102,11 @@ def results(trained: Trained) -> dict[str, Any]:
         "ended": result.ended,
         "reason": result.reason,
     }
+
+
+def speed(bench: Bench, architecture: Architecture, seconds: float) -> float:
+    """Images a second that such a student trains with, measured for so many seconds."""
+    card = bench.spec.card
+    student = build(architecture, seed=0)
+    model = Model(student, size=card.size, mean=card.mean, std=card.std)
+    return images_per_second(model, bench.spec.recipe, bench.data, bench.device, seconds)

@@ -60,7 +60,10 @@ class Folder:
             file.write(str(os.getpid()))
             file.flush()
             self._sweep()
-            yield
+            try:
+                yield
+            finally:
+                self._sweep()  # of a crew's processes that were stopped
 
     def _sweep(self) -> None:
         """Remove what a killed process had begun to write."""

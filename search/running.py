@@ -1,6 +1,5 @@
 """The commands `search` and `resume`: from settings to a file that fits."""
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +13,11 @@ from search import finalists as final
 from search import report
 from search.addresses import database_errors
 from search.bench import Station
-from search.crew import Alone, Crew
+from search.crew import Crew
 from search.places import STUDENT, Folder
 from search.progress import Display
-from search.ranking import Finalist
-from search.settings import NO_TEACHER, Settings
+from search.ranking import SEEDS, Finalist
+from search.settings import NO_TEACHER, Settings, parse_workers
 from search.spec import Spec
 from search.storage import open_storage
 from search.study import (
@@ -34,8 +33,8 @@ from search.study import (
     target,
 )
 from search.trials import run_trials
+from search.workers import middle_student, open_crew, sampled_students
 from space import families
-from space.budget import solve
 from space.build import build
 from space.errors import InputError
 from trainers import teacher as teachers
@@ -45,8 +44,6 @@ from trainers.evaluation import choose_device
 from trainers.model import Model
 from trainers.teacher import Teacher
 from trainers.teaching import teach, teacher_key
-
-SAMPLED = 20  # students that a dry run shows
 
 
 def version() -> str:
@@ -77,7 +74,8 @@ def search(settings: Settings, as_json: bool) -> None:
             station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
             with resumable(console, name, settings.storage):
                 bench = station.furnished(data, teacher, device)
-                with Alone(bench) as crew:
+                workers = parse_workers(settings.workers)
+                with open_crew(bench, station, workers, left(study), console) as crew:
                     ranking = finish(station, study, crew, console)
                 conclude(station, study, ranking, settings.out, settings.storage, as_json)
 
@@ -92,6 +90,7 @@ def resume(
     storage: str,
     cache: str,
     device: str,
+    workers: str,
     out: str | None,
     **changed: Any,
 ) -> None:
@@ -100,6 +99,7 @@ def resume(
     console = Console(stderr=True)
     if trials < 0:
         raise InputError(f"--trials must be at least 0 more trials, but got {trials}")
+    size = parse_workers(workers)
     choose_device(device)  # first: the data may take long to load
     with database_errors(storage):
         database = open_storage(storage, create=False)
@@ -115,7 +115,7 @@ def resume(
             if finalists is not None:
                 study.set_user_attr(FINALISTS, finalists)
             with resumable(console, name, storage):
-                with Alone(bench) as crew:
+                with open_crew(bench, station, size, left(study), console) as crew:
                     ranking = finish(station, study, crew, console)
                 conclude(station, study, ranking, out, storage, as_json)
 
@@ -227,6 +227,13 @@ def resumable(console: Console, name: str, storage: str) -> Iterator[None]:
         raise
 
 
+def left(study: optuna.Study) -> int:
+    """Trainings that a study still asks for, as far as that is known."""
+    rounds = int(study.user_attrs.get(FINALISTS, 0))
+    trials = target(study) - counted(study)
+    return max(trials, rounds * len(SEEDS)) if trials > 0 else len(final.untrained(study, rounds))
+
+
 def finish(station: Station, study: optuna.Study, crew: Crew, console: Console) -> list[Finalist]:
     """Run what is left of a study: its trials, then its finalists; best finalist first."""
     spec, folder, epochs = station.spec, station.folder, station.spec.recipe.epochs
@@ -265,18 +272,12 @@ def dry_run(settings: Settings, as_json: bool) -> None:
     spec = make_spec(settings, data, "")
     check_space(spec, Console(stderr=True))
     low, high = families.floor_range(spec.family, spec.budget, spec.card, spec.multiple)
-    rng = random.Random(settings.seed)
-    students = []
-    for _ in range(SAMPLED):
-        params = families.random_params(spec.family, rng)
-        shape = spec.family.shape(
-            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
-        )
-        students.append(solve(shape, spec.budget, spec.card, multiple=spec.multiple))
+    students = sampled_students(spec, settings.seed)
     device = choose_device(settings.device)
-    middle = sorted(students, key=lambda s: s.cost)[SAMPLED // 2].architecture
     card = spec.card
-    model = Model(build(middle, seed=0), size=card.size, mean=card.mean, std=card.std)
+    model = Model(
+        build(middle_student(students), seed=0), size=card.size, mean=card.mean, std=card.std
+    )
     an_epoch = seconds_per_epoch(model, spec.recipe, data, device)
     seconds = an_epoch * spec.recipe.epochs * settings.trials
     report.planned(settings, spec, low, high, students, an_epoch, seconds, as_json)

@@ -20,6 +20,7 @@ from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
 
 NO_TEACHER = "none"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class Settings:
     storage: str = DEFAULT_STORAGE
     cache: str = "~/.cache/distilnas"  # decoded photographs, teachers, banks of logits
     device: str = "auto"
+    workers: int | str = 1  # students at once, or "auto"; the machine's business, not the study's
     out: str | None = None  # a copy of the best file
 
     def check(self) -> None:
@@ -57,6 +59,7 @@ class Settings:
         require_one_of("pruner", self.pruner, PRUNERS)
         require("trials", self.trials, self.trials >= 1, "at least 1")
         require("finalists", self.finalists, self.finalists >= 0, "at least 0")
+        parse_workers(self.workers)
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         if self.name is not None:
             check_name(self.name)
@@ -99,6 +102,20 @@ class Settings:
     def teacher_network(self) -> str:
         """The network to train where no file is given."""
         return self.teacher or ("teacher-small" if self.data == DIGITS else "resnet18")
+
+
+def parse_workers(given: int | str) -> int | None:
+    """Students that are trained at once; None for `auto`.
+
+    Raises:
+        InputError: it is neither a number of them nor `auto`.
+    """
+    text = str(given).strip()
+    if text == AUTO:
+        return None
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    require("workers", given, number >= 1, f"at least 1, or {AUTO!r} to have it measured")
+    return number
 
 
 def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:

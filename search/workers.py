@@ -1,0 +1,126 @@
+"""How many students are trained at once: what the user says, or what is measured to be best."""
+
+import random
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from search.bench import Bench, Station
+from search.crew import Alone, Crew
+from search.processes import Processes, cores
+from search.spec import Spec
+from space import families
+from space.architecture import Architecture
+from space.budget import Solution, solve
+
+SAMPLED = 20  # students that stand for a space
+MEMBER_BYTES = 1_200_000_000  # of memory, for one process on the CPU
+MEMBERS_A_GPU = 8  # at most, that auto tries
+PROBE_SECONDS = 1.5
+# A larger crew must be faster by this: each of its students takes longer, and fewer trials are
+# known when the next one is drawn.
+GAIN = 1.05
+MEMORY = Path("/proc/meminfo")
+
+
+def open_crew(
+    bench: Bench, station: Station, workers: int | None, left: int, console: Console
+) -> Crew:
+    """A crew for a study.
+
+    Args:
+        bench: for training in this process.
+        station: the same, for processes.
+        workers: students at once; None measures.
+        left: trainings that are left, as far as that is known.
+    """
+    if workers == 1:
+        return Alone(bench)
+    devices = _devices(bench.device, station.device)
+    if workers is None:
+        return _measured(bench, station, devices, left, console)
+    if bench.device.type == "cpu" and workers > cores():
+        _say(console, f"warning: {workers} workers share {cores()} CPU cores; fewer may be faster")
+    return Processes(station, workers, devices)
+
+
+def _measured(
+    bench: Bench, station: Station, devices: tuple[str, ...], left: int, console: Console
+) -> Crew:
+    highest = min(_room(bench.device), left)
+    if highest < 2:
+        _say(console, "workers: 1, there is no room or no work for more")
+        return Alone(bench)
+    _say(console, f"workers: measuring 1 to {highest} at once")
+    middle = middle_student(sampled_students(bench.spec, bench.spec.seed))
+    crew = Processes(station, highest, devices)
+    try:
+        rates = {k: crew.speed(k, middle, PROBE_SECONDS) for k in candidates(highest)}
+        chosen = best(rates)
+        crew.resize(chosen if chosen > 1 else 0)
+    except BaseException:
+        crew.__exit__(None, None, None)
+        raise
+    words = ", ".join(f"{k}: {rate:,.0f}" for k, rate in rates.items())
+    _say(console, f"workers: {chosen} (images a second by workers: {words})")
+    return crew if chosen > 1 else Alone(bench)
+
+
+def candidates(highest: int) -> list[int]:
+    """1, 2, 4 ... and the highest."""
+    powers = [2**k for k in range(highest.bit_length())]
+    return sorted({*powers, highest})
+
+
+def best(rates: dict[int, float]) -> int:
+    """The number of workers with the highest rate, or a smaller one that is nearly as fast."""
+    enough = max(rates.values()) / GAIN
+    return min(count for count, rate in rates.items() if rate >= enough)
+
+
+def _devices(chosen: torch.device, given: str) -> tuple[str, ...]:
+    """Devices that processes get in turn: every GPU, unless one was named."""
+    if chosen.type == "cpu" or given not in ("auto", "cuda"):
+        return (str(chosen),)
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+
+
+def _room(device: torch.device) -> int:
+    """Processes that there are cores and memory for."""
+    if device.type == "cuda":
+        return min(cores(), MEMBERS_A_GPU * torch.cuda.device_count())
+    free = _free_memory()
+    return cores() if free is None else max(1, min(cores(), free // MEMBER_BYTES))
+
+
+def _free_memory() -> int | None:
+    """Bytes; None where the system does not say."""
+    try:
+        lines = MEMORY.read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    return int(found[0][1]) * 1024 if found else None
+
+
+def sampled_students(spec: Spec, seed: int) -> list[Solution]:
+    """Random students of a study's space."""
+    rng = random.Random(seed)
+    students = []
+    for _ in range(SAMPLED):
+        params = families.random_params(spec.family, rng)
+        shape = spec.family.shape(
+            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
+        )
+        students.append(solve(shape, spec.budget, spec.card, multiple=spec.multiple))
+    return students
+
+
+def middle_student(students: list[Solution]) -> Architecture:
+    """The one of middle size."""
+    return sorted(students, key=lambda student: student.cost)[len(students) // 2].architecture
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
