@@ -306,6 +306,24 @@ def test_damaged_checkpoints_are_ignored(tmp_path: Path) -> None:
     assert same(model.state_dict(), whole.state_dict())
 
 
+def test_a_checkpoint_that_is_not_due_costs_epochs_and_changes_nothing(tmp_path: Path) -> None:
+    whole, expected = run(RECIPE)
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", every=60.0)
+    with pytest.raises(StoppedError):
+        run(RECIPE, report=stop_at(3), checkpoint=checkpoint)
+    assert not checkpoint.path.exists()
+    checkpoint.written -= 60
+    with pytest.raises(StoppedError):
+        run(RECIPE, report=stop_at(3), checkpoint=checkpoint)
+    reported: list[int] = []
+    model, found = run(
+        RECIPE, report=lambda epoch: reported.append(epoch.epoch), checkpoint=checkpoint
+    )
+    assert reported == [2, 3]  # the second epoch's checkpoint was not due
+    assert learned(found) == learned(expected)
+    assert same(model.state_dict(), whole.state_dict())
+
+
 def test_a_full_disk_is_an_os_error_and_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
     checkpoint.write({"a": "b"}, {"steps": 1})

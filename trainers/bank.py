@@ -10,14 +10,15 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from space.errors import InputError
-from trainers.augment import mixed_views
 from trainers.data import Data
 from trainers.evaluation import BATCH
+from trainers.feed import Feed
 from trainers.files import sealed, unsealed, write_atomically
 from trainers.memory import in_parts
 from trainers.modes import default_mode
@@ -90,22 +91,21 @@ class LogitBank:
 
     def live_logits(self, epoch: int) -> torch.Tensor:
         """What the teacher says now: float32, N x K, on the CPU."""
-        model = self.teacher.model.to(self.device).eval()
-        images_NCHW = self.data.train.images_NCHW.to(self.device)
+        model, feed = self.teacher.model.to(self.device).eval(), self.feed
+        feed.begin(epoch)
 
         @torch.inference_mode()
         def logits(begin: int, end: int) -> torch.Tensor:
-            views_NCHW, _, _ = mixed_views(
-                images_NCHW,
-                torch.arange(begin, end, device=self.device),
-                seed=self.recipe.view_seed,
-                epoch=epoch,
-                augment=self.recipe.augment,
-            )
+            index_N = torch.arange(begin, end, device=feed.images_NCHW.device)
             with self.mode.autocast(self.device):
-                return model(views_NCHW).float().cpu()  # type: ignore[no-any-return]
+                return model(feed.views(feed.batch(index_N))).float().cpu()  # type: ignore[no-any-return]
 
-        return torch.cat(list(in_parts(len(images_NCHW), BATCH, logits)))
+        return torch.cat(list(in_parts(feed.count, BATCH, logits)))
+
+    @cached_property
+    def feed(self) -> Feed:
+        """Made when the first epoch is computed: whoever finds them all needs none."""
+        return Feed(self.data.train, self.recipe, self.device)
 
 
 @contextmanager

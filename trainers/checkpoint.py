@@ -1,6 +1,7 @@
 """A training run's state on disk: whole or absent, and only used where it belongs."""
 
 import io
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,19 @@ SCHEMA = 3
 
 
 class Checkpoint:
-    """One file, replaced behind every epoch; sealed, as torch.load misses a bit in a weight."""
+    """One file, replaced behind epochs; sealed, as torch.load misses a bit in a weight.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        every: seconds that a kill may cost; a fast epoch does not wait for the disk each time.
+    """
+
+    def __init__(self, path: Path, *, every: float = 0.0) -> None:
+        self.path, self.every = path, every
+        self.written = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self.written >= self.every
 
     def write(self, identity: Mapping[str, str], snapshot: Mapping[str, Any]) -> None:
         """Replace the file; whatever happens meanwhile, the one before stays readable."""
@@ -26,6 +36,7 @@ class Checkpoint:
         torch.save(content, buffer)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path, lambda file: file.writelines(sealed(buffer.getvalue())))
+        self.written = time.monotonic()
 
     def read(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
         """The snapshot, or None where there is none that this run can go on from.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import islice
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from trainers import averaging
 from trainers.checkpoint import Checkpoint
 from trainers.data import Data, Split
 from trainers.evaluation import device_name, evaluate
-from trainers.feed import Feed, resident
+from trainers.feed import Batch, Feed, resident
 from trainers.learner import Learner, rates
 from trainers.model import text_hash, weights_hash
 from trainers.modes import STEPS_WORTH_MEASURING, Mode, default_mode, measured_mode
@@ -29,6 +29,7 @@ from trainers.result import Epoch, Report, TeacherLogits, TrialResult
 from trainers.steps import steps_per_epoch
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
+GPU_QUEUE = 16  # steps between two looks at the clock, for which a GPU has to be waited for
 MEASURED_STEPS = 3  # of each mode, behind one that makes room in memory
 
 
@@ -51,8 +52,8 @@ def train(
     Args:
         report: called behind every epoch; returning True ends training as pruned.
         teacher: needed by recipes with a soft share.
-        checkpoint: written behind every epoch; training goes on from it where it exists, in
-            the mode that it was begun in.
+        checkpoint: written behind every epoch for which it is due; training goes on from it
+            where it exists, in the mode that it was begun in.
         mode: how steps are computed; measured where None is given.
     """
     return _Training(model, recipe, data, device, teacher, mode).run(report, checkpoint)
@@ -74,16 +75,21 @@ def images_per_second(
     feed = Feed(data.train, recipe, device)
     learner = Learner(model, recipe, feed, mode or default_mode(device, recipe.precision))
     learner.model.train()
-    batches = cycle(feed.batches())
+    batches = _without_end(feed)
     learner.step(next(batches), rates(recipe, 0, 1))  # makes room in memory
     _synchronise(device)
     images, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        batch = next(batches)
-        learner.step(batch, rates(recipe, 0, 1))
-        images += len(batch)
+        for batch in islice(batches, GPU_QUEUE if device.type == "cuda" else 1):
+            learner.step(batch, rates(recipe, 0, 1))
+            images += len(batch)
         _synchronise(device)
     return images / (time.perf_counter() - began)
+
+
+def _without_end(feed: Feed) -> Iterator[Batch]:
+    while True:
+        yield from feed.batches()
 
 
 def seconds_per_epoch(model: nn.Module, recipe: Recipe, data: Data, device: torch.device) -> float:
@@ -142,7 +148,7 @@ class _Training:
             if report is not None and report(self.history[-1]):
                 ended, reason = "pruned", f"pruned behind epoch {epoch + 1}"
                 break
-            if checkpoint is not None:
+            if checkpoint is not None and checkpoint.due:
                 checkpoint.write(self.identity, self.snapshot())
         self.model.load_state_dict(self.learner.average.state_dict())
         return TrialResult(

@@ -90,7 +90,7 @@ class Feed:
     def pixels(self, photographs_P: torch.Tensor) -> torch.Tensor:
         """Photographs, uint8, on the training device; streamed to it where they do not fit."""
         chosen_PCHW = self.images_NCHW[photographs_P]
-        if chosen_PCHW.device == self.device or self.device.type == "cpu":
+        if chosen_PCHW.device.type == self.device.type:
             return chosen_PCHW
         return chosen_PCHW.pin_memory().to(self.device, non_blocking=True)
 
