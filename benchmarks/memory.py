@@ -34,10 +34,10 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from PIL import Image
 
 from benchmarks import results
 from benchmarks.footprint import MADV_PAGEOUT, STATUS, Footprint, Job
+from benchmarks.synthetic import write_folder
 from space.errors import InputError, require, require_range
 from space.references import REFERENCES
 from trainers.evaluation import choose_device
@@ -93,18 +93,6 @@ def write_photographs(path: Path, count: int, size: int) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def write_jpegs(folder: Path, count: int) -> None:
-    """Food-11's layout; smooth noise, so that a file is as large as a photograph's."""
-    rng = np.random.default_rng(0)
-    for split in ("training", "validation"):
-        (folder / split).mkdir(parents=True)
-    for number in range(count):
-        split = "validation" if number % 4 == 3 else "training"
-        coarse = rng.integers(0, 256, (JPEG_SIZE // 8, JPEG_SIZE // 8, 3), dtype=np.uint8)
-        picture = Image.fromarray(coarse).resize((JPEG_SIZE, JPEG_SIZE))
-        picture.save(folder / split / f"{number % 2}_{number}.jpg")
-
-
 def run_job(job: Job) -> Footprint:
     """In a fresh process: what the last one left in memory would count too."""
     command = [sys.executable, "-m", "benchmarks.footprint", json.dumps(asdict(job))]
@@ -132,7 +120,8 @@ def train_lines(
 def decode_line(place: Path, size: int, data: str | None, count: int) -> Line:
     with tempfile.TemporaryDirectory(prefix="distilnas-memory-", dir=place) as folder:
         if data is None:
-            write_jpegs(Path(folder) / "photographs", count)
+            kept = count // 4  # for validation
+            write_folder(Path(folder) / "photographs", count - kept, kept, JPEG_SIZE)
         source = data or f"{folder}/photographs"
         found = run_job(Job("decode", str(Path(source).resolve()), f"{folder}/cache", size))
         return Line("decode", size, found.mapped // (3 * size**2), found)
@@ -189,7 +178,8 @@ def main(
     require("this system", sys.platform, STATUS.exists(), "Linux, which has /proc/self/status")
     require_range("steps", flags["steps"], 0, 10**6)
     require_range("batch", flags["batch"], 2, 10**4)
-    require_range("decode", flags["decode"], 0, 10**6)
+    if flags["decode"]:
+        require_range("decode", flags["decode"], 40, 10**6)  # every class in every split
     device = choose_device(flags["device"])
     require_room(folder, max(photographs), max(sizes))
     settings = {name: flags[name] for name in ("steps", "batch", "student", "device")}

@@ -87,11 +87,11 @@ def test_it_prints_writes_its_file_and_leaves_nothing(
     place = tmp_path / "place"
     place.mkdir()
     where = ["--folder", str(place), "--out", str(tmp_path), "--device", "cpu"]
-    tiny = ["--sizes", "32", "--photographs", "200", "--steps", "1", "--decode", "8"]
+    tiny = ["--sizes", "32", "--photographs", "200", "--steps", "1", "--decode", "40"]
     memory.main.main([*tiny, *where], standalone_mode=False)
     assert "train, bank" in capsys.readouterr().out
     assert not list(place.iterdir())
     (file,) = tmp_path.glob("*.csv")
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [row["what"] for row in rows] == ["train", "train, bank", "decode"]
-    assert [row["photographs"] for row in rows] == ["200", "200", "8"]
+    assert [row["photographs"] for row in rows] == ["200", "200", "40"]
