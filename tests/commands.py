@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterable
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,3 +77,25 @@ def refused(answer: Answer, *words: str) -> None:
     assert "Traceback" not in answer.err
     for word in words:
         assert word in lines[0], lines[0]
+
+
+def children(process: int) -> set[int]:
+    """Processes that this one has begun, and that have not ended."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == process and state != "Z":
+                found.add(int(path.parent.name))
+    return found
+
+
+def living(processes: Iterable[int]) -> set[int]:
+    """Those of the processes that run."""
+    found = set()
+    for number in processes:
+        with suppress(OSError):
+            stat = Path(f"/proc/{number}/stat").read_text()
+            if stat.rpartition(")")[2].split()[0] != "Z":
+                found.add(number)
+    return found

@@ -1,7 +1,6 @@
 """A process that dies behind any of a study's database transactions loses and doubles nothing."""
 
 import errno
-import hashlib
 import json
 import os
 import random
@@ -18,14 +17,12 @@ import sklearn.datasets  # noqa: F401
 import sqlalchemy as sa
 import torch
 from commands import inside, refused
+from members import quick_train
 from optuna.storages import RDBStorage
 
 import search.running  # noqa: F401
 from search import report, table
 from trainers import teacher
-from trainers.checkpoint import Checkpoint
-from trainers.recipe import Recipe
-from trainers.result import Epoch, TrialResult
 
 # A process that is killed on purpose closes nothing.
 pytestmark = pytest.mark.filterwarnings(
@@ -60,34 +57,6 @@ def die_behind(limit: int | None) -> list[int]:
     sa.event.listen(sa.Engine, "before_cursor_execute", executing)
     sa.event.listen(sa.Engine, "commit", committing)
     return count
-
-
-def quick_train(
-    model: Any,
-    recipe: Recipe,
-    data: Any,
-    tell: Any,
-    *,
-    device: Any,
-    teacher: Any,
-    checkpoint: Checkpoint,
-) -> TrialResult:
-    """The engine's outside in a millisecond: accuracies hang on the network and the epoch."""
-    identity = {"recipe": recipe.fingerprint}
-    kept = checkpoint.read(identity) or {"history": []}
-    history, ended, reason = [Epoch(*epoch) for epoch in kept["history"]], "finished", ""
-    for epoch in range(len(history) + 1, recipe.epochs + 1):
-        text = f"{model.network.architecture.fingerprint}/{epoch}"
-        chance = random.Random(hashlib.sha256(text.encode()).digest()).random()
-        if chance < 0.05:
-            ended, reason = "diverged", f"training loss was nan in epoch {epoch}"
-            break
-        history.append(Epoch(epoch, chance, 1.0, 1.0))
-        if tell(history[-1]):
-            ended, reason = "pruned", f"pruned behind epoch {epoch}"
-            break
-        checkpoint.write(identity, {"history": [tuple(epoch) for epoch in history]})
-    return TrialResult(tuple(history), ended, reason, 0.0, "cpu", recipe.batch)
 
 
 @pytest.fixture(autouse=True)
