@@ -9,11 +9,13 @@ import click
 import pytest
 import torch
 from tiny import one_thread  # noqa: F401
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import results, roofline
 from benchmarks.traffic import Work, step_work
 from space import count
 from space.architecture import Architecture, Head, Stage
+from space.build import build
 from space.errors import InputError
 from space.references import REFERENCES, reference
 from trainers.recipe import Recipe
@@ -104,6 +106,19 @@ def test_sums_are_three_forward_passes_but_for_gradients_of_the_image(name: str)
     first = {"s0.0.conv"} if name != "every rule" else {"s0.0.conv1", "s0.0.skip"}
     assert {w.name for w in work if w.forward and w.backward == w.forward} == first
     assert all(w.fused <= w.unfused for w in work if w.op == "conv")
+
+
+@pytest.mark.parametrize("name", [*REFERENCES, "every rule"])
+def test_pytorch_counts_the_same_flops(name: str) -> None:
+    student = EVERY_RULE if name == "every rule" else reference(name, classes=5)
+    network, work = build(student, seed=0), step_work(student, 32, 4, "fp32", RECIPE)
+    with FlopCounterMode(display=False) as counter:
+        loss = network(torch.rand(4, 3, 32, 32)).sum()
+    assert counter.get_total_flops() == sum(item.forward for item in work)
+    if name == "teacher-small":  # the only one without groups, which PyTorch forgets in backward
+        with counter:
+            loss.backward()
+        assert counter.get_total_flops() == sum(item.backward for item in work)
 
 
 def test_every_layer_is_counted_once_in_forward_order() -> None:
