@@ -170,6 +170,11 @@ WRONG = [
     (("search", "--device", "tpu"), ("cpu",)),
     (("search", "--trials", "0"), ("at least 1",)),
     (("search", "--epochs", "0"), ("at least 1",)),
+    (("search", "--workers", "0"), ("at least 1", "auto", "'0'")),
+    (("search", "--workers", "-2"), ("at least 1", "auto", "'-2'")),
+    (("search", "--workers", "many"), ("at least 1", "auto", "'many'")),
+    (("search", "--config", "workers.toml"), ("workers", "int or str", "2.5")),
+    (("resume", "nowhere", "--workers", "0"), ("at least 1", "auto")),
     (("search", "--size", "2"), ("4",)),
     (("search", "--name", "../x"), ("letters",)),
     (("search", "--name", ""), ("letters",)),
@@ -204,6 +209,7 @@ def test_wrong_input_is_one_line(
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.db").write_text("this is no database\n" * 20)
     (tmp_path / "key.toml").write_text('colour = "red"\n')
+    (tmp_path / "workers.toml").write_text("workers = 2.5\n")
     (tmp_path / "type.toml").write_text('trials = "many"\n')
     stage = {"width": 10, "block": "group", "groups": 4}
     document = {"schema": 1, "classes": 2, "stem": {"width": 6}, "stages": [stage]}

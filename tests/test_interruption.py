@@ -1,5 +1,6 @@
 """Killed and resumed equals uninterrupted; nothing lost, nothing twice."""
 
+import os
 import random
 import signal
 import sqlite3
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from commands import SMALL, command, distilnas, environment, refused
+from commands import SMALL, children, command, distilnas, environment, living, refused
 
 from search import report, table
 from search.places import Folder
@@ -26,6 +27,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -117,3 +119,59 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     first.communicate()
     with Folder(str(tmp_path / "studies.db"), "s").lock("s"):
         pass  # the kernel has freed it
+
+
+def wait_for_all_to_end(processes: set[int]) -> None:
+    until = time.monotonic() + 20
+    while living(processes):
+        assert time.monotonic() < until, f"orphans: {living(processes)}"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_of_a_crew_outlives_its_coordinator(
+    whole: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    process = start(tmp_path, "search", *LONGER, "--workers", "2")
+    wait_for_line(process, "epoch 2/8")
+    crew = children(process.pid)
+    assert len(crew) >= 2
+    if how == signal.SIGINT:  # as a terminal does: to all of them
+        for member in crew:
+            os.kill(member, how)
+    process.send_signal(how)
+    _, err = process.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "distilnas resume s" in err
+    else:
+        assert process.returncode == -how
+    assert "Traceback" not in err
+    wait_for_all_to_end(crew)
+    assert "RUNNING" in {state for _, state in states(tmp_path)}
+    answer = distilnas(tmp_path, "resume", "s", "--cache", "cache", "--workers", "2")
+    assert answer.status == 0, answer.err
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(whole))
+    assert not list((tmp_path / "runs").rglob("*.tmp"))
+
+
+@pytest.mark.slow
+def test_a_member_that_is_killed_costs_nothing(whole: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, "search", *LONGER, "--workers", "2")
+    wait_for_line(process, "epoch 4/8")
+    for member in children(process.pid):  # and multiprocessing's tracker
+        os.kill(member, signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    pd.testing.assert_frame_equal(rows(tmp_path), rows(whole))
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_a_crew_starts(tmp_path: Path) -> None:
+    process = start(tmp_path, "search", *LONGER, "--workers", "2")
+    wait_for_line(process, "trial 1:")
+    os.killpg(process.pid, signal.SIGINT)  # members may not have run their first line
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
