@@ -22,6 +22,8 @@ from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.result import Epoch, TrialResult
 
+CHECKPOINT_SECONDS = 2.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
+
 
 class Trained(NamedTuple):
     """A student that was trained and stored."""
@@ -45,7 +47,7 @@ def train_student(
     student = build(architecture, seed=recipe.seed)
     model = Model(student, size=card.size, mean=card.mean, std=card.std)
     place = bench.folder.path / name
-    checkpoint = Checkpoint(place / CHECKPOINT)
+    checkpoint = Checkpoint(place / CHECKPOINT, every=CHECKPOINT_SECONDS)
     result = train(
         model,
         recipe,
@@ -99,6 +101,8 @@ def results(trained: Trained) -> dict[str, Any]:
         "seconds": result.seconds,
         "device": result.device,
         "micro_batch": result.micro_batch,
+        "mode": result.mode,
+        "fallback": result.fallback,
         "ended": result.ended,
         "reason": result.reason,
     }

@@ -38,6 +38,7 @@ class Display:
         self.started = time.monotonic()
         self.first = done
         self.best: tuple[float, int, int] | None = None  # accuracy, trial, bytes
+        self.fell_back = False
         self.rows: dict[str, TaskID] = {}  # of running students, by label
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -98,6 +99,10 @@ class Display:
         if row.value is not None and "duplicate_of" not in attributes:
             self.best = max(self.best or (0.0, 0, 0), (row.value, row.number, attributes["bytes"]))
         self.said(f"trial {row.number} {_how(row)}")
+        if attributes.get("fallback") and not self.fell_back:
+            self.fell_back = True  # said once; every row keeps its own
+            why = attributes["fallback"]
+            self.said(f"steps run eagerly, not as CUDA graphs, which is slower: {why}")
         note = ""
         if self.best:
             accuracy, number, size = self.best

@@ -9,6 +9,7 @@ The only place that names columns. One row a trial:
     file_accuracy, network_accuracy               validation; of the file; before storing
     accuracies, losses                            lists, one value an epoch
     epochs, seconds, device, micro_batch          of training
+    mode, fallback                                how its steps were computed; why not as graphs
     ended, reason, duplicate_of                   why it ended as it did
     params_<name>                                 what the sampler chose
 
@@ -46,6 +47,8 @@ ATTRIBUTE_COLUMNS = (
     "seconds",
     "device",
     "micro_batch",
+    "mode",
+    "fallback",
     "ended",
     "reason",
     "duplicate_of",
