@@ -1,0 +1,150 @@
+"""Our engine with each of its parts switched off alone: the arms of `--ablation`.
+
+They train in this process, one student after the other, by `trainers.engine.train`; parts are
+switched off where the engine fetches pixels, makes views or asks the teacher, so that the rest
+stays what it is. The arms "with files" are the product's path (`benchmarks/our_arm.py`): their
+ratio to each other is what training side by side gives.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from benchmarks.our_arm import Ours, mode_of
+from benchmarks.rounds import Arm, Ran
+from benchmarks.task import Task
+from search.bench import Bench
+from search.crew import Alone
+from trainers.augment import drawn_views
+from trainers.bank import LogitBank
+from trainers.engine import images_per_second, train
+from trainers.feed import Batch, Feed
+from trainers.modes import Mode, has_bfloat16, measured_mode
+from trainers.photographs import decode_unguarded, pillow_warnings
+from trainers.result import TeacherLogits
+
+FULL = "full, one at a time"
+MEASURED_SECONDS = 1.5  # of each mode
+
+Switch = Callable[[], AbstractContextManager[Any]]
+
+
+class LiveTeacher:
+    """Asks the teacher in every epoch and keeps nothing."""
+
+    def __init__(self, bank: LogitBank) -> None:
+        self.bank, self.key = bank, bank.key
+
+    def epoch_logits(self, epoch: int) -> torch.Tensor:
+        return self.bank.live_logits(epoch)
+
+
+@contextmanager
+def decoding_every_batch(task: Task) -> Iterator[None]:
+    """Each batch's files are read and decoded when it is due, by as many threads as cores."""
+    size, channels = task.data.size, task.data.channels
+
+    def decoded(index: int) -> Any:
+        return decode_unguarded(task.train.paths[index], size, channels)
+
+    with ThreadPoolExecutor(task.cores) as pool, pillow_warnings():
+
+        def pixels(feed: Feed, photographs_P: torch.Tensor) -> torch.Tensor:
+            images = list(pool.map(decoded, photographs_P.tolist()))
+            return torch.from_numpy(np.stack(images)).to(feed.device)
+
+        with patch.object(Feed, "pixels", pixels):
+            yield
+
+
+@contextmanager
+def one_view_at_a_time() -> Iterator[None]:
+    """The same views, image by image."""
+
+    def views(feed: Feed, batch: Batch) -> torch.Tensor:
+        pairs = zip(batch.pixels_PCHW.split(1), batch.draws_PL.split(1), strict=True)
+        return torch.cat([drawn_views(*pair, feed.recipe.augment) for pair in pairs])
+
+    with patch.object(Feed, "views", views):
+        yield
+
+
+def fastest_mode(task: Task) -> Mode:
+    """What the engine chooses for itself in a long run: short ones take its default."""
+
+    def seconds_a_step(mode: Mode) -> float:
+        speed = images_per_second(
+            task.student(0), task.recipe, task.data, task.device, MEASURED_SECONDS, mode
+        )
+        return task.recipe.batch / speed
+
+    return measured_mode(seconds_a_step, task.device, task.recipe.precision)
+
+
+def arms(task: Task, bench: Bench, ours: Ours) -> list[Arm]:
+    """The full engine first."""
+    mode, bank = fastest_mode(task), bench.teacher
+    assert bank is not None
+
+    def arm(
+        name: str,
+        *,
+        mode: Mode = mode,
+        teacher: TeacherLogits = bank,
+        switch: Switch = nullcontext,
+    ) -> Arm:
+        def run(number: int) -> Ran:
+            with switch():
+                return _train(task, mode, teacher, number)
+
+        return Arm(name, run)
+
+    found = [
+        arm(FULL),
+        arm("every batch decoded", switch=lambda: decoding_every_batch(task)),
+        arm("views one by one", switch=one_view_at_a_time),
+        arm("live teacher", teacher=LiveTeacher(bank)),
+        *(arm(name, mode=other) for name, other in _other_modes(mode, task.device)),
+    ]
+    return found + _products(task, bench, ours, mode)
+
+
+def _products(task: Task, bench: Bench, ours: Ours, mode: Mode) -> list[Arm]:
+    """The product's path, alone and side by side, in the same precision as the others."""
+    crews = [Alone(bench), ours.crew] if ours.workers > 1 else [Alone(bench)]
+    found = []
+    for crew in crews:
+        same = Ours(task, crew, ours.folder, mode.precision)
+        count = "one at a time" if same.workers == 1 else f"{same.workers} side by side"
+        found.append(Arm(f"with files, {count}", same.round))
+    return found
+
+
+def _other_modes(mode: Mode, device: torch.device) -> Iterator[tuple[str, Mode]]:
+    """The mode with one setting changed; its name says to what."""
+    layout = "contiguous" if mode.layout == "channels_last" else "channels_last"
+    yield f"{layout} layout", mode._replace(layout=layout)
+    if has_bfloat16(device):
+        precision = "fp32" if mode.precision == "bf16" else "bf16"
+        yield precision, mode._replace(precision=precision)
+    if mode.graphs:
+        yield "eager (no CUDA graphs)", mode._replace(graphs=False)
+
+
+def _train(task: Task, mode: Mode, teacher: TeacherLogits, number: int) -> Ran:
+    began = time.perf_counter()
+    result = train(
+        task.student(number),
+        task.seeded(number),
+        task.data,
+        device=task.device,
+        teacher=teacher,
+        mode=mode,
+    )
+    return Ran(time.perf_counter() - began, (result.accuracy,), mode_of(result))
