@@ -109,14 +109,15 @@ class Display:
             note = f"best {accuracy:.1%} (trial {number}, {format_bytes(size)})"
         self.progress.update(self.overall, completed=self.done, note=note)
         if not self.live and row.counted:
-            self.said(f"{self.done}/{self.trials} trials; {note}{self._left()}")
+            said = [f"{self.done}/{self.trials} trials", note, self._left()]
+            self.said("; ".join(filter(None, said)))
 
     def _left(self) -> str:
         new = self.done - self.first
         if new <= 0 or self.done >= self.trials:
             return ""
         seconds = (time.monotonic() - self.started) / new * (self.trials - self.done)
-        return f"; about {duration(seconds)} left"
+        return f"about {duration(seconds)} left"
 
     def said(self, text: str, style: str = "") -> None:
         # Without markup: what PyTorch says of an error has brackets of its own.

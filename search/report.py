@@ -240,5 +240,7 @@ def planned(
     )
     out.print(
         f"time: about {duration(epoch_seconds)} an epoch, at most {duration(seconds)} for "
-        f"{settings.trials} trials of {spec.recipe.epochs} epochs, without the teacher"
+        f"{settings.trials} trials of {spec.recipe.epochs} epochs one after the other, "
+        "without the teacher",
+        soft_wrap=True,
     )

@@ -23,6 +23,7 @@ class Trainings:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.stop_at = -1
+        self.fails: set[str] = set()
         self.accuracies: dict[str, float] = {}
 
     def __call__(self, bench: Any, architecture: Any, recipe: Any, name: str, tell: Any) -> Trained:
@@ -31,6 +32,8 @@ class Trainings:
         if len(self.names) == self.stop_at:
             raise KeyboardInterrupt
         self.names.append(name)
+        if name in self.fails:
+            raise RuntimeError("no memory is left")
         folder = bench.folder.path / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "student.safetensors").write_bytes(name.encode())
@@ -94,3 +97,20 @@ def test_all_finalists_may_diverge(tmp_path: Path, trainings: Trainings) -> None
     assert answer.status == 0, answer.err
     assert (tmp_path / "runs/s/best.safetensors").read_bytes() == best
     assert inside(tmp_path, "show", "s").status == 0
+
+
+def test_a_failing_seed_is_left_out(tmp_path: Path, trainings: Trainings) -> None:
+    """A device's or the memory's failure says nothing of the student, and does not end the run."""
+    assert inside(tmp_path, *SEARCH).status == 0
+    frame = table.trials(report.engine(str(tmp_path / "studies.db")), "s")
+    first, second = (f"trial{k:04d}" for k in table.best(frame, 2)["number"])
+    trainings.fails = {f"{first}/seed2", *(f"{second}/seed{k}" for k in (1, 2, 3))}
+    trainings.accuracies = {f"{first}/seed{k}": a for k, a in ((1, 0.6), (3, 0.8))}
+    answer = inside(tmp_path, *RESUME, "--finalists", "2", "--json")
+    assert answer.status == 0, answer.err
+    assert "seed 2 failed: no memory is left; its mean leaves this seed out" in answer.err
+    (finalist,) = answer.json["finalists"]  # of the other one nothing is known
+    assert (finalist["seeds"], finalist["failed"]) == ([1, 3], [2])
+    assert finalist["mean"] == pytest.approx(0.7)
+    assert (tmp_path / "runs/s/best.safetensors").read_bytes() == f"{first}/seed3".encode()
+    assert "60.0% 80.0% failed" in inside(tmp_path, "show", "s").out
