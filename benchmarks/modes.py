@@ -21,6 +21,7 @@ from space.limits import Budget
 from space.storage import Card
 from trainers.engine import images_per_second
 from trainers.evaluation import choose_device
+from trainers.memory import keep_freed_memory
 from trainers.model import Model, normalisation
 from trainers.modes import Mode, has_bfloat16
 from trainers.recipe import RECIPES
@@ -75,6 +76,7 @@ def main(
     out: Path,
 ) -> None:
     """Compare layouts and precisions over random students."""
+    keep_freed_memory()
     torch.set_num_threads(threads)
     chosen = choose_device(device)
     precisions = ["fp32", "bf16"] if has_bfloat16(chosen) else ["fp32"]

@@ -30,6 +30,7 @@ from space.build import build
 from space.references import REFERENCES, reference
 from trainers.engine import images_per_second
 from trainers.evaluation import choose_device
+from trainers.memory import keep_freed_memory
 from trainers.model import Model, normalisation
 from trainers.modes import Mode
 from trainers.recipe import RECIPES
@@ -100,6 +101,7 @@ class Processes:
 
 
 def serve(end: Connection, threads: int, work: tuple[object, ...]) -> None:
+    keep_freed_memory()
     torch.set_num_threads(threads)
     end.send(True)
     while end.recv():
@@ -128,6 +130,7 @@ def main(
     out: Path,
 ) -> None:
     """Compare one student, k threads and k processes."""
+    keep_freed_memory()
     chosen = choose_device(device)
     mode = Mode(precision=precision, graphs=chosen.type == "cuda")
     work = (architecture, size, batch, chosen, mode, seconds)

@@ -47,6 +47,9 @@ def main(connection: Connection) -> None:
         import torch
 
         own_threads = torch.get_num_threads()  # OMP_NUM_THREADS, where it is set
+        from trainers.memory import keep_freed_memory
+
+        keep_freed_memory()
         torch.set_num_threads(1)
         bench = station.bench(progress=False)
         connection.send(READY)

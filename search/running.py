@@ -41,6 +41,7 @@ from trainers import teacher as teachers
 from trainers.data import Data, load
 from trainers.engine import seconds_per_epoch
 from trainers.evaluation import choose_device
+from trainers.memory import keep_freed_memory
 from trainers.model import Model
 from trainers.teacher import Teacher
 from trainers.teaching import teach, teacher_key
@@ -55,6 +56,7 @@ def version() -> str:
 def search(settings: Settings, as_json: bool) -> None:
     """Create a study, run it, write the best student."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    keep_freed_memory()
     console = Console(stderr=True)
     device = choose_device(settings.device)
     with database_errors(settings.storage):
@@ -96,6 +98,7 @@ def resume(
 ) -> None:
     """Go on with a study; `changed` are settings that must be the study's own."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    keep_freed_memory()
     console = Console(stderr=True)
     if trials < 0:
         raise InputError(f"--trials must be at least 0 more trials, but got {trials}")

@@ -10,6 +10,7 @@ from search.progress import Display
 from trainers import teacher as teachers
 from trainers.data import DIGITS, Split, load, load_test
 from trainers.evaluation import choose_device, evaluate
+from trainers.memory import keep_freed_memory
 from trainers.recipe import Recipe, recipe
 from trainers.teacher import Teacher
 from trainers.teaching import teach
@@ -31,6 +32,7 @@ def train(
     device: str,
 ) -> None:
     """Train a teacher from scratch, or fine-tune `weights`."""
+    keep_freed_memory()
     console, chosen = Console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
