@@ -10,7 +10,8 @@ every epoch. Arms take turns, each round beginning with another; medians over th
 Measured: the wall-clock seconds of whole trials, from an untrained network to its validation
 accuracy, optimiser and average included; ours also writes its files. Not in these seconds, but
 printed: what is paid once (decoding, the bank of teacher logits, the start of processes) and the
-choices of the plain loop (`benchmarks/plain_loop.py`). A search of ten trials, the table's last
+choices of the plain loop (`benchmarks/plain_loop.py`); `untuned` is that loop without them, NCHW
+in float32. A search of ten trials, the table's last
 column, has decoding and bank in it. Accuracies show that the arms do the same work; a few epochs
 say nothing about a network. `--ablation`: our engine with each part switched off alone.
 """
@@ -41,7 +42,7 @@ from trainers.evaluation import choose_device
 from trainers.recipe import recipe
 from trainers.result import Epoch
 
-PEERS = ("plain", "torchdistill")
+PEERS = ("plain", "untuned", "torchdistill")
 OURS = "ours"
 MANY = 1000  # trainings that are left, for `--workers auto`
 CACHE = Path("~/.cache/distilnas")
@@ -179,6 +180,11 @@ def peer_arms(setting: Setting, peers: tuple[str, ...]) -> tuple[list[Arm], list
     arms, missing = [], []
     if "plain" in peers:
         arms.append(Arm("plain", lambda number: timed(plain.trial, number), plain.choices.words))
+    if "untuned" in peers:
+        usual = Plain(task)
+        usual.warm_up()
+        words = f"the plain loop as most write it: {usual.choices.words}"
+        arms.append(Arm("untuned", lambda number: timed(usual.trial, number), words))
     if "torchdistill" in peers:
         try:
             if distill_box.MISSING:

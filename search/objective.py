@@ -22,7 +22,7 @@ from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.result import Epoch, TrialResult
 
-CHECKPOINT_SECONDS = 2.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
+CHECKPOINT_SECONDS = 5.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
 
 
 class Trained(NamedTuple):

@@ -131,8 +131,11 @@ def drawn_views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augme
     if images_NCHW.device.type != "cpu":
         return _views(images_NCHW, draw_NL, augment)
     count = max(1, CHUNK_VALUES // max(1, images_NCHW[:1].numel()))
-    pieces = zip(torch.split(images_NCHW, count), torch.split(draw_NL, count), strict=True)
-    return torch.cat([_views(*piece, augment) for piece in pieces])
+    view_NCHW = torch.empty(images_NCHW.shape, dtype=torch.float32)
+    pieces = (torch.split(tensor, count) for tensor in (view_NCHW, images_NCHW, draw_NL))
+    for view, images, draw in zip(*pieces, strict=True):
+        view.copy_(_views(images, draw, augment))
+    return view_NCHW
 
 
 def mixed_views(
@@ -270,7 +273,7 @@ def _jitter(view_NCHW: torch.Tensor, draw_LN: torch.Tensor, augment: Augment) ->
     gain_N = contrast_N * bright_N
     base_NHW = grey_NHW * _cells((1 - saturation_N) * gain_N)
     base_NHW = base_NHW + _cells((1 - contrast_N) * bright_N * _mean(grey_NHW))
-    return view_NCHW * _cells(saturation_N * gain_N)[:, None] + base_NHW[:, None]
+    return view_NCHW.mul_(_cells(saturation_N * gain_N)[:, None]).add_(base_NHW[:, None])
 
 
 def _factors(draw_LN: torch.Tensor, augment: Augment) -> Iterator[torch.Tensor]:

@@ -30,7 +30,7 @@ from trainers.steps import steps_per_epoch
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
 GPU_QUEUE = 16  # steps between two looks at the clock, for which a GPU has to be waited for
-MEASURED_STEPS = 3  # of each mode, behind one that makes room in memory
+MEASURED_STEPS = 2  # of each mode, behind one that makes room in memory
 
 
 def train(
@@ -141,7 +141,7 @@ class _Training:
                 ended, reason = "diverged", f"training loss was {loss:g} in epoch {epoch + 1}"
                 break
             self.recalibrate()
-            accuracy = evaluate(self.learner.average, self.validation, self.device)
+            accuracy = self.evaluated(last=epoch + 1 == self.recipe.epochs)
             seconds = time.perf_counter() - began
             self.seconds += seconds
             self.history.append(Epoch(epoch + 1, accuracy, loss, self.feed.count / seconds))
@@ -227,6 +227,12 @@ class _Training:
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
             torch.manual_seed((self.recipe.seed * 1_000_003 + epoch) % 2**63)
             yield
+
+    def evaluated(self, *, last: bool) -> float:
+        """Validation accuracy: on the way in the mode's precision, at the end in float32."""
+        mode = Mode() if last else self.learner.mode
+        average = self.learner.average
+        return evaluate(average, self.validation, self.device, mode.autocast(self.device))
 
     def recalibrate(self) -> None:
         """Batch norm statistics of the averaged network, from training views of this epoch.

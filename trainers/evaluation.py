@@ -1,6 +1,7 @@
 """Devices, and a model's predictions on images as they are."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -13,25 +14,33 @@ BATCH = 256  # images
 
 
 def predict(
-    model: nn.Module, images_NCHW: torch.Tensor, device: torch.device
+    model: nn.Module,
+    images_NCHW: torch.Tensor,
+    device: torch.device,
+    autocast: torch.autocast | None = None,
 ) -> Iterator[torch.Tensor]:
     """Logits of uint8 images, float32 on the CPU, batch by batch.
 
-    In float32 on every device: an accuracy must not hang on where it was measured.
+    In float32 on every device unless an autocast is given: an accuracy must not hang on where it
+    was measured.
     """
     model.eval()
 
     @torch.inference_mode()
     def logits(begin: int, end: int) -> torch.Tensor:
-        logits_NK: torch.Tensor = model(images_NCHW[begin:end].to(device).float() / 255)
-        return logits_NK.cpu()
+        with autocast or nullcontext():
+            logits_NK: torch.Tensor = model(images_NCHW[begin:end].to(device).float() / 255)
+        return logits_NK.float().cpu()
 
     return in_parts(len(images_NCHW), BATCH, logits)
 
 
-def evaluate(model: nn.Module, split: Split, device: torch.device) -> float:
+def evaluate(
+    model: nn.Module, split: Split, device: torch.device, autocast: torch.autocast | None = None
+) -> float:
     """Accuracy on the untouched images of a split, the model in evaluation mode."""
-    predicted_N = torch.cat([part.argmax(1) for part in predict(model, split.images_NCHW, device)])
+    logits = predict(model, split.images_NCHW, device, autocast)
+    predicted_N = torch.cat([part_NK.argmax(1) for part_NK in logits])
     return (predicted_N == split.labels_N).double().mean().item()
 
 
