@@ -37,6 +37,7 @@ from benchmarks.epochs import Point, Setting, crew_seconds, epoch_seconds, stude
 from space.count import parameters
 from space.errors import require, require_one_of, require_range
 from trainers.evaluation import choose_device, device_name
+from trainers.memory import keep_freed_memory
 from trainers.modes import default_mode
 
 AXES = ("images", "resolution", "parameters", "workers")
@@ -158,6 +159,7 @@ def read_axes(_context: click.Context, _parameter: click.Parameter, text: str) -
 @results.OUT
 def main(axes: list[str], rounds: int, device: str, out: Path, **flags: Any) -> None:
     """Seconds of an epoch against images, resolution, parameters and workers."""
+    keep_freed_memory()
     on = choose_device(device)
     require_range("rounds", rounds, 1, 1000)
     require_range("students", flags["students"], 1, 1000)

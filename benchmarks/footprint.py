@@ -27,6 +27,7 @@ from trainers.data import Data, Split, load
 from trainers.engine import train
 from trainers.evaluation import choose_device
 from trainers.files import sealed, write_atomically
+from trainers.memory import keep_freed_memory
 from trainers.model import Model, weights_hash
 from trainers.recipe import HARD_ONLY, Recipe, recipe
 from trainers.teacher import Teacher, untrained
@@ -176,6 +177,7 @@ def decode_job(job: Job) -> Footprint:
 
 
 def main() -> None:
+    keep_freed_memory()
     job = Job(**json.loads(sys.argv[1]))
     done = train_job(job) if job.kind == "train" else decode_job(job)
     print(json.dumps(asdict(done)))

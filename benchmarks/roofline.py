@@ -40,6 +40,7 @@ from space.references import REFERENCES, reference
 from trainers.augment import POLICIES
 from trainers.engine import images_per_second
 from trainers.evaluation import choose_device, device_name
+from trainers.memory import keep_freed_memory
 from trainers.model import Model, normalisation
 from trainers.modes import LAYOUTS, default_mode
 from trainers.recipe import Recipe, recipe
@@ -270,6 +271,7 @@ def measured_lines(
 @results.OUT
 def main(device: str, precision: str, layers: bool, out: Path, **flags: Any) -> None:
     """Floors of a training step by arithmetic and by memory, and what the engine reaches."""
+    keep_freed_memory()
     on = choose_device(device)
     flags["matrix"] = flags["matrix"] or MATRIX[on.type]
     for name, most in LARGEST.items():
