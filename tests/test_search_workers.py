@@ -9,11 +9,13 @@ import members
 import pandas as pd
 import pytest
 from commands import SMALL, Answer, children, distilnas, inside, refused
+from optuna.trial import TrialState
 from rich.console import Console
 
 from search import report, table
 from search.progress import Display
 from search.settings import parse_workers
+from search.trials import Outcome
 from search.workers import best, candidates
 from space.errors import InputError
 from trainers.result import Epoch
@@ -195,3 +197,12 @@ def test_a_row_a_running_student() -> None:
         assert shown == {"trials": 0, "trial 0": 0, "trial 1": 3}
         display.ended("trial 0")
         assert [task.description for task in display.progress.tasks] == ["trials", "trial 1"]
+
+
+def test_a_fallback_from_graphs_is_said_once() -> None:
+    told = io.StringIO()
+    with Display(Console(file=told, width=120), trials=3, done=0, epochs=8) as display:
+        for number in range(3):
+            row = {"ended": "error", "reason": "no", "fallback": "it waits for the device"}
+            display.trial_done(Outcome(number, TrialState.FAIL, None, row))
+    assert told.getvalue().count("it waits for the device") == 1

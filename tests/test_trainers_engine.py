@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 import random
 import resource
 import signal
@@ -22,7 +23,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from trainers import averaging
+from trainers import averaging, engine
 from trainers.augment import Augment, mixed_views
 from trainers.bank import LogitBank
 from trainers.checkpoint import Checkpoint
@@ -803,3 +804,42 @@ def test_bars_need_no_augmentation() -> None:
     """A check of `tiny`: its data can be learned, so that the rest means something."""
     _, result = run(RECIPE.with_settings({"epochs": 10, "augment": Augment().to_dict()}))
     assert result.accuracy > 0.9
+
+
+# --- what a run costs besides its steps
+
+
+def test_only_the_last_epoch_is_evaluated_in_float32_where_steps_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    enabled = []
+    original = engine.evaluate
+
+    def evaluated(model: Any, split: Any, device: Any, autocast: Any) -> float:
+        enabled.append(autocast._enabled)
+        return original(model, split, device, autocast)
+
+    monkeypatch.setattr(engine, "evaluate", evaluated)
+    run(RECIPE, mode=Mode(precision="bf16"))
+    run(RECIPE, mode=Mode())
+    assert enabled == [True, True, False, False, False, False]
+
+
+def test_kept_memory_is_not_fetched_again() -> None:
+    """In a process of its own: the setting is the process's."""
+    program = """
+import resource, torch
+from trainers.memory import keep_freed_memory
+keep_freed_memory()
+def fill():
+    for _ in range(20):
+        torch.ones(5_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = fill()
+print(fill() - first)
+"""
+    root = Path(__file__).parents[1]
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("needs glibc")
+    faults = int(subprocess.check_output([sys.executable, "-c", program], cwd=root))
+    assert faults < 1000  # of 20 x 4,883 pages

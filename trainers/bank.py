@@ -17,7 +17,7 @@ import torch
 
 from space.errors import InputError
 from trainers.data import Data
-from trainers.evaluation import BATCH
+from trainers.evaluation import batch_size
 from trainers.feed import Feed
 from trainers.files import sealed, unsealed, write_atomically
 from trainers.memory import in_parts
@@ -100,7 +100,8 @@ class LogitBank:
             with self.mode.autocast(self.device):
                 return model(feed.views(feed.batch(index_N))).float().cpu()  # type: ignore[no-any-return]
 
-        return torch.cat(list(in_parts(feed.count, BATCH, logits)))
+        together = batch_size(feed.images_NCHW, self.device)
+        return torch.cat(list(in_parts(feed.count, together, logits)))
 
     @cached_property
     def feed(self) -> Feed:

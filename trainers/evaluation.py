@@ -10,7 +10,16 @@ from space.errors import InputError
 from trainers.data import Split
 from trainers.memory import in_parts
 
-BATCH = 256  # images
+BATCH = 256  # images at once, where memory does not say fewer
+CPU_VALUES = BATCH * 3 * 64 * 64  # pixels' values at once: a CPU gains nothing from more
+SMALLEST = 16  # images at once
+
+
+def batch_size(images_NCHW: torch.Tensor, device: torch.device) -> int:
+    """Images at once without gradients; fewer large ones, so that memory stays bounded."""
+    if device.type == "cuda":
+        return BATCH
+    return min(BATCH, max(SMALLEST, CPU_VALUES // max(1, images_NCHW[:1].numel())))
 
 
 def predict(
@@ -32,7 +41,7 @@ def predict(
             logits_NK: torch.Tensor = model(images_NCHW[begin:end].to(device).float() / 255)
         return logits_NK.float().cpu()
 
-    return in_parts(len(images_NCHW), BATCH, logits)
+    return in_parts(len(images_NCHW), batch_size(images_NCHW, device), logits)
 
 
 def evaluate(
