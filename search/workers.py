@@ -15,7 +15,9 @@ from space.architecture import Architecture
 from space.budget import Solution, solve
 
 SAMPLED = 20  # students that stand for a space
-MEMBER_BYTES = 1_200_000_000  # of memory, for one process on the CPU
+# Of memory, for one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a
+# step keeps for each pixel of its batch.
+MEMBER_BYTES, PIXEL_BYTES = 500_000_000, 1_000
 MEMBERS_A_GPU = 8  # at most, that auto tries
 PROBE_SECONDS = 1.5
 # A larger crew must be faster by this: each of its students takes longer, and fewer trials are
@@ -48,7 +50,8 @@ def open_crew(
 def _measured(
     bench: Bench, station: Station, devices: tuple[str, ...], left: int, console: Console
 ) -> Crew:
-    highest = min(_room(bench.device), left)
+    pixels = bench.spec.recipe.batch * bench.spec.size**2
+    highest = min(_room(bench.device, MEMBER_BYTES + PIXEL_BYTES * pixels), left)
     if highest < 2:
         _say(console, "workers: 1, there is no room or no work for more")
         return Alone(bench)
@@ -86,12 +89,12 @@ def _devices(chosen: torch.device, given: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
-def _room(device: torch.device) -> int:
-    """Processes that there are cores and memory for."""
+def _room(device: torch.device, member: int) -> int:
+    """Processes that there are cores and memory for, at `member` bytes each."""
     if device.type == "cuda":
         return min(cores(), MEMBERS_A_GPU * torch.cuda.device_count())
     free = _free_memory()
-    return cores() if free is None else max(1, min(cores(), free // MEMBER_BYTES))
+    return cores() if free is None else max(1, min(cores(), free // member))
 
 
 def _free_memory() -> int | None:
