@@ -12,7 +12,6 @@ is printed. Rounds are interleaved, and the medians taken of them.
 """
 
 import multiprocessing
-import os
 import statistics
 import threading
 import time
@@ -30,16 +29,13 @@ from space.build import build
 from space.references import REFERENCES, reference
 from trainers.engine import images_per_second
 from trainers.evaluation import choose_device
+from trainers.machine import cores
 from trainers.memory import keep_freed_memory
 from trainers.model import Model, normalisation
 from trainers.modes import Mode
 from trainers.recipe import RECIPES
 
 IMAGES = 1024
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def speed(

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import torch
 
-from search.processes import cores
 from space.architecture import Architecture
 from space.build import build
 from space.errors import InputError
@@ -17,6 +16,7 @@ from space.storage import Card
 from trainers import teacher as teachers
 from trainers.data import Data, load
 from trainers.layouts import Listing, read_layout
+from trainers.machine import cores
 from trainers.model import Model, normalisation
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe

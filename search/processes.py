@@ -5,7 +5,6 @@ a crash) costs its student the epochs since the last checkpoint, and a second de
 """
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from search.member import main as member_main
 from search.objective import Trained
 from space.architecture import Architecture
 from space.errors import InputError
+from trainers.machine import cores
 from trainers.result import Epoch, Report
 
 LIVES = 2  # processes that a job may cost
@@ -198,11 +198,6 @@ class Processes:
         member.process.kill()  # what it writes is whole or absent at any moment
         member.process.join()
         member.process.close()
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads(members: int) -> int:

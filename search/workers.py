@@ -8,11 +8,12 @@ from rich.console import Console
 
 from search.bench import Bench, Station
 from search.crew import Alone, Crew
-from search.processes import Processes, cores
+from search.processes import Processes
 from search.spec import Spec
 from space import families
 from space.architecture import Architecture
 from space.budget import Solution, solve
+from trainers.machine import cores
 
 SAMPLED = 20  # students that stand for a space
 # Of memory, for one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a

@@ -10,6 +10,10 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
+import pytest
+
+from benchmarks import results
 from search.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -99,3 +103,16 @@ def living(processes: Iterable[int]) -> set[int]:
             if stat.rpartition(")")[2].split()[0] != "Z":
                 found.add(number)
     return found
+
+
+def refused_benchmark(
+    command: click.Command, begins: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Assert that a benchmark, run with the flags in `sys.argv`, ends in one line and status 2."""
+    with pytest.raises(SystemExit) as ended:
+        results.run(command)
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(begins)
+    assert error.count("\n") == 1
+    assert told in error

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import refused_benchmark
 from tiny import one_thread  # noqa: F401
 
-from benchmarks import cost_curves, epochs, results
+from benchmarks import cost_curves, epochs
 from benchmarks.epochs import Point, Setting
 from space.count import parameters
 from space.errors import InputError
@@ -111,13 +112,7 @@ def test_wrong_input_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["cost_curves.py", *wrong.split()])
-    with pytest.raises(SystemExit) as ended:
-        results.run(cost_curves.main)
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("cost_curves.py: ")
-    assert error.count("\n") == 1
-    assert told in error
+    refused_benchmark(cost_curves.main, "cost_curves.py: ", told, capsys)
 
 
 def test_made_photographs_can_be_read(tmp_path: Path) -> None:

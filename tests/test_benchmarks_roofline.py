@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
+from commands import refused_benchmark
 from tiny import one_thread  # noqa: F401
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -187,13 +188,7 @@ def test_wrong_input_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmarks/roofline.py", *wrong.split()])
-    with pytest.raises(SystemExit) as ended:
-        results.run(roofline.main)
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("roofline.py: ")
-    assert error.count("\n") == 1
-    assert told in error
+    refused_benchmark(roofline.main, "roofline.py: ", told, capsys)
 
 
 def test_a_gpu_is_named_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from rich.progress import Progress
 from space.errors import InputError
 from trainers.files import write_atomically
 from trainers.layouts import Listing
+from trainers.machine import cores
 from trainers.photographs import DECODER, UnreadableError, decode_unguarded, pillow_warnings
 
 CHANNELS = 3  # photographs are RGB
@@ -211,7 +212,7 @@ def _in_parallel(
     """
     console = Console(stderr=True)
     count = len(listing.photographs)
-    pool = ThreadPoolExecutor(_processors(), "photographs")
+    pool = ThreadPoolExecutor(cores(), "photographs")
     bar = Progress(console=console, transient=True, disable=not (progress and console.is_terminal))
     try:
         with bar:
@@ -221,12 +222,6 @@ def _in_parallel(
                 bar.advance(task)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the rest
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

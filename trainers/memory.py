@@ -17,8 +17,8 @@ def keep_freed_memory() -> None:
     """Let this process keep large blocks that it frees, for the next ones of their size.
 
     By default glibc gives each of a step's tensors back to the kernel and gets it anew, page by
-    page and zeroed: a quarter of a step on a CPU (`python benchmarks/allocator.py`). Where the C
-    library is another one, nothing happens.
+    page and zeroed: a third to nearly a half of a step on a CPU (`python benchmarks/allocator.py`).
+    Where the C library is another one, nothing happens.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
