@@ -236,7 +236,8 @@ class Architecture:
             inputs = stage.width
 
 
-def _check_stage(name: str, stage: Stage, inputs: int) -> None:
+def check_settings(name: str, stage: Stage) -> None:
+    """Raise InputError for a setting of a stage that is outside its rule at any widths."""
     require_one_of(f"{name}: block", stage.block, BLOCK_SETTINGS)
     require_one_of(f"{name}: activation", stage.activation, ACTIVATIONS)
     require_one_of(f"{name}: downsample", stage.downsample, DOWNSAMPLES)
@@ -245,6 +246,10 @@ def _check_stage(name: str, stage: Stage, inputs: int) -> None:
     require(f"{name}: stride", stage.stride, stage.stride in (1, 2), "1 or 2")
     require(f"{name}: kernel", stage.kernel, stage.kernel % 2 == 1, "odd")
     require_range(f"{name}: se", stage.se, 0, MAX_WIDTH)
+
+
+def _check_stage(name: str, stage: Stage, inputs: int) -> None:
+    check_settings(name, stage)
     if stage.block == "group" and (stage.width % stage.groups or inputs % stage.groups):
         raise InputError(
             f"{name}: groups must divide the widths on both sides, but {stage.groups} groups, "

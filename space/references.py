@@ -1,9 +1,10 @@
 """Named architectures to compare with and to teach."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from space.architecture import Architecture, Stage
-from space.errors import require_one_of
+from space.errors import InputError, require_one_of
 
 
 def ntu_ml2020(classes: int, channels: int) -> Architecture:
@@ -38,6 +39,16 @@ def report_student(classes: int, channels: int) -> Architecture:
     return Architecture(stem=stem, stages=stages, classes=classes, channels=channels)
 
 
+def digits_student(classes: int, channels: int) -> Architecture:
+    """After `report_student`, for images of 8 pixels: what ablations of minutes begin from."""
+    stages = (
+        Stage(width=24, block="depthwise", stride=2, se=4),
+        Stage(width=32, block="depthwise", depth=2, se=4, residual=True),
+        Stage(width=48, block="group", groups=4, depth=2, se=4, residual=True),
+    )
+    return Architecture(stem=Stage(width=12), stages=stages, classes=classes, channels=channels)
+
+
 def teacher_small(classes: int, channels: int) -> Architecture:
     """A residual network (arXiv:1512.03385, smaller): a teacher that trains in minutes."""
     stages = tuple(Stage(width=width, block="residual", stride=2) for width in (32, 64, 128))
@@ -47,8 +58,24 @@ def teacher_small(classes: int, channels: int) -> Architecture:
 REFERENCES: dict[str, Callable[[int, int], Architecture]] = {
     "ntu-ml2020": ntu_ml2020,
     "report-student": report_student,
+    "digits-student": digits_student,
     "teacher-small": teacher_small,
 }
+
+
+def read_architecture(path: Path) -> Architecture:
+    """An architecture's JSON file.
+
+    Raises:
+        InputError: it cannot be read (the named architectures are told), or is none.
+    """
+    try:
+        return Architecture.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise InputError(
+            f"{str(path)!r} is neither a reference architecture ({', '.join(REFERENCES)}) "
+            "nor a readable file of one"
+        ) from None
 
 
 def reference(name: str, *, classes: int, channels: int = 3) -> Architecture:

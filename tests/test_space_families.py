@@ -107,7 +107,8 @@ def test_one_downsampling_more_would_leave_too_little() -> None:
 def test_unknown_names_list_the_valid_ones() -> None:
     with pytest.raises(InputError, match="mobile, group, plain, mixed, report"):
         family("mixd", size=64)
-    with pytest.raises(InputError, match="ntu-ml2020, report-student, teacher-small"):
+    names = "ntu-ml2020, report-student, digits-student, teacher-small"
+    with pytest.raises(InputError, match=names):
         reference("ntu", classes=11)
 
 

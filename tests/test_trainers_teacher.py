@@ -72,7 +72,7 @@ def test_taught_stored_and_read_back(tmp_path: Path) -> None:
     assert not again.model.training
     for left, right in zip(*(all_logits(t.model) for t in (taught, again)), strict=True):
         assert torch.equal(left, right)
-    teachers.require_classes(again, DATA.classes)
+    teachers.require_classes(again.info, DATA.classes)
 
 
 def all_logits(model: nn.Module) -> list[torch.Tensor]:
@@ -197,9 +197,9 @@ def test_a_size_that_the_network_cannot_take_is_one_line(name: str, size: int) -
 
 def test_other_classes_are_refused() -> None:
     teacher = tiny.teacher()
-    teachers.require_classes(teacher, tiny.CLASSES)
+    teachers.require_classes(teacher.info, tiny.CLASSES)
     for classes in (("top", "middle"), tiny.CLASSES[::-1], (*tiny.CLASSES, "fourth")):
-        message = refusal(lambda c=classes: teachers.require_classes(teacher, c))
+        message = refusal(lambda c=classes: teachers.require_classes(teacher.info, c))
         assert f"the data's {len(classes)} classes" in message
         assert "finetune" in message
 

@@ -32,6 +32,7 @@ SETTINGS = {
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
 }
+IMAGENET = "imagenet"  # weights that torchvision downloads
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
@@ -103,7 +104,7 @@ def pretrained(
         weights: `imagenet` (downloaded by torchvision) or a file with a state dict.
     """
     model, info = untrained(name, data, size=size, seed=seed)
-    state = _imagenet(name) if weights == "imagenet" else read_state(Path(weights))
+    state = _imagenet(name) if weights == IMAGENET else read_state(Path(weights))
     state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY)}
     own = model.network.state_dict()
     _require_names(name, weights, own, state)
@@ -154,12 +155,12 @@ def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
     return Teacher(model, info, weights_hash(network))
 
 
-def require_classes(teacher: Teacher, classes: tuple[str, ...]) -> None:
+def require_classes(info: TeacherInfo, classes: tuple[str, ...]) -> None:
     """Raise InputError unless the teacher knows exactly these classes."""
-    if teacher.info.classes != classes:
+    if info.classes != classes:
         raise InputError(
             f"the teacher must know the data's {len(classes)} classes, but it was taught "
-            f"{len(teacher.info.classes)} ({', '.join(teacher.info.classes[:3])}, ...); "
+            f"{len(info.classes)} ({', '.join(info.classes[:3])}, ...); "
             "fine-tune it: distilnas teacher finetune"
         )
 

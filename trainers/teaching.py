@@ -55,7 +55,18 @@ def teach(
     return teacher.load(path)
 
 
-def teacher_key(network: str, data: Data, recipe: Recipe, size: int | None = None) -> str:
-    """Twelve hexadecimal digits of all that a teacher from scratch depends on."""
+def teacher_key(
+    network: str,
+    data: Data,
+    recipe: Recipe,
+    size: int | None = None,
+    weights: str | None = None,
+) -> str:
+    """Twelve hexadecimal digits of all that a teacher depends on.
+
+    Args:
+        weights: what tells the pretrained weights from others; None: from scratch.
+    """
     parts = [network, data.fingerprint, recipe.fingerprint, size or data.size]
+    parts += [] if weights is None else [weights]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]

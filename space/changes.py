@@ -1,0 +1,119 @@
+"""Changes of a shape by name, `groups` or `late_block`: what an ablation varies.
+
+A change acts on the shape, never on the widths that a budget was filled with: those are solved
+again, or the change would be bought with bytes.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
+
+from space.architecture import MAX_WIDTH, Architecture, Head, Stage, check_settings
+from space.budget import steps
+from space.errors import InputError, require, shown
+
+SETTINGS = tuple(f.name for f in fields(Stage) if f.name not in ("width", "stride"))
+TYPES = {f.name: f.type for f in fields(Stage)}
+SCOPES = ("", "early_", "late_", "stem_", "stage1_", "stage2_ ...")  # as they are told to people
+NAME = re.compile(r"(?:(early|late|stem|stage([0-9]+))_)?(.+)")
+STEM, PROFILE = "stem", "profile"  # the stem's block; widths relative to each other
+SMALLEST_STEP = 4  # channels, that widths of a growth are rounded to
+
+
+def is_change(name: str) -> bool:
+    """Whether `change` knows the name, for some number of stages."""
+    match = NAME.fullmatch(name)
+    return name in (STEM, PROFILE) or (match is not None and match[3] in SETTINGS)
+
+
+def change(shape: Architecture, name: str, value: Any) -> Architecture:
+    """The shape with one setting changed in all stages, or where the name's scope says.
+
+    `early_` are the stages of the first half, `late_` the others, `stage2_` is one of them,
+    `stem_` the stem. Without a scope the stem keeps its own, but for the activation, which the
+    whole network shares. `stem` is the stem's block; `profile` the growth of the widths from stage
+    to stage, or the widths of stem and stages themselves.
+
+    Raises:
+        InputError: unknown name, no such stage, or a value of another type.
+    """
+    if name == PROFILE:
+        return _with_profile(shape, value)
+    match = NAME.fullmatch("stem_block" if name == STEM else name)
+    if match is None or match[3] not in SETTINGS:
+        raise InputError(f"unknown setting {shown(name)}; known: {', '.join(known())}")
+    scope, setting = match[1] or "", match[3]
+    expected: Any = TYPES[setting]
+    require(name, value, type(value) is expected, f"{expected.__name__}")
+    if scope.startswith("stage") and scope not in _numbered(shape):
+        raise InputError(f"{shown(name)}: the network has stages 1 to {len(shape.stages)}")
+    changed = _map(
+        shape,
+        lambda place, stage: (
+            replace(stage, **{setting: value})
+            if _is_within(place, scope, setting, len(shape.stages))
+            else stage
+        ),
+    )
+    for place, stage in enumerate((changed.stem, *changed.stages)):
+        check_settings(f"stage {place}" if place else "stem", stage)
+    if setting == "activation" and not scope and changed.head != Head():
+        changed = replace(changed, head=replace(changed.head, activation=value))
+    return changed
+
+
+def known() -> tuple[str, ...]:
+    """Names for people: the settings once, then their scopes."""
+    return (*SETTINGS, STEM, PROFILE, "and with a scope " + ", ".join(SCOPES[1:]))
+
+
+def relative(shape: Architecture) -> Architecture:
+    """The shape at widths that its group counts divide, in the same ratio; for the solver.
+
+    Exactly the same where the widths times the least common multiple of all groups are widths yet;
+    else as near as rounding comes.
+    """
+    own = [step for step in steps(shape, 1) if step]  # what each width must be a multiple of
+    scale = min(math.lcm(*own), MAX_WIDTH / max(shape.widths))
+    widths = zip(shape.widths, own, strict=True)
+    return shape.with_widths(tuple(max(1, int(w * scale / step)) * step for w, step in widths))
+
+
+def _numbered(shape: Architecture) -> list[str]:
+    return [f"stage{place}" for place in range(1, len(shape.stages) + 1)]
+
+
+def _is_within(place: int, scope: str, setting: str, stages: int) -> bool:
+    """Whether a setting of that scope means the stage at that place; place 0: the stem."""
+    if scope == "":
+        return place > 0 or setting == "activation"
+    half = (stages + 1) // 2
+    return {
+        "stem": place == 0,
+        "early": 0 < place <= half,
+        "late": place > half,
+    }.get(scope, scope == f"stage{place}")
+
+
+def _map(shape: Architecture, changed: Callable[[int, Stage], Stage]) -> Architecture:
+    stages = tuple(changed(place, stage) for place, stage in enumerate(shape.stages, 1))
+    return replace(shape, stem=changed(0, shape.stem), stages=stages)
+
+
+def _with_profile(shape: Architecture, value: Any) -> Architecture:
+    count = 1 + len(shape.stages)
+    rule = f"a growth from 0.1 to 10, or {count} widths from 1 to {MAX_WIDTH:,}"
+    if type(value) in (int, float):
+        require(PROFILE, value, 0.1 <= value <= 10, rule)
+        steps = shape.stem.width / SMALLEST_STEP
+        widths = [SMALLEST_STEP * max(1, round(steps * value**k)) for k in range(count)]
+        require(PROFILE, value, max(widths) <= MAX_WIDTH, rule)
+    else:
+        listed = isinstance(value, list | tuple) and len(value) == count
+        valid = listed and all(type(w) is int and 1 <= w <= MAX_WIDTH for w in value)
+        require(PROFILE, value, valid, rule)
+        widths = list(value)
+    head = (shape.head.width,) if shape.head.width else ()
+    return shape.with_widths((*widths, *head))
