@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from benchmarks import synthetic
-from search.bench import Station
-from search.crew import Job, keep_busy
+from search.bench import Job, Station
+from search.crew import keep_busy
+from search.member import Probe
 from search.places import Folder
 from search.processes import Processes
 from search.spec import Spec
@@ -113,9 +114,11 @@ def crew_seconds(point: Point, setting: Setting) -> float:
             source = f"{folder}/photographs"
             synthetic.write_folder(Path(source), point.images, kept, point.size)
         station, student = _station(point, setting, source, Path(folder))
-        jobs = [Job(student, station.spec.recipe, f"trial{n:04d}") for n in range(setting.students)]
+        recipe = setting.recipe(epochs=1)
+        places = [f"trial{number:04d}" for number in range(setting.students)]
+        jobs = [Job(student, recipe, "int8", None, place) for place in places]
         with Processes(station, point.workers) as crew:
-            crew.speed(point.workers, student, WARM_SECONDS)
+            crew.speed(point.workers, Probe(student, recipe, WARM_SECONDS))
             began = time.perf_counter()
             _train_all(crew, jobs)
             return (time.perf_counter() - began) / setting.students

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from benchmarks.rounds import Ran
 from benchmarks.task import Task
-from search.bench import Bench, Station
-from search.crew import Crew, Failure, Job, keep_busy
+from search.bench import Bench, Job, Station
+from search.crew import Crew, Failure, keep_busy
 from search.objective import Trained
 from search.places import Folder
-from search.spec import Spec
+from search.spec import OWN_TEACHER, Spec
 from space.budget import Budget
 from space.errors import InputError
 from space.storage import stored_bytes
@@ -64,7 +64,7 @@ def make_station(task: Task, place: Path, photographs: Path) -> Station:
     )
     folder = Folder(f"sqlite:///{place.resolve()}/studies.db", "throughput")
     folder.path.mkdir(parents=True)
-    teachers.save(folder.teacher, task.teacher.model, task.teacher.info)
+    teachers.save(folder.teacher(OWN_TEACHER), task.teacher.model, task.teacher.info)
     # One GPU, as the peers: a bare "cuda" would give the processes every one there is.
     device = "cuda:0" if str(task.device) == "cuda" else str(task.device)
     return Station(spec, folder, str(Path(task.source).resolve()), photographs, device)
@@ -72,12 +72,13 @@ def make_station(task: Task, place: Path, photographs: Path) -> Station:
 
 def make_bank(bench: Bench) -> float:
     """Ask the teacher once for every epoch; gives the seconds."""
-    assert bench.teacher is not None
+    bank = bench.bank(OWN_TEACHER, bench.spec.recipe)
+    assert bank is not None
     # What PyTorch loads and chooses on first use is not the bank's: it is paid in any process.
-    bench.teacher.live_logits(0)
+    bank.live_logits(0)
     began = time.perf_counter()
     for epoch in range(bench.spec.recipe.epochs):
-        bench.teacher.epoch_logits(epoch)
+        bank.epoch_logits(epoch)
     return time.perf_counter() - began
 
 
@@ -118,7 +119,7 @@ class Ours:
                 return False
             seed = waiting.pop(0)
             recipe = replace(self.task.seeded(seed, epochs), precision=self.precision)
-            job = Job(self.task.architecture, recipe, names[seed])
+            job = Job(self.task.architecture, recipe, "int8", OWN_TEACHER, names[seed])
             self.crew.start(job, _go_on, ended.append)
             return True
 

@@ -21,6 +21,7 @@ from benchmarks.rounds import Arm, Ran
 from benchmarks.task import Task
 from search.bench import Bench
 from search.crew import Alone
+from search.spec import OWN_TEACHER
 from trainers.augment import drawn_views
 from trainers.bank import LogitBank
 from trainers.engine import images_per_second, train
@@ -89,7 +90,7 @@ def fastest_mode(task: Task) -> Mode:
 
 def arms(task: Task, bench: Bench, ours: Ours) -> list[Arm]:
     """The full engine first."""
-    mode, bank = fastest_mode(task), bench.teacher
+    mode, bank = fastest_mode(task), bench.bank(OWN_TEACHER, task.recipe)
     assert bank is not None
 
     def arm(

@@ -144,7 +144,7 @@ def _teacher(asked: Asked, data: Data, report: Report) -> Teacher:
     name = asked.teacher
     if name not in teachers.networks():
         teacher = teachers.load(Path(name))
-        teachers.require_classes(teacher, data.classes)
+        teachers.require_classes(teacher.info, data.classes)
         return teacher
     recipe = named_recipe("teacher-scratch").with_settings({"epochs": asked.teacher_epochs})
     path = asked.cache / "teachers" / f"{name}-{teacher_key(name, data, recipe)}.pt"

@@ -35,7 +35,7 @@ from benchmarks.summary import Line, csv_rows, shown, summary
 from benchmarks.task import Asked, Task, make_task, require_teacher
 from search.bench import Bench
 from search.settings import AUTO, parse_workers
-from search.workers import open_crew
+from search.workers import Typical, open_crew
 from space.references import REFERENCES
 from trainers.data import load
 from trainers.evaluation import choose_device
@@ -153,7 +153,8 @@ def prepared(asked: Asked, workers: int | None, place: Path, console: Console) -
     making = Making(decoding, our_arm.make_bank(bench))
     console.print(f"once a search: decoding {decoding:.1f} s, bank {making.bank:.1f} s")
     began = time.perf_counter()
-    with open_crew(bench, station, workers, MANY, console) as crew:
+    typical = Typical(task.architecture, task.recipe)
+    with open_crew(bench, station, workers, MANY, lambda: typical, console) as crew:
         ours = Ours(task, crew, station.folder.path)
         ours.warm_up()
         taken = time.perf_counter() - began

@@ -1,43 +1,69 @@
 """What training a study's students needs, and how a process gets it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from search.places import Folder
-from search.spec import Spec
+from search.spec import Ground
+from space.architecture import Architecture
 from space.errors import InputError
 from trainers import teacher as teachers
 from trainers.bank import LogitBank
 from trainers.data import Data, load
 from trainers.evaluation import choose_device
+from trainers.recipe import Recipe
 from trainers.teacher import Teacher
+
+
+class Job(NamedTuple):
+    """A student to train and to store: all that may differ within a study; picklable."""
+
+    architecture: Architecture
+    recipe: Recipe
+    format: str  # of the file that is scored
+    teacher: str | None  # its name; None learns from the labels alone
+    place: str  # of its files, within the study's folder
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """All that training a student of a study needs."""
+    """All that the students of a study have in common."""
 
-    spec: Spec
+    spec: Ground
     data: Data
-    teacher: LogitBank | None
+    teachers: Mapping[str, Teacher]
     folder: Folder
     device: torch.device
+    cache: Path
+    _banks: dict[tuple[str, str], LogitBank] = field(default_factory=dict)
+
+    def bank(self, teacher: str | None, recipe: Recipe) -> LogitBank | None:
+        """What a teacher says to a recipe's views; None where nobody listens."""
+        if teacher is None or not recipe.needs_teacher:
+            return None
+        key = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
+        if key not in self._banks:
+            place, asked = self.cache / "banks", self.teachers[teacher]
+            self._banks[key] = LogitBank(place, asked, self.data, recipe, self.device)
+        return self._banks[key]
 
 
 @dataclass(frozen=True, slots=True)
 class Station:
     """Where a bench's parts lie: small and picklable, for a process that makes its own."""
 
-    spec: Spec
+    spec: Ground
     folder: Folder
     source: str  # of the data
     cache: Path
     device: str  # auto, cpu, cuda or cuda:1
 
     def bench(self, *, progress: bool = True) -> Bench:
-        """Load the data through the cache, the study's own teacher, the bank and the device.
+        """Load the data through the cache, the study's own teachers and the device.
 
         Args:
             progress: whether decoding photographs may show itself on standard error.
@@ -53,28 +79,25 @@ class Station:
                 f"{self.spec.data}, but {self.source} has {data.fingerprint}); bring back the "
                 "files or start a new study"
             )
-        return self.furnished(data, own_teacher(self.folder, self.spec), device)
+        own = {name: own_teacher(self.folder, name, h) for name, h in self.spec.teachers.items()}
+        return self.furnished(data, own, device)
 
-    def furnished(self, data: Data, teacher: Teacher | None, device: torch.device) -> Bench:
+    def furnished(self, data: Data, teachers: Mapping[str, Teacher], device: torch.device) -> Bench:
         """The bench, from parts that are loaded already."""
-        bank = None
-        if teacher is not None:
-            bank = LogitBank(self.cache / "banks", teacher, data, self.spec.recipe, device)
-        return Bench(self.spec, data, bank, self.folder, device)
+        return Bench(self.spec, data, teachers, self.folder, device, self.cache)
 
 
-def own_teacher(folder: Folder, spec: Spec) -> Teacher | None:
-    """The study's own copy of its teacher.
+def own_teacher(folder: Folder, name: str, hash: str) -> Teacher:
+    """The study's own copy of a teacher.
 
     Raises:
         InputError: the file is missing, damaged or another teacher.
     """
-    if not spec.teacher:
-        return None
-    teacher = teachers.load(folder.teacher)
-    if teacher.hash != spec.teacher:
+    path = folder.teacher(name)
+    teacher = teachers.load(path)
+    if teacher.hash != hash:
         raise InputError(
-            f"{folder.teacher} must be the study's teacher ({spec.teacher}), "
+            f"{path} must be the study's teacher ({hash}), "
             f"but is another ({teacher.hash}); put the right file there"
         )
     return teacher

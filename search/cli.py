@@ -8,25 +8,11 @@ from typing import Any
 
 import click
 
-from search.addresses import DEFAULT_STORAGE
+from search.cli_ablate import ablate
+from search.options import CACHE, DEVICE, JSON, STORAGE, WORKERS
 from space.errors import InputError
 
 # Commands import what they need when they run: torch takes seconds, and most do without it.
-
-JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-STORAGE = click.option(
-    "--storage",
-    default=DEFAULT_STORAGE,
-    show_default=True,
-    help="Study database: a file or an address.",
-)
-CACHE = click.option(
-    "--cache",
-    default="~/.cache/distilnas",
-    show_default=True,
-    help="Folder for decoded photographs, teachers and teacher logits.",
-)
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -93,18 +79,14 @@ def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> N
 
 @cli.command()
 @click.argument("name")
-@click.option("--trials", type=int, default=0, help="Students to train beyond those asked for.")
+@click.option("--trials", type=int, help="Students to train beyond those asked for.")
+@click.option("--seeds", type=int, help="Of an ablation: seeds of every arm, in all.")
 @click.option("--finalists", type=int, help="Best students to train over 3 further seeds.")
 @click.option("--data", help="Where the photographs lie now, if they moved.")
 @click.option("--budget", help="Refused if it is not the study's.")
 @click.option("--epochs", type=int, help="Refused if it is not the study's.")
 @click.option("--space", help="Refused if it is not the study's.")
-@click.option(
-    "--workers",
-    default="1",
-    show_default=True,
-    help="Students trained at once: a number, or auto: measured.",
-)
+@WORKERS
 @click.option("--out", help="Copy the best student's file here.")
 @STORAGE
 @CACHE
@@ -112,9 +94,9 @@ def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> N
 @JSON
 def resume(name: str, as_json: bool, **flags: Any) -> None:
     """Go on with a study: unfinished trials from their last epoch, then new ones."""
-    from search import running
+    from search import resuming
 
-    running.resume(name, as_json, **flags)
+    resuming.resume(name, as_json, **flags)
 
 
 @cli.command()
@@ -264,6 +246,9 @@ def teacher_test(as_json: bool, **options: Any) -> None:
     from search import teachers
 
     teachers.test(as_json, **options)
+
+
+cli.add_command(ablate)
 
 
 def main() -> None:

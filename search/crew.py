@@ -6,26 +6,16 @@ time. So a search is one loop without threads, however many students are trained
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from search.bench import Bench
+from search.bench import Bench, Job
 from search.objective import Trained, train_student
-from space.architecture import Architecture
-from trainers.recipe import Recipe
 from trainers.result import Report
 
 # One student's failure, which must not end the search: PyTorch's errors, and too little memory.
 FAILURES = (RuntimeError, MemoryError)
 Failure = RuntimeError | MemoryError
 Done = Callable[[Trained | Failure], None]
-
-
-class Job(NamedTuple):
-    """A student to train; small and picklable."""
-
-    architecture: Architecture
-    recipe: Recipe
-    place: str  # of its files, within the study's folder
 
 
 class Crew(Protocol):
@@ -95,7 +85,7 @@ class Alone:
     def start(self, job: Job, report: Report, done: Done) -> None:
         trained: Trained | Failure
         try:
-            trained = train_student(self.bench, job.architecture, job.recipe, job.place, report)
+            trained = train_student(self.bench, job, report)
         except FAILURES as failure:
             trained = failure
         done(trained)

@@ -15,6 +15,7 @@ from space.budget import format_bytes
 from space.count import Cost, cost
 from space.errors import InputError
 from space.families import REFERENCES, reference
+from space.references import read_architecture
 from space.storage import Card
 from trainers import export as exporting
 from trainers.data import decode, load_test
@@ -28,8 +29,8 @@ def export(
 ) -> None:
     """Write a trial's student to `out`, in its own format or converted to another one."""
     with database_errors(storage):
-        study, spec = open_study(open_storage(storage, create=False), name)
-    folder, wanted = Folder(storage, name), format or spec.budget.format
+        study, _ = open_study(open_storage(storage, create=False), name)
+    folder = Folder(storage, name)
     if number is None:
         leaders = best_trials(study, 1)
         if not leaders:
@@ -37,12 +38,15 @@ def export(
                 f"study {name!r} has no complete trial yet; go on with: distilnas resume {name}"
             )
         number = leaders[0].number
-    exact = folder.exact(number)
-    source = exact if exact.exists() and wanted != spec.budget.format else folder.student(number)
+    source, exact = folder.student(number), folder.exact(number)
     if not source.exists():
         raise InputError(
             f"trial {number} of {name!r} has no student's file: only complete trials do"
         )
+    own = exporting.read(source).format
+    wanted = format or own
+    if exact.exists() and wanted != own:
+        source = exact
     try:
         size = exporting.convert(source, wanted, out)
     except OSError as error:
@@ -134,17 +138,7 @@ def _described(what: str, classes: int, channels: int, pixels: int) -> tuple[Arc
     if what in REFERENCES:
         architecture = reference(what, classes=classes, channels=channels)
     else:
-        architecture = _from_json(what, path)
+        architecture = read_architecture(path)
     mean, std = normalisation(architecture.channels)
     names = tuple(str(k) for k in range(architecture.classes))
     return architecture, Card(classes=names, size=pixels, mean=mean, std=std)
-
-
-def _from_json(what: str, path: Path) -> Architecture:
-    try:
-        return Architecture.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError):
-        raise InputError(
-            f"{what!r} is neither a reference architecture ({', '.join(REFERENCES)}) "
-            "nor a readable file of one"
-        ) from None

@@ -5,7 +5,8 @@ from dataclasses import replace
 import optuna
 from optuna.trial import FrozenTrial
 
-from search.crew import Crew, Failure, Job, keep_busy, reason_of
+from search.bench import Job
+from search.crew import Crew, Failure, keep_busy, reason_of
 from search.objective import Trained, results
 from search.places import CHECKPOINT, Folder
 from search.ranking import FAILED, SEEDS, Finalist, attribute, ranked
@@ -58,7 +59,7 @@ def _start(
 ) -> None:
     architecture = Architecture.from_dict(trial.user_attrs["architecture"])
     label, where = f"finalist {trial.number}, seed {seed}", place(trial.number, seed)
-    watcher.began(label, architecture.words)
+    watcher.began(label, architecture.words, spec.recipe.epochs)
 
     def report(epoch: Epoch) -> bool:
         watcher.epoch_done(label, epoch)
@@ -75,7 +76,8 @@ def _start(
         Checkpoint(folder.path / where / CHECKPOINT).remove()
 
     recipe = replace(spec.recipe, seed=spec.recipe.seed + seed)
-    crew.start(Job(architecture, recipe, where), report, done)
+    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, where)
+    crew.start(job, report, done)
 
 
 def finalists(study: optuna.Study) -> list[Finalist]:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Nothing slow is imported here: a process must watch its coordinator before it loads torch.
 if TYPE_CHECKING:
-    from search.bench import Bench
-    from search.crew import Job
+    from search.bench import Bench, Job
     from space.architecture import Architecture
+    from trainers.recipe import Recipe
     from trainers.result import Epoch
 
 READY = "ready"
@@ -28,6 +28,7 @@ class Probe(NamedTuple):
     """Measure how fast such students train here."""
 
     architecture: "Architecture"
+    recipe: "Recipe"
     seconds: float
 
 
@@ -80,8 +81,8 @@ def _answer(bench: "Bench", work: "Job | Probe", connection: Connection) -> Any:
 
     try:
         if isinstance(work, Probe):
-            return objective.speed(bench, work.architecture, work.seconds)
-        return objective.train_student(bench, work.architecture, work.recipe, work.place, report)
+            return objective.speed(bench, *work)
+        return objective.train_student(bench, work, report)
     except Exception as error:
         return _portable(error)
 

@@ -4,16 +4,15 @@ It knows neither Optuna nor the database, so that processes that only train need
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from search.bench import Bench
+from search.bench import Bench, Job
 from search.places import CHECKPOINT, EXACT, STUDENT
-from search.spec import Spec
 from space.architecture import Architecture
-from space.budget import Solution
 from space.build import build
 from space.count import cost
-from space.storage import stored_bytes
+from space.storage import Card, stored_bytes
 from trainers import export
 from trainers.checkpoint import Checkpoint
 from trainers.engine import images_per_second, train
@@ -32,21 +31,15 @@ class Trained(NamedTuple):
     accuracy: float | None  # validation, of the file as read back; None where there is none
 
 
-def train_student(
-    bench: Bench,
-    architecture: Architecture,
-    recipe: Recipe,
-    name: str,
-    report: Callable[[Epoch], bool],
-) -> Trained:
-    """Train one student and write its file `name/student.safetensors` in the study's folder.
+def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Trained:
+    """Train one student and write its file `student.safetensors` in the job's place.
 
-    Goes on from the checkpoint in that folder; the caller removes it when the outcome is stored.
+    Goes on from the checkpoint there; the caller removes it when the outcome is stored.
     """
-    spec, card = bench.spec, bench.spec.card
-    student = build(architecture, seed=recipe.seed)
+    recipe, card = job.recipe, bench.spec.card_for(job.recipe)
+    student = build(job.architecture, seed=recipe.seed)
     model = Model(student, size=card.size, mean=card.mean, std=card.std)
-    place = bench.folder.path / name
+    place = bench.folder.path / job.place
     checkpoint = Checkpoint(place / CHECKPOINT, every=CHECKPOINT_SECONDS)
     result = train(
         model,
@@ -54,28 +47,30 @@ def train_student(
         bench.data,
         report,
         device=bench.device,
-        teacher=bench.teacher,
+        teacher=bench.bank(job.teacher, recipe),
         checkpoint=checkpoint,
     )
     if result.ended != "finished":
         return Trained(result, None)
     path = place / STUDENT
     try:
-        export.write(student, card, spec.budget.format, path)
-        if spec.budget.format != "fp32":
+        export.write(student, card, job.format, path)
+        if job.format != "fp32":
             export.write(student, card, "fp32", place / EXACT)
     except OverflowError as error:
         return Trained(result._replace(ended="diverged", reason=str(error)), None)
-    accuracy = evaluate(
-        export.read(path).model.to(bench.device), bench.data.validation, bench.device
-    )
-    return Trained(result, accuracy)
+    return Trained(result, file_accuracy(bench, path))
 
 
-def describe(solution: Solution, spec: Spec) -> dict[str, Any]:
+def file_accuracy(bench: Bench, path: Path) -> float:
+    """Validation accuracy of a student's file, as read back."""
+    model = export.read(path).model.to(bench.device)
+    return evaluate(model, bench.data.validation, bench.device)
+
+
+def describe(architecture: Architecture, card: Card, format: str) -> dict[str, Any]:
     """What is known of a student before it is trained: the first half of its row."""
-    architecture = solution.architecture
-    counted = cost(architecture, spec.card)
+    counted = cost(architecture, card)
     return {
         "architecture": architecture.to_dict(),
         "fingerprint": architecture.fingerprint,
@@ -83,9 +78,8 @@ def describe(solution: Solution, spec: Spec) -> dict[str, Any]:
         "params": counted.parameters,
         "macs": counted.macs,
         "activation_peak": counted.activation_peak,
-        "bytes": stored_bytes(architecture, spec.budget.format, spec.card),
-        "budget_share": solution.share,
-        "repairs": list(solution.repairs),
+        "bytes": stored_bytes(architecture, format, card),
+        "format": format,
     }
 
 
@@ -108,9 +102,9 @@ def results(trained: Trained) -> dict[str, Any]:
     }
 
 
-def speed(bench: Bench, architecture: Architecture, seconds: float) -> float:
+def speed(bench: Bench, architecture: Architecture, recipe: Recipe, seconds: float) -> float:
     """Images a second that such a student trains with, measured for so many seconds."""
-    card = bench.spec.card
+    card = bench.spec.card_for(recipe)
     student = build(architecture, seed=0)
     model = Model(student, size=card.size, mean=card.mean, std=card.std)
-    return images_per_second(model, bench.spec.recipe, bench.data, bench.device, seconds)
+    return images_per_second(model, recipe, bench.data, bench.device, seconds)

@@ -39,9 +39,9 @@ class Folder:
     def best(self) -> Path:
         return self.path / "best.safetensors"
 
-    @property
-    def teacher(self) -> Path:
-        return self.path / "teacher.pt"
+    def teacher(self, name: str) -> Path:
+        """The study's own copy of one of its teachers."""
+        return self.path / f"{name}.pt"
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:

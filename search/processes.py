@@ -15,12 +15,11 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-from search.bench import Station
-from search.crew import FAILURES, Done, Job, reason_of
+from search.bench import Job, Station
+from search.crew import FAILURES, Done, reason_of
 from search.member import READY, Order, Probe
 from search.member import main as member_main
 from search.objective import Trained
-from space.architecture import Architecture
 from space.errors import InputError
 from trainers.machine import cores
 from trainers.result import Epoch, Report
@@ -87,7 +86,7 @@ class Processes:
             elif message != READY:
                 self._failed(member, message)
 
-    def speed(self, count: int, architecture: Architecture, seconds: float) -> float:
+    def speed(self, count: int, probe: Probe) -> float:
         """Images a second of `count` such students, trained at the same time."""
         while len(self.members) < count:
             self._begin()
@@ -95,7 +94,7 @@ class Processes:
             self.wait()
         chosen = self.members[:count]
         for member in chosen:
-            self._send(member, Order(Probe(architecture, seconds), threads(count)))
+            self._send(member, Order(probe, threads(count)))
         total = 0.0
         for member in chosen:
             answer = self._received(member)

@@ -32,14 +32,16 @@ STATE_WORDS = {
 class Display:
     """A `search.trials.Watcher`: trials done, the best so far, a row a running student."""
 
-    def __init__(self, console: Console, *, trials: int, done: int, epochs: int) -> None:
+    def __init__(self, console: Console, *, trials: int, done: int, best: bool = True) -> None:
         self.console, self.live = console, console.is_terminal
-        self.trials, self.done, self.epochs = trials, done, epochs
+        self.trials, self.done = trials, done
+        self.names_best = best  # where arms are compared, the best single training says nothing
         self.started = time.monotonic()
         self.first = done
         self.best: tuple[float, int, int] | None = None  # accuracy, trial, bytes
         self.fell_back = False
         self.rows: dict[str, TaskID] = {}  # of running students, by label
+        self.epochs: dict[str, int] = {}  # that each of them is trained for
         self.progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -69,17 +71,19 @@ class Display:
         """Tell of a best that was found before this run."""
         self.best = (accuracy, number, size)
 
-    def began(self, label: str, words: str) -> None:
+    def began(self, label: str, words: str, epochs: int) -> None:
         """Tell of a training run that begins."""
-        self.rows[label] = self.progress.add_task(label, total=self.epochs, note="")
+        self.rows[label] = self.progress.add_task(label, total=epochs, note="")
+        self.epochs[label] = epochs
         self.said(f"{label}: {words}", style="dim")
 
     def epoch_done(self, label: str, epoch: Epoch) -> None:
         note = f"accuracy {epoch.accuracy:.1%}"
         self.progress.update(self.rows[label], completed=epoch.epoch, note=note)
-        quarter = max(1, self.epochs // 4)
-        if not self.live and (epoch.epoch % quarter == 0 and epoch.epoch < self.epochs):
-            self.said(f"  {label}: epoch {epoch.epoch}/{self.epochs}, {note}")
+        epochs = self.epochs[label]
+        quarter = max(1, epochs // 4)
+        if not self.live and (epoch.epoch % quarter == 0 and epoch.epoch < epochs):
+            self.said(f"  {label}: epoch {epoch.epoch}/{epochs}, {note}")
 
     def ended(self, label: str) -> None:
         self.progress.remove_task(self.rows.pop(label))
@@ -98,13 +102,13 @@ class Display:
         attributes = row.attributes
         if row.value is not None and "duplicate_of" not in attributes:
             self.best = max(self.best or (0.0, 0, 0), (row.value, row.number, attributes["bytes"]))
-        self.said(f"trial {row.number} {_how(row)}")
+        self.said(f"{row.label} {_how(row)}")
         if attributes.get("fallback") and not self.fell_back:
             self.fell_back = True  # said once; every row keeps its own
             why = attributes["fallback"]
             self.said(f"steps run eagerly, not as CUDA graphs, which is slower: {why}")
         note = ""
-        if self.best:
+        if self.best and self.names_best:
             accuracy, number, size = self.best
             note = f"best {accuracy:.1%} (trial {number}, {format_bytes(size)})"
         self.progress.update(self.overall, completed=self.done, note=note)
@@ -129,8 +133,9 @@ def _how(row: Outcome) -> str:
     if "duplicate_of" in attributes:
         return f"is the network of trial {attributes['duplicate_of']}: not trained again"
     if row.state == TrialState.COMPLETE:
-        size = format_bytes(attributes["bytes"])
-        return f"complete: {row.value:.1%}, {size} ({attributes['budget_share']:.1%} of the budget)"
+        share = attributes["budget_share"]
+        filled = f" ({share:.1%} of the budget)" if share is not None else ""
+        return f"complete: {row.value:.1%}, {format_bytes(attributes['bytes'])}{filled}"
     return f"{STATE_WORDS[row.state]}: {attributes['reason']}"
 
 

@@ -31,7 +31,7 @@ def print_json(document: Any) -> None:
 def command(verb: str, name: str, storage: str, *rest: str) -> str:
     """A command to type, with the database where it is not the default one."""
     place = [] if storage == DEFAULT_STORAGE else ["--storage", masked_for_shell(storage)]
-    return shlex.join(["distilnas", verb, name, *rest, *place])
+    return shlex.join(["distilnas", *verb.split(), name, *rest, *place])
 
 
 def masked_for_shell(storage: str) -> str:
@@ -62,7 +62,7 @@ def rows_table(*columns: str) -> Table:
 NUMERIC = frozenset(
     (
         *("trial", "accuracy", "bytes", "params", "MACs", "epochs", "seconds", "mean", "spread"),
-        *("trials", "complete", "pruned", "failed", "running", "best", "probability"),
+        *("budget", "trials", "complete", "pruned", "failed", "running", "best", "probability"),
     )
 )
 
@@ -93,10 +93,12 @@ def best_table(frame: Any, count: int = 5) -> Table:
     return made
 
 
-def finished(storage: str, name: str, ranking: Sequence[Any], place: Any, as_json: bool) -> None:
+def finished(
+    storage: str, name: str, ranking: Sequence[Any], spec: Any, folder: Any, as_json: bool
+) -> None:
     """The end of a search: the five best, the file against its budget, how to go on."""
     frame = tables.trials(engine(storage), name)
-    best, budget = place.folder.best, place.spec.budget
+    best, budget = folder.best, spec.budget
     leaders = tables.best(frame, 5)
     size = best.stat().st_size if best.exists() and len(leaders) else None
     if as_json:
@@ -126,7 +128,7 @@ def finished(storage: str, name: str, ranking: Sequence[Any], place: Any, as_jso
         )
     out.print(f"file: {best}, {size:,} bytes{against(budget, size)}", soft_wrap=True)
     out.print("go on with:", style="bold")
-    source = place.spec.source
+    source = spec.source
     out.print(f"  {command('show', name, storage)}", soft_wrap=True)
     out.print(f"  {command('resume', name, storage, '--trials', '16')}", soft_wrap=True)
     out.print(f"  {shlex.join(['distilnas', 'test', str(best), '--data', source])}", soft_wrap=True)

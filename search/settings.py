@@ -13,7 +13,7 @@ from search.places import check_name
 from search.pruning import PRUNERS
 from search.suggest import SAMPLERS
 from space.budget import Budget
-from space.errors import InputError, require, require_one_of
+from space.errors import InputError, require, require_one_of, shown
 from space.families import FAMILIES
 from trainers.data import DIGITS
 from trainers.recipe import Recipe
@@ -21,6 +21,7 @@ from trainers.recipe import recipe as named_recipe
 
 NO_TEACHER = "none"
 AUTO = "auto"
+WORDS: Mapping[type, str] = {Mapping: "a table", list: "a list"}  # in TOML's terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +73,7 @@ class Settings:
     @property
     def default_name(self) -> str:
         where = Path(self.data).resolve().name if self.data != DIGITS else DIGITS
-        text = f"{where}-{self.budget}-{self.format}".replace(" ", "")
-        return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).lstrip("._-")
+        return plain_name(f"{where}-{self.budget}-{self.format}".replace(" ", ""))
 
     @property
     def cache_folder(self) -> Path:
@@ -81,27 +81,60 @@ class Settings:
 
     def training(self) -> Recipe:
         """The students' recipe."""
-        default = "digits" if self.data == DIGITS else "default"
-        given = {"base": self.recipe} if isinstance(self.recipe, str) else dict(self.recipe or {})
-        base = given.pop("base", default)
-        require("recipe base", base, isinstance(base, str), "a recipe's name")
-        recipe = named_recipe(base).with_settings(given)
-        if self.epochs is not None:
-            recipe = recipe.with_settings({"epochs": self.epochs})
+        recipe = training_recipe(self.data, self.recipe, self.epochs)
         if self.teacher == NO_TEACHER:
             recipe = recipe.with_settings({"phases": [[0.0, 0.0]]})
         return recipe
 
     def teaching(self) -> Recipe:
         """The recipe of a teacher that the search trains itself."""
-        recipe = named_recipe("teacher-digits" if self.data == DIGITS else "teacher-scratch")
-        epochs = self.teacher_epochs
-        return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+        return teacher_recipe(self.data, self.teacher_epochs)
 
     @property
     def teacher_network(self) -> str:
         """The network to train where no file is given."""
-        return self.teacher or ("teacher-small" if self.data == DIGITS else "resnet18")
+        return self.teacher or default_network(self.data)
+
+
+def plain_name(text: str) -> str:
+    """The text, of signs that a study's name may have."""
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).lstrip("._-")
+
+
+def training_recipe(data: str, given: str | Mapping[str, Any] | None, epochs: int | None) -> Recipe:
+    """Students' recipe for some data: a name, or a table with `base` and settings over it."""
+    recipe = stated_recipe(given, "digits" if data == DIGITS else "default")
+    return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+
+
+def stated_recipe(given: Any, base: str) -> Recipe:
+    """A recipe's name, or a table with `base` and settings over it.
+
+    Args:
+        base: name of the recipe where none is given.
+    """
+    if given is not None and not isinstance(given, str | Mapping):
+        raise InputError(f"recipe must be a recipe's name or a table, but got {shown(given)}")
+    settings = {"base": given} if isinstance(given, str) else dict(given or {})
+    base = settings.pop("base", base)
+    require("recipe base", base, isinstance(base, str), "a recipe's name")
+    return named_recipe(base).with_settings(settings)
+
+
+def teacher_recipe(data: str, epochs: int | None = None) -> Recipe:
+    """The recipe of a teacher from scratch."""
+    recipe = named_recipe(teacher_base(data))
+    return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+
+
+def teacher_base(data: str) -> str:
+    """Name of that recipe."""
+    return "teacher-digits" if data == DIGITS else "teacher-scratch"
+
+
+def default_network(data: str) -> str:
+    """The network of a teacher that is trained where none is named."""
+    return "teacher-small" if data == DIGITS else "resnet18"
 
 
 def parse_workers(given: int | str) -> int | None:
@@ -137,21 +170,26 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"config {path} cannot be read: {os.strerror(error.errno or 0)}") from None
+        raise InputError(
+            f"settings {path} cannot be read: {os.strerror(error.errno or 0)}"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"config {path} must be TOML, but: {error}") from None
+        raise InputError(f"settings {path} must be TOML, but: {error}") from None
 
 
 def _with(settings: Settings, given: Mapping[str, Any], source: str) -> Settings:
-    kinds = {
-        f.name: f.type if isinstance(f.type, type) else get_args(f.type) for f in fields(settings)
-    }
+    check_types(Settings, given, source)
+    return replace(settings, **given)
+
+
+def check_types(cls: type[Any], given: Mapping[str, Any], source: str) -> None:
+    """Raise InputError unless `given` are fields of a dataclass, each of a type it may have."""
+    kinds = {f.name: f.type if isinstance(f.type, type) else get_args(f.type) for f in fields(cls)}
     for name, value in given.items():
         if name not in kinds:
             raise InputError(f"{source}: unknown setting {name!r}; known: {', '.join(kinds)}")
         kind = kinds[name]
         allowed = [get_origin(k) or k for k in (kind if isinstance(kind, tuple) else (kind,))]
         if not any(isinstance(value, k) and not (k is int and value is True) for k in allowed):
-            words = " or ".join(k.__name__ for k in allowed if k is not NoneType)
-            raise InputError(f"{source}: {name} must be {words}, but got {value!r}")
-    return replace(settings, **given)
+            words = " or ".join(WORDS.get(k, k.__name__) for k in allowed if k is not NoneType)
+            raise InputError(f"{source}: {name} must be {words}, but got {shown(value)}")

@@ -65,7 +65,10 @@ def study(storage: str, name: str, as_json: bool) -> None:
         f"{count} {str(state).lower()}" for state, count in frame["state"].value_counts().items()
     )
     out.print(f"[bold]{name}[/bold]: {states or 'no trials yet'}")
-    if spec:
+    if spec.get("kind") == "ablation":
+        shown = report.command("ablate show", name, storage)
+        out.print(f"an ablation: {spec['question']}; its evidence: {shown}", soft_wrap=True)
+    elif spec:
         recipe = spec["recipe"]
         out.print(
             f"budget {Budget(**spec['budget'])}, space {spec['space']}, data {spec['source']} at "
@@ -142,7 +145,8 @@ def _facts(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
     if isinstance(row["words"], str):
         facts.append(("architecture", row["words"]))
     if not pd.isna(row["bytes"]):
-        share = f" ({row['budget_share']:.1%} of the budget)"
+        solved = not pd.isna(row["budget_share"])
+        share = f" ({row['budget_share']:.1%} of the budget)" if solved else ""
         facts.append(("size", f"{int(row['bytes']):,} bytes{share}, {int(row['params']):,} params"))
         facts.append(
             (
@@ -170,6 +174,8 @@ def _facts(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
 
 def _layers(row: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
     architecture = Architecture.from_dict(row["architecture"])
+    own = row["format"]  # studies of earlier versions have it in their budget only
+    format = own if isinstance(own, str) else spec["budget"]["format"]
     found = []
     for cost in layer_costs(architecture, spec["size"]):
         layer, side = cost.layer, cost.output_size
@@ -180,7 +186,7 @@ def _layers(row: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
                 "output": [layer.outputs, side, side],
                 "parameters": cost.parameters,
                 "macs": cost.macs,
-                "bytes": _stored(layer, spec["budget"]["format"]),
+                "bytes": _stored(layer, format),
             }
         )
     return found

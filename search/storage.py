@@ -31,6 +31,13 @@ def open_storage(storage: str, *, create: bool) -> RDBStorage:
         return _open_sqlite(url_of(storage), path)
 
 
+def exists(storage: str) -> bool:
+    """Whether there may be studies: a SQLite file that is there, or any server."""
+    with database_errors(storage):
+        path = sqlite_path(storage)
+    return path is None or path.exists()
+
+
 def _open_sqlite(url: str, path: Path) -> RDBStorage:
     if path.exists() and not os.access(path, os.W_OK):
         raise InputError(f"study database {path} must be writable, but is not; check its rights")

@@ -1,6 +1,6 @@
 """Studies: create, open, read. The database is the one source of truth."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
@@ -9,14 +9,17 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from search.places import Folder
-from search.spec import Spec
+from search.plan import Plan, is_plan
+from search.spec import Ground, Spec
 from space.errors import InputError
 from trainers.files import copy_atomically
 
-SPEC, TARGET, FINALISTS = "spec", "target_trials", "finalists"
+SPEC, HASH = "spec", "spec_hash"
+TARGET, FINALISTS = "target_trials", "finalists"  # what a search is asked for
+SEEDS = "seeds"  # of each arm of an ablation
 
 
-def require_free(storage: RDBStorage, name: str, spec: Spec) -> None:
+def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
     """To be asked before a teacher is trained, so teachers are not compared.
 
     Raises:
@@ -26,7 +29,7 @@ def require_free(storage: RDBStorage, name: str, spec: Spec) -> None:
         return
     before = read_spec(storage, name)
     other = ["it was not made by DistilNAS"]
-    differences = before.differences(replace(spec, teacher=before.teacher)) if before else other
+    differences = before.differences(spec.taught_like(before)) if before else other
     if differences:
         raise InputError(
             f"study {name!r} exists with other settings ({'; '.join(differences)}); "
@@ -37,14 +40,18 @@ def require_free(storage: RDBStorage, name: str, spec: Spec) -> None:
     )
 
 
-def create(storage: RDBStorage, name: str, spec: Spec, trials: int, finalists: int) -> optuna.Study:
-    """A new study, under a name that `require_free` let pass."""
+def create(storage: RDBStorage, name: str, spec: Ground, asked: Mapping[str, int]) -> optuna.Study:
+    """A new study, under a name that `require_free` let pass.
+
+    Args:
+        asked: how much is to be trained; unlike the spec it may be raised.
+    """
     study = optuna.create_study(
         storage=storage, study_name=name, direction="maximize", load_if_exists=True
     )
-    study.set_user_attr(TARGET, trials)
-    study.set_user_attr(FINALISTS, finalists)
-    study.set_user_attr("spec_hash", spec.hash)
+    for key, count in asked.items():
+        study.set_user_attr(key, count)
+    study.set_user_attr(HASH, spec.hash)
     study.set_user_attr(SPEC, spec.to_dict())  # last: without it the study counts as not made
     return study
 
@@ -52,7 +59,7 @@ def create(storage: RDBStorage, name: str, spec: Spec, trials: int, finalists: i
 def _half_made(storage: RDBStorage, name: str) -> bool:
     """Whether a process died in `create`: that leaves a study without a spec or a trial."""
     number = storage.get_study_id_from_name(name)
-    ours = {TARGET, FINALISTS, "spec_hash"} >= storage.get_study_user_attrs(number).keys()
+    ours = {TARGET, FINALISTS, SEEDS, HASH} >= storage.get_study_user_attrs(number).keys()
     maximized = storage.get_study_directions(number) == [StudyDirection.MAXIMIZE]
     return ours and maximized and not storage.get_all_trials(number, deepcopy=False)
 
@@ -62,7 +69,7 @@ def names(storage: RDBStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies()]
 
 
-def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Spec]:
+def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Ground]:
     """A study of DistilNAS and its spec.
 
     Raises:
@@ -80,10 +87,13 @@ def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Spec]:
     return optuna.load_study(storage=storage, study_name=name), spec
 
 
-def read_spec(storage: RDBStorage, name: str) -> Spec | None:
+def read_spec(storage: RDBStorage, name: str) -> Ground | None:
     """The spec stored with a study; None where there is none."""
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
-    return Spec.from_dict(attributes[SPEC]) if SPEC in attributes else None
+    spec = attributes.get(SPEC)
+    if spec is None:
+        return None
+    return Plan.from_dict(spec) if is_plan(spec) else Spec.from_dict(spec)
 
 
 def free_name(storage: RDBStorage, wanted: str) -> str:

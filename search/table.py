@@ -5,13 +5,16 @@ The only place that names columns. One row a trial:
     number, state, value, started, completed     as Optuna keeps them (naive UTC)
     architecture, words, fingerprint              what was trained
     params, macs, activation_peak, bytes          exact counts; bytes of the stored file
+    format                                        of that file; absent in older studies
     budget_share, repairs                         of the solver
     file_accuracy, network_accuracy               validation; of the file; before storing
     accuracies, losses                            lists, one value an epoch
     epochs, seconds, device, micro_batch          of training
     mode, fallback                                how its steps were computed; why not as graphs
     ended, reason, duplicate_of                   why it ended as it did
-    params_<name>                                 what the sampler chose
+    trained_as                                    the trial whose network this one stores
+    params_<name>                                 what the sampler chose, or the plan of an
+                                                  ablation: arm, seed, the factors' levels
 
 Columns that a study's trials lack (a study by another program, say) are there and empty.
 """
@@ -37,6 +40,7 @@ ATTRIBUTE_COLUMNS = (
     "macs",
     "activation_peak",
     "bytes",
+    "format",
     "budget_share",
     "repairs",
     "file_accuracy",
@@ -52,6 +56,7 @@ ATTRIBUTE_COLUMNS = (
     "ended",
     "reason",
     "duplicate_of",
+    "trained_as",
 )
 STUDY_COLUMNS = (
     "name",
@@ -102,11 +107,16 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     times = states.groupby("study_id")[["completed", "started"]].max()
     table["last_activity"] = pd.to_datetime(times.max(axis=1))
     parsed = dict(zip(specs["study_id"], map(json.loads, specs["value_json"]), strict=True))
-    table["space"] = [parsed.get(study, {}).get("space") for study in table.index]
+    table["space"] = [_subject(parsed.get(study, {})) for study in table.index]
     table["budget"] = [parsed.get(study, {}).get("budget") for study in table.index]
     whole = ["trials", "complete", "pruned", "failed", "running"]
     table[whole] = table[whole].fillna(0).astype(int)
     return table.reset_index(drop=True)[list(STUDY_COLUMNS)]
+
+
+def _subject(spec: dict[str, Any]) -> str | None:
+    """What a study searches: a space; or that it is no search."""
+    return spec.get("space", spec.get("kind"))
 
 
 def trials(engine: sa.Engine, name: str) -> pd.DataFrame:

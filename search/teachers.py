@@ -37,8 +37,8 @@ def train(
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
     images = load(data, size, cache=Path(cache).expanduser())
-    with Display(console, trials=1, done=0, epochs=plan.epochs) as display:
-        display.began("teacher", network)
+    with Display(console, trials=1, done=0) as display:
+        display.began("teacher", network, plan.epochs)
         try:
             teacher = teach(
                 network,
@@ -63,7 +63,7 @@ def test(
     teacher, chosen = teachers.load(file), choose_device(device)
     pixels = size or (None if data == DIGITS else teacher.info.size)
     split, classes = load_test(data, pixels, cache=Path(cache).expanduser())
-    teachers.require_classes(teacher, classes)
+    teachers.require_classes(teacher.info, classes)
     accuracy = _accuracy(teacher, split, chosen)
     _tell(file, teacher, "test", accuracy, len(split), as_json)
 

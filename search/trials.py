@@ -6,19 +6,14 @@ from typing import Any, NamedTuple, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.crew import Crew, Failure, Job, keep_busy, reason_of
-from search.objective import Trained, describe, results
+from search.bench import Job
+from search.crew import Crew, Failure, keep_busy, reason_of
+from search.objective import Trained, results
 from search.places import Folder
-from search.pruning import make_pruner
 from search.ranking import FAILED
-from search.spec import Spec
-from search.study import counted, target
-from search.suggest import make_sampler, suggest
-from space.budget import InfeasibleError, Solution, solve
+from space.budget import InfeasibleError
 from trainers.checkpoint import Checkpoint
 from trainers.result import Epoch, Report
-
-DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
 
 
 class Outcome(NamedTuple):
@@ -28,6 +23,7 @@ class Outcome(NamedTuple):
     state: TrialState
     value: float | None  # validation accuracy of the file, as read back
     attributes: dict[str, Any]  # the row's user attributes
+    label: str  # for people
 
     @property
     def counted(self) -> bool:
@@ -36,9 +32,9 @@ class Outcome(NamedTuple):
 
 
 class Watcher(Protocol):
-    """Who is told how a search goes; labels say whose training it is. See `search.progress`."""
+    """Who is told how a study goes; labels say whose training it is. See `search.progress`."""
 
-    def began(self, label: str, words: str) -> None: ...
+    def began(self, label: str, words: str, epochs: int) -> None: ...
 
     def epoch_done(self, label: str, epoch: Epoch) -> None: ...
 
@@ -49,30 +45,83 @@ class Watcher(Protocol):
     def said(self, text: str) -> None: ...
 
 
+class Draw(NamedTuple):
+    """The student that a trial stands for."""
+
+    job: Job
+    described: dict[str, Any]  # the first half of its row
+    label: str  # of its training, for people
+
+
+class Copied(NamedTuple):
+    """What a trial gets from an earlier one that trained the same student."""
+
+    state: TrialState
+    value: float | None
+    attributes: dict[str, Any]  # over the earlier one's
+
+
+class Source(Protocol):
+    """Where the students of a study come from: a sampler (`search.sampled`) or a plan."""
+
+    @property
+    def identity(self) -> str:
+        """The attribute that rows share if, and only if, their training is the same."""
+        ...
+
+    @property
+    def pruner(self) -> optuna.pruners.BasePruner: ...
+
+    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        """For one trial."""
+        ...
+
+    def wants(self, study: optuna.Study, training: int, idle: int) -> bool:
+        """Whether a trial should be added.
+
+        Args:
+            training: students in training.
+            idle: trials in a row for which nothing was trained.
+        """
+        ...
+
+    def draw(self, trial: optuna.Trial) -> Draw:
+        """The trial's student, the same however often it is asked.
+
+        Raises:
+            InfeasibleError: there is none within the budget.
+        """
+        ...
+
+    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
+        """What becomes of a trial whose student an earlier trial has trained."""
+        ...
+
+
 class _Drawn(NamedTuple):
-    """A trial whose network is known."""
+    """A trial whose student is known."""
 
     trial: optuna.Trial
-    described: dict[str, Any]  # the first half of its row
+    draw: Draw
 
 
 def run_trials(
-    spec: Spec, folder: Folder, study: optuna.Study, crew: Crew, watcher: Watcher
+    source: Source, folder: Folder, study: optuna.Study, crew: Crew, watcher: Watcher
 ) -> None:
-    """Run trials until the study has its target; unfinished ones first, from where they stood."""
-    study.pruner = make_pruner(spec.pruner, spec.recipe.epochs)
-    keep_busy(crew, _Run(spec, folder, study, crew, watcher).start_next)
+    """Run trials while the source wants some; unfinished ones first, from where they stood."""
+    study.pruner = source.pruner
+    keep_busy(crew, _Run(source, folder, study, crew, watcher).start_next)
 
 
 class _Run:
     def __init__(
-        self, spec: Spec, folder: Folder, study: optuna.Study, crew: Crew, watcher: Watcher
+        self, source: Source, folder: Folder, study: optuna.Study, crew: Crew, watcher: Watcher
     ) -> None:
-        self.spec, self.folder, self.study = spec, folder, study
+        self.source, self.folder, self.study = source, folder, study
         self.crew, self.watcher = crew, watcher
         left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self.unfinished = [(trial.number, trial._trial_id) for trial in left]  # of dead processes
-        # Networks in training, by fingerprint, with the trials that drew the same one meanwhile.
+        # Students in training, by identity, with the trials that drew the same one meanwhile.
         self.training: dict[str, list[_Drawn]] = {}
         self.idle = 0  # trials in a row for which nothing was trained
 
@@ -80,77 +129,84 @@ class _Run:
         """Begin one trial; False where there is none to begin now."""
         if self.unfinished:
             number, identity = self.unfinished.pop(0)
-            self.study.sampler = make_sampler(self.spec.sampler, self.spec.seed, number)
+            self.study.sampler = self.source.sampler(number)
             self.begin(optuna.Trial(self.study, identity))
             return True
-        full = counted(self.study) + len(self.training) >= target(self.study)
-        if full or self.idle >= DUPLICATES_IN_A_ROW:
+        if not self.source.wants(self.study, len(self.training), self.idle):
             return False
         number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = make_sampler(self.spec.sampler, self.spec.seed, number)
+        self.study.sampler = self.source.sampler(number)
         self.begin(self.study.ask())
         return True
 
     def begin(self, trial: optuna.Trial) -> None:
-        """Draw a network; train it unless that was done, is being done, or cannot be."""
+        """Draw a student; train it unless that was done, is being done, or cannot be."""
         self.idle += 1
         try:
-            solution = self.solution(trial)
+            drawn = _Drawn(trial, self.source.draw(trial))
         except InfeasibleError as error:
             attributes = {"ended": "infeasible", "reason": str(error)}
-            self.store(trial, Outcome(trial.number, TrialState.FAIL, None, attributes))
+            self.store(
+                trial,
+                Outcome(trial.number, TrialState.FAIL, None, attributes, f"trial {trial.number}"),
+            )
             return
-        drawn = _Drawn(trial, describe(solution, self.spec))
-        fingerprint = drawn.described["fingerprint"]
-        if fingerprint in self.training:
-            self.training[fingerprint].append(drawn)
-        elif (twin := find_twin(self.study, trial.number, fingerprint)) is not None:
-            self.store(trial, _copied(twin, drawn))
+        identity = self.identity(drawn)
+        if identity in self.training:
+            self.training[identity].append(drawn)
+        elif (twin := self.twin(drawn)) is not None:
+            self.store(trial, self.copied(twin, drawn))
         else:
             self.idle = 0
-            self.train(drawn, solution)
+            self.train(drawn)
 
-    def solution(self, trial: optuna.Trial) -> Solution:
-        spec = self.spec
-        params = suggest(trial, spec.family)
-        shape = spec.family.shape(
-            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
-        )
-        return solve(shape, spec.budget, spec.card, multiple=spec.multiple)
+    def identity(self, drawn: _Drawn) -> str:
+        return str(drawn.draw.described[self.source.identity])
 
-    def train(self, drawn: _Drawn, solution: Solution) -> None:
-        trial, fingerprint = drawn.trial, drawn.described["fingerprint"]
-        label = f"trial {trial.number}"
-        self.training[fingerprint] = []
-        self.watcher.began(label, solution.architecture.words)
+    def twin(self, drawn: _Drawn) -> FrozenTrial | None:
+        return find_twin(self.study, drawn.trial.number, self.source.identity, self.identity(drawn))
+
+    def train(self, drawn: _Drawn) -> None:
+        (trial, draw), identity = drawn, self.identity(drawn)
+        self.training[identity] = []
+        self.watcher.began(draw.label, draw.described["words"], draw.job.recipe.epochs)
 
         def done(trained: Trained | Failure) -> None:
-            twins = self.training.pop(fingerprint)
-            self.watcher.ended(label)
+            twins = self.training.pop(identity)
+            self.watcher.ended(draw.label)
             self.store(trial, _outcome(drawn, trained))
             for twin in twins:
-                first = find_twin(self.study, twin.trial.number, fingerprint)
+                first = self.twin(twin)
                 assert first is not None, "it was stored the moment before"
-                self.store(twin.trial, _copied(first, twin))
+                self.store(twin.trial, self.copied(first, twin))
 
-        place = self.folder.trial(trial.number).name
-        job = Job(solution.architecture, self.spec.recipe, place)
-        self.crew.start(job, self.reporter(trial, label), done)
+        self.crew.start(draw.job, self.reporter(drawn), done)
 
-    def reporter(self, trial: optuna.Trial, label: str) -> Report:
+    def reporter(self, drawn: _Drawn) -> Report:
         """Store a trial's epochs, and say whether it should stop."""
+        trial, draw = drawn
         known = set(_reported(trial))
 
         def report(epoch: Epoch) -> bool:
             if epoch.epoch not in known:
                 trial.report(epoch.accuracy, epoch.epoch)
                 known.add(epoch.epoch)
-            self.watcher.epoch_done(label, epoch)
+            self.watcher.epoch_done(draw.label, epoch)
             # Epochs that are trained again for want of a checkpoint were judged the first time.
             again = epoch.epoch < max(known)
-            return not again and epoch.epoch < self.spec.recipe.epochs and trial.should_prune()
+            return not again and epoch.epoch < draw.job.recipe.epochs and trial.should_prune()
 
         return report
+
+    def copied(self, twin: FrozenTrial, drawn: _Drawn) -> Outcome:
+        """The outcome of a trial whose student was trained before."""
+        trial, known = drawn.trial, _reported(drawn.trial)
+        for step, accuracy in twin.intermediate_values.items():
+            if step not in known:
+                trial.report(accuracy, step)
+        state, value, attributes = self.source.copied(twin, drawn.draw)
+        attributes = twin.user_attrs | drawn.draw.described | attributes
+        return Outcome(trial.number, state, value, attributes, drawn.draw.label)
 
     def store(self, trial: optuna.Trial, outcome: Outcome) -> None:
         for key, value in outcome.attributes.items():
@@ -162,22 +218,22 @@ class _Run:
 
 
 def _outcome(drawn: _Drawn, trained: Trained | Failure) -> Outcome:
-    number = drawn.trial.number
+    number, described, label = drawn.trial.number, drawn.draw.described, drawn.draw.label
     if not isinstance(trained, Trained):
-        attributes = drawn.described | {"ended": FAILED, "reason": reason_of(trained)}
-        return Outcome(number, TrialState.FAIL, None, attributes)
-    attributes = drawn.described | results(trained)
+        attributes = described | {"ended": FAILED, "reason": reason_of(trained)}
+        return Outcome(number, TrialState.FAIL, None, attributes, label)
+    attributes = described | results(trained)
     if trained.accuracy is not None:
-        return Outcome(number, TrialState.COMPLETE, trained.accuracy, attributes)
+        return Outcome(number, TrialState.COMPLETE, trained.accuracy, attributes, label)
     pruned = trained.result.ended == "pruned"
     state = TrialState.PRUNED if pruned else TrialState.FAIL
-    return Outcome(number, state, None, attributes)
+    return Outcome(number, state, None, attributes, label)
 
 
-def find_twin(study: optuna.Study, number: int, fingerprint: str) -> FrozenTrial | None:
-    """An earlier ended trial of the same network; within a study the fidelity is the same."""
+def find_twin(study: optuna.Study, number: int, attribute: str, value: str) -> FrozenTrial | None:
+    """An earlier ended trial whose row has that value of an attribute."""
     for trial in _ended_trials(study):
-        if trial.number < number and trial.user_attrs.get("fingerprint") == fingerprint:
+        if trial.number < number and trial.user_attrs.get(attribute) == value:
             return trial
     return None
 
@@ -190,14 +246,3 @@ def _ended_trials(study: optuna.Study) -> Iterator[FrozenTrial]:
 
 def _reported(trial: optuna.Trial) -> dict[int, float]:
     return trial.storage.get_trial(trial._trial_id).intermediate_values
-
-
-def _copied(twin: FrozenTrial, drawn: _Drawn) -> Outcome:
-    """The outcome of the trial that trained the same network."""
-    known = _reported(drawn.trial)
-    for step, accuracy in twin.intermediate_values.items():
-        if step not in known:
-            drawn.trial.report(accuracy, step)
-    attributes = twin.user_attrs | drawn.described | {"duplicate_of": twin.number}
-    value = twin.value if twin.values else None
-    return Outcome(drawn.trial.number, twin.state, value, attributes)

@@ -1,19 +1,23 @@
 """How many students are trained at once: what the user says, or what is measured to be best."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 
 from search.bench import Bench, Station
 from search.crew import Alone, Crew
+from search.member import Probe
 from search.processes import Processes
 from search.spec import Spec
 from space import families
 from space.architecture import Architecture
 from space.budget import Solution, solve
 from trainers.machine import cores
+from trainers.recipe import Recipe
 
 SAMPLED = 20  # students that stand for a space
 # Of memory, for one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a
@@ -27,8 +31,20 @@ GAIN = 1.05
 MEMORY = Path("/proc/meminfo")
 
 
+class Typical(NamedTuple):
+    """A student that stands for those of a study."""
+
+    architecture: Architecture
+    recipe: Recipe
+
+
 def open_crew(
-    bench: Bench, station: Station, workers: int | None, left: int, console: Console
+    bench: Bench,
+    station: Station,
+    workers: int | None,
+    left: int,
+    typical: Callable[[], Typical],
+    console: Console,
 ) -> Crew:
     """A crew for a study.
 
@@ -37,30 +53,36 @@ def open_crew(
         station: the same, for processes.
         workers: students at once; None measures.
         left: trainings that are left, as far as that is known.
+        typical: makes the student to measure with.
     """
     if workers == 1:
         return Alone(bench)
     devices = _devices(bench.device, station.device)
     if workers is None:
-        return _measured(bench, station, devices, left, console)
+        return _measured(bench, station, devices, left, typical(), console)
     if bench.device.type == "cpu" and workers > cores():
         _say(console, f"warning: {workers} workers share {cores()} CPU cores; fewer may be faster")
     return Processes(station, workers, devices)
 
 
 def _measured(
-    bench: Bench, station: Station, devices: tuple[str, ...], left: int, console: Console
+    bench: Bench,
+    station: Station,
+    devices: tuple[str, ...],
+    left: int,
+    typical: Typical,
+    console: Console,
 ) -> Crew:
-    pixels = bench.spec.recipe.batch * bench.spec.size**2
+    pixels = typical.recipe.batch * bench.spec.size**2
     highest = min(_room(bench.device, MEMBER_BYTES + PIXEL_BYTES * pixels), left)
     if highest < 2:
         _say(console, "workers: 1, there is no room or no work for more")
         return Alone(bench)
     _say(console, f"workers: measuring 1 to {highest} at once")
-    middle = middle_student(sampled_students(bench.spec, bench.spec.seed))
+    probe = Probe(*typical, PROBE_SECONDS)
     crew = Processes(station, highest, devices)
     try:
-        rates = {k: crew.speed(k, middle, PROBE_SECONDS) for k in candidates(highest)}
+        rates = {k: crew.speed(k, probe) for k in candidates(highest)}
         chosen = best(rates)
         crew.resize(chosen if chosen > 1 else 0)
     except BaseException:
@@ -106,6 +128,11 @@ def _free_memory() -> int | None:
         return None
     found = [line.split() for line in lines if line.startswith("MemAvailable:")]
     return int(found[0][1]) * 1024 if found else None
+
+
+def typical_student(spec: Spec) -> Typical:
+    """The middle one of a space's random students."""
+    return Typical(middle_student(sampled_students(spec, spec.seed)), spec.recipe)
 
 
 def sampled_students(spec: Spec, seed: int) -> list[Solution]:

@@ -7,6 +7,7 @@ import pytest
 from commands import inside
 
 from search import crew, report, table
+from search.bench import Bench, Job
 from search.objective import Trained, train_student
 from trainers.result import Epoch, TrialResult
 
@@ -26,9 +27,10 @@ class Trainings:
         self.fails: set[str] = set()
         self.accuracies: dict[str, float] = {}
 
-    def __call__(self, bench: Any, architecture: Any, recipe: Any, name: str, tell: Any) -> Trained:
+    def __call__(self, bench: Bench, job: Job, tell: Any) -> Trained:
+        name = job.place
         if "seed" not in name:
-            return train_student(bench, architecture, recipe, name, tell)
+            return train_student(bench, job, tell)
         if len(self.names) == self.stop_at:
             raise KeyboardInterrupt
         self.names.append(name)
@@ -88,7 +90,7 @@ def test_all_finalists_may_diverge(tmp_path: Path, trainings: Trainings) -> None
     assert inside(tmp_path, *SEARCH).status == 0
     best = (tmp_path / "runs/s/best.safetensors").read_bytes()
 
-    def diverges(bench: Any, architecture: Any, recipe: Any, name: str, tell: Any) -> Trained:
+    def diverges(bench: Bench, job: Job, tell: Any) -> Trained:
         return Trained(TrialResult((), "diverged", "loss was nan", 0.1, "cpu", 64), None)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -189,9 +189,9 @@ def test_the_smallest_crew_that_is_nearly_as_fast(rates: dict[int, float], chose
 
 def test_a_row_a_running_student() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with Display(console, trials=4, done=0, epochs=8) as display:
-        display.began("trial 0", "conv 8")
-        display.began("trial 1", "conv 12")
+    with Display(console, trials=4, done=0) as display:
+        display.began("trial 0", "conv 8", 8)
+        display.began("trial 1", "conv 12", 8)
         display.epoch_done("trial 1", Epoch(3, 0.5, 1.0, 1.0))
         shown = {task.description: task.completed for task in display.progress.tasks}
         assert shown == {"trials": 0, "trial 0": 0, "trial 1": 3}
@@ -201,8 +201,8 @@ def test_a_row_a_running_student() -> None:
 
 def test_a_fallback_from_graphs_is_said_once() -> None:
     told = io.StringIO()
-    with Display(Console(file=told, width=120), trials=3, done=0, epochs=8) as display:
+    with Display(Console(file=told, width=120), trials=3, done=0) as display:
         for number in range(3):
             row = {"ended": "error", "reason": "no", "fallback": "it waits for the device"}
-            display.trial_done(Outcome(number, TrialState.FAIL, None, row))
+            display.trial_done(Outcome(number, TrialState.FAIL, None, row, f"trial {number}"))
     assert told.getvalue().count("it waits for the device") == 1

@@ -1,0 +1,269 @@
+"""What `ablate` prints: the plan before, the evidence after; for people, JSON, CSV, Markdown."""
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+from rich.table import Table
+from rich.text import Text
+
+from search import report
+from search import table as tables
+from search.addresses import database_errors
+from space.errors import InputError
+
+if TYPE_CHECKING:
+    from search.effects import Analysis
+
+# Headings; the trailing space keeps two columns of one name apart.
+MEANS = ("accuracy, %", "95 %")
+DIFFERENCES = ("difference", "95 % ", "p (Holm)", "detectable", "verdict")
+FORMATS = ("json", "csv", "markdown")
+
+
+class Cells(NamedTuple):
+    """A table as text: what rich and Markdown both print."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    numeric: frozenset[str] = frozenset()
+
+
+def show(storage: str, name: str, format: str | None) -> None:
+    """The evidence of an ablation, finished or not.
+
+    Args:
+        format: one of FORMATS, or None for people.
+    """
+    from search.effects import analyse  # statsmodels takes a second, and training does without
+
+    with database_errors(storage):
+        engine = report.engine(storage)
+        frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
+    plan = attributes.get("spec") or {}
+    if plan.get("kind") != "ablation":
+        raise InputError(f"study {name!r} is no ablation; look at it: distilnas show {name}")
+    analysis, seeds = analyse(frame, plan), int(attributes["seeds"])
+    if format == "json":
+        report.print_json(document(name, plan, seeds, frame, analysis))
+    elif format == "csv":
+        _print_csv(analysis.arms)
+    elif format == "markdown":
+        said = "\n".join(f"- {note}" for note in notes(plan, analysis))
+        print("\n\n".join([*map(markdown, evidence(plan, analysis)), said]))
+    else:
+        _print(name, plan, seeds, frame, analysis)
+
+
+def finished(session: Any, name: str) -> None:
+    """The end of a run."""
+    show(session.storage, name, "json" if session.as_json else None)
+    if not session.as_json:
+        again = report.command("ablate show", name, session.storage)
+        more = report.command("resume", name, session.storage, "--seeds", "N")
+        report.console().print(
+            f"go on with:\n  {again} --markdown\n  {more}", soft_wrap=True, markup=False
+        )
+
+
+def document(
+    name: str, plan: Mapping[str, Any], seeds: int, frame: pd.DataFrame, analysis: "Analysis"
+) -> dict[str, Any]:
+    """All of it as JSON data; accuracies, differences and intervals are shares, not per cent."""
+    from search.effects import interactions
+
+    return {
+        "study": name,
+        "plan": plan,
+        "seeds": seeds,
+        "arms": _documents(analysis.arms),
+        "levels": _documents(analysis.levels),
+        "terms": _documents(analysis.terms),
+        "interactions": _documents(interactions(frame, plan)),
+        "notes": list(analysis.notes),
+    }
+
+
+def _documents(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [report.trial_document(row) for _, row in frame.iterrows()]
+
+
+def evidence(plan: Mapping[str, Any], analysis: "Analysis") -> list[Cells]:
+    """The tables that have something to say."""
+    found = [arms_cells(plan, analysis.arms)]
+    if len(analysis.levels):
+        found.append(levels_cells(analysis.levels))
+    if len(analysis.terms):
+        found.append(terms_cells(analysis.terms))
+    if plan["described"]:
+        found.append(teachers_cells(plan["described"]))
+    return found
+
+
+def arms_cells(plan: Mapping[str, Any], arms: pd.DataFrame) -> Cells:
+    published = plan["published"].get("accuracy", {})
+    more = ("published, %",) if published else ()
+    columns = ("arm", "seeds", *MEANS, "bytes", "params", *DIFFERENCES, *more)
+    rows: list[tuple[str, ...]] = []
+    for _, row in arms.iterrows():
+        failed = f" ({row['failed']} failed)" if row["failed"] else ""
+        known = published.get(row["arm"])
+        cells = (
+            row["arm"],
+            f"{row['n']}{failed}",
+            *_mean(row),
+            _whole(row["bytes"]),
+            _whole(row["params"]),
+            *_difference(row),
+        )
+        rows.append(cells + ((_percent(known),) if published else ()))
+    return Cells("", columns, rows, frozenset(columns) - {"arm", "verdict"})
+
+
+def levels_cells(levels: pd.DataFrame) -> Cells:
+    columns = ("factor", "level", "seeds", *MEANS, *DIFFERENCES)
+    rows = [
+        (row["factor"], row["level"], str(row["n"]), *_mean(row), *_difference(row))
+        for _, row in levels.iterrows()
+    ]
+    numeric = frozenset(columns) - {"factor", "level", "verdict"}
+    return Cells(
+        "Main effects: each level, averaged over the other factors", columns, rows, numeric
+    )
+
+
+def terms_cells(terms: pd.DataFrame) -> Cells:
+    columns = ("term", "kind", "df", "F", "p", "p (Holm)", "partial eta²", "verdict")
+    rows = [
+        (
+            row["term"],
+            row["kind"],
+            _whole(row["df"]),
+            _number(row["F"], "{:.2f}"),
+            _p(row["p"]),
+            _p(row["p_holm"]),
+            _number(row["partial_eta2"], "{:.2f}"),
+            row["verdict"],
+        )
+        for _, row in terms.iterrows()
+    ]
+    numeric = frozenset(columns) - {"term", "kind", "verdict"}
+    return Cells("Analysis of variance, seeds as blocks", columns, rows, numeric)
+
+
+def teachers_cells(described: Mapping[str, Mapping[str, Any]]) -> Cells:
+    columns = ("teacher", "network", "params", "validation, %", "trained")
+    rows = [
+        (name, t["network"], f"{t['parameters']:,}", _percent(t["accuracy"]), t["trained"])
+        for name, t in described.items()
+    ]
+    return Cells("Teachers", columns, rows, frozenset(("params", "validation, %")))
+
+
+def notes(plan: Mapping[str, Any], analysis: "Analysis") -> list[str]:
+    source = plan["published"].get("source")
+    said = [f"published: {source}"] if source else []
+    return [*analysis.notes, *said]
+
+
+def markdown(cells: Cells) -> str:
+    """A table in GitHub's Markdown."""
+    marks = ["---:" if column in cells.numeric else "---" for column in cells.columns]
+    lines = [cells.columns, marks, *cells.rows]
+    text = "\n".join(f"| {' | '.join(_escaped(cell) for cell in line)} |" for line in lines)
+    return f"**{cells.title}**\n\n{text}" if cells.title else text
+
+
+def rich_table(cells: Cells) -> Table:
+    made = report.rows_table()
+    made.title, made.title_justify, made.title_style = cells.title or None, "left", "bold"
+    for column in cells.columns:
+        numeric = column in cells.numeric
+        made.add_column(
+            column.strip(),
+            justify="right" if numeric else "left",
+            no_wrap=numeric or column == "verdict",
+        )
+    for row in cells.rows:
+        made.add_row(*map(Text, row))
+    return made
+
+
+def _print(
+    name: str, plan: Mapping[str, Any], seeds: int, frame: pd.DataFrame, analysis: "Analysis"
+) -> None:
+    out = report.console()
+    done = int((frame["state"] == "COMPLETE").sum())
+    out.print(f"[bold]{name}[/bold]: {plan['question']}".rstrip(": "), soft_wrap=True)
+    for line in summary(plan, seeds):
+        out.print(line, soft_wrap=True, markup=False)
+    out.print(f"{done} of {len(plan['arms']) * seeds} trainings are complete")
+    for cells in evidence(plan, analysis):
+        out.print(rich_table(cells))
+    for note in notes(plan, analysis):
+        out.print(f"- {note}", soft_wrap=True, markup=False)
+
+
+def summary(plan: Mapping[str, Any], seeds: int) -> list[str]:
+    """What is compared, on what, at which size."""
+    size = (
+        f"size-matched, {plan['budget']}"
+        if plan["size_matched"]
+        else "widths as they are written, whatever they cost"
+    )
+    views = "the same views for all seeds" if plan["shared_views"] else "views of their own"
+    return [
+        f"{plan['design']} design, {len(plan['arms'])} arms x {seeds} seeds ({views}), {size}",
+        f"data {plan['source']} at {plan['size']} pixels, {plan['validation']:,} validation images",
+    ]
+
+
+def _print_csv(frame: pd.DataFrame) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(frame.columns)
+    for _, row in frame.iterrows():
+        writer.writerow("" if pd.isna(value) else value for value in row)
+
+
+def _mean(row: Any) -> tuple[str, str]:
+    spread = "" if pd.isna(row["sd"]) else f" ± {row['sd'] * 100:.1f}"
+    return _percent(row["mean"]) + spread, _interval(row["low"], row["high"], "{:.1f}")
+
+
+def _difference(row: Any) -> tuple[str, str, str, str, str]:
+    return (
+        _number(row["difference"] * 100, "{:+.1f}"),
+        _interval(row["difference_low"], row["difference_high"], "{:+.1f}"),
+        _p(row["p_holm"]),
+        _number(row["detectable"] * 100, "{:.1f}"),
+        row["verdict"],
+    )
+
+
+def _number(value: float, format: str) -> str:
+    return "" if pd.isna(value) else format.format(value)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None or pd.isna(share) else f"{share * 100:.1f}"
+
+
+def _interval(low: float, high: float, format: str) -> str:
+    return "" if pd.isna(low) else f"[{format.format(low * 100)}, {format.format(high * 100)}]"
+
+
+def _p(value: float) -> str:
+    if pd.isna(value):
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _whole(value: float) -> str:
+    return "" if pd.isna(value) else f"{int(value):,}"
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").strip()

@@ -1,0 +1,233 @@
+"""The command `ablate`: from a design to trained arms; and how an ablation goes on."""
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import FrozenTrial, TrialState
+
+from search import ablation_views as views
+from search.addresses import database_errors
+from search.arms import Maker, Resolved, resolve
+from search.bench import Bench, Job, Station
+from search.design import MAX_SEEDS, SHARED, SIZE_MATCHED, Design, read_design
+from search.forecast import forecast
+from search.objective import describe, file_accuracy
+from search.places import EXACT, STUDENT, Folder
+from search.plan import Plan
+from search.plan_view import planned
+from search.progress import Display
+from search.session import Session, version
+from search.spec import kept_source
+from search.storage import exists, open_storage
+from search.study import SEEDS, create, require_free
+from search.teacher_cache import Named, check_classes, keep_teachers, named_teachers, taught
+from search.trials import Copied, Draw, run_trials
+from search.workers import Typical, open_crew
+from space.count import macs
+from space.errors import InputError
+from trainers import export
+from trainers.data import Data, load
+from trainers.evaluation import choose_device
+from trainers.modes import default_mode
+
+FEW_SEEDS = 3  # below it an interval is hardly worth its name
+
+
+def ablate(
+    session: Session,
+    file: Path,
+    quick: bool,
+    flags: Mapping[str, Any],
+    *,
+    pretrained: str | None,
+    cache: str,
+    device: str,
+    dry_run: bool,
+) -> None:
+    """Resolve a design, print the plan, train every arm over every seed, print the table."""
+    session.prepare()
+    design, place = read_design(file, quick, flags, session.storage), Path(cache).expanduser()
+    chosen = choose_device(device)
+    teachers = named_teachers(design.data, design.teachers, pretrained)
+    with database_errors(session.storage):
+        data = load(design.data, design.size, cache=place)
+        check_classes(teachers, data)
+        plan, resolved = make_plan(design, data, teachers, chosen)
+        if resolved.impossible and not dry_run:
+            raise refusal(resolved)
+        if not dry_run and exists(session.storage):
+            require_free(open_storage(session.storage, create=False), design.name, plan)
+        expected = forecast(plan, design.seeds, data, teachers, place, chosen)
+        planned(plan, resolved, design.seeds, expected, session, dry_run)
+        if resolved.impossible:
+            raise refusal(resolved)
+        if not dry_run:
+            _begin(session, design, plan, data, teachers, place, device)
+
+
+def _begin(
+    session: Session,
+    design: Design,
+    plan: Plan,
+    data: Data,
+    teachers: Mapping[str, Named],
+    cache: Path,
+    device: str,
+) -> None:
+    storage, name = open_storage(session.storage, create=True), design.name
+    folder, chosen = Folder(session.storage, name), choose_device(device)
+    with folder.lock(name):
+        require_free(storage, name, plan)
+        heard = {arm.teacher for arm in plan.arms}
+        own = {
+            key: taught(wanted, data, cache, chosen, session.console, f"teacher {key}")
+            for key, wanted in teachers.items()
+            if key in heard
+        }
+        keep_teachers(folder, own)
+        plan = plan.with_teachers(own)
+        study = create(storage, name, plan, {SEEDS: design.seeds})
+        station = Station(plan, folder, plan.source, cache, device)
+        go_on(session, station, station.furnished(data, own, chosen), plan, study)
+
+
+def go_on(
+    session: Session, station: Station, bench: Bench, plan: Plan, study: optuna.Study
+) -> None:
+    """Train what is left of an ablation, and print its table."""
+    total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
+    ended = study.get_trials(deepcopy=False)
+    done = sum(trial.state.is_finished() for trial in ended)
+    with session.resumable(name):
+        with (
+            open_crew(
+                bench,
+                station,
+                session.workers,
+                total - done,
+                partial(typical_arm, plan),
+                session.console,
+            ) as crew,
+            Display(session.console, trials=total, done=done, best=False) as display,
+        ):
+            run_trials(Planned(plan, bench), station.folder, study, crew, display)
+        views.finished(session, name)
+
+
+def make_plan(
+    design: Design, data: Data, teachers: Mapping[str, Named], device: torch.device
+) -> tuple[Plan, Resolved]:
+    """The plan of a design on some data, its teachers yet to be trained."""
+    plan = Plan(
+        source=kept_source(design.data),
+        data=data.fingerprint,
+        classes=data.classes,
+        channels=data.channels,
+        size=data.size,
+        version=version(),
+        question=design.question,
+        design=design.design,
+        size_matched=design.widths == SIZE_MATCHED,
+        budget="",
+        shared_views=design.views == SHARED,
+        factors={},
+        arms=(),
+        baseline=design.baseline_name,
+        validation=len(data.validation),
+        taught={},
+        described={},
+        published=design.published or {},
+    )
+    precision = default_mode(device).precision
+    resolved = resolve(Maker(design, plan, tuple(teachers), precision))
+    plan = replace(
+        plan,
+        arms=resolved.arms,
+        baseline=resolved.baseline,
+        factors=resolved.factors,
+        budget=resolved.budget,
+    )
+    return plan, resolved
+
+
+def refusal(resolved: Resolved) -> InputError:
+    """What to say of arms that cannot exist."""
+    words = "; ".join(f"{name}: {reason}" for name, reason in resolved.impossible)
+    count = len(resolved.impossible)
+    which = "1 arm" if count == 1 else f"{count} arms"
+    return InputError(f"every arm must be possible, but {which} cannot exist ({words})")
+
+
+def typical_arm(plan: Plan) -> Typical:
+    """The arm of middle work."""
+    order = sorted(plan.arms, key=lambda arm: macs(arm.architecture, plan.size))
+    middle = order[len(order) // 2]
+    return Typical(middle.architecture, middle.recipe)
+
+
+class Planned:
+    """The students of an ablation, a `search.trials.Source`: trial numbers say which."""
+
+    identity = "training"
+    pruner = optuna.pruners.NopPruner()  # a comparison needs every arm's last epoch
+
+    def __init__(self, plan: Plan, bench: Bench) -> None:
+        self.plan, self.bench = plan, bench
+
+    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        arm, seed = self.plan.trial(number)
+        fixed = {"arm": arm.name, "seed": seed, **arm.levels}
+        with warnings.catch_warnings():  # Optuna tells at every call what may change
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler(0))
+
+    def wants(self, study: optuna.Study, training: int, idle: int) -> bool:
+        seeds = int(study.user_attrs[SEEDS])
+        return len(study.get_trials(deepcopy=False)) < len(self.plan.arms) * seeds
+
+    def draw(self, trial: optuna.Trial) -> Draw:
+        plan, (arm, seed) = self.plan, self.plan.trial(trial.number)
+        trial.suggest_categorical("arm", [arm.name for arm in plan.arms])
+        trial.suggest_int("seed", 0, MAX_SEEDS)
+        for factor in arm.levels:
+            trial.suggest_categorical(factor, plan.factors[factor])
+        recipe = arm.recipe_of(seed, shared_views=plan.shared_views)
+        place = self.bench.folder.trial(trial.number).name
+        job = Job(arm.architecture, recipe, arm.format, arm.teacher, place)
+        described = describe(arm.architecture, plan.card_for(recipe), arm.format) | {
+            "budget_share": arm.budget_share,
+            "repairs": [],
+            "training": training_identity(job),
+        }
+        return Draw(job, described, f"{arm.name}, seed {seed}")
+
+    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
+        """The twin's network, stored in this arm's format and scored again: no training."""
+        known = {"trained_as": twin.number}
+        if twin.state != TrialState.COMPLETE:
+            return Copied(twin.state, None, known)
+        folder = self.bench.folder
+        exact, own = folder.exact(twin.number), folder.path / draw.job.place / STUDENT
+        source = exact if exact.exists() else folder.student(twin.number)
+        try:
+            export.convert(source, draw.job.format, own)
+            if draw.job.format != "fp32":
+                export.convert(source, "fp32", own.with_name(EXACT))
+        except OverflowError as error:
+            failed = {"ended": "diverged", "reason": str(error), "file_accuracy": None}
+            return Copied(TrialState.FAIL, None, known | failed)
+        accuracy = file_accuracy(self.bench, own)
+        return Copied(TrialState.COMPLETE, accuracy, known | {"file_accuracy": accuracy})
+
+
+def training_identity(job: Job) -> str:
+    """Twelve hexadecimal digits, equal for trainings that end in the same network."""
+    parts = [job.architecture.fingerprint, job.recipe.fingerprint, str(job.teacher)]
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,101 @@
+"""The commands `ablate` and `ablate show`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.options import CACHE, DEVICE, JSON, STORAGE, WORKERS
+
+
+class FileOrCommand(click.Group):
+    """A group whose first argument may be a file, which `run` is given."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = args[0] in self.commands
+        return super().resolve_command(ctx, args if known else ["run", *args])
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "SPEC.toml [OPTIONS] | show NAME [OPTIONS]")
+
+
+# Flags may stand before the file: the group leaves them to `run`.
+@click.group(cls=FileOrCommand, context_settings={"ignore_unknown_options": True})
+def ablate() -> None:
+    """Train what a TOML file states, arm by arm and seed by seed; show the evidence.
+
+    `distilnas ablate SPEC.toml` is short for `distilnas ablate run SPEC.toml`.
+    """
+
+
+@ablate.command("run")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--quick", is_flag=True, help="The file's quick variant, for a CPU.")
+@click.option("--data", help='"digits" or a folder of photographs.')
+@click.option("--size", type=int, help="Pixels of the students' square input.")
+@click.option("--budget", help="Size of every arm: 300KB, 300KiB, 1MB, 256k params.")
+@click.option(
+    "--size-matched",
+    "widths",
+    flag_value="size-matched",
+    help="Solve the widths for every arm anew, so that all cost the same (default).",
+)
+@click.option(
+    "--fixed-width",
+    "widths",
+    flag_value="fixed",
+    help="Keep the widths, to see what a change does to the size.",
+)
+@click.option("--seeds", type=int, help="Trainings of every arm.")
+@click.option("--epochs", type=int, help="Epochs of arms that state none of their own.")
+@click.option("--pretrained", help="What pretrained teachers start from: imagenet, or a file.")
+@click.option("--name", help="The study's name (default: the file's).")
+@click.option("--dry-run", is_flag=True, help="Print the plan, train nothing.")
+@WORKERS
+@STORAGE
+@CACHE
+@DEVICE
+@JSON
+def run(
+    spec: Path,
+    quick: bool,
+    pretrained: str | None,
+    dry_run: bool,
+    workers: str,
+    storage: str,
+    cache: str,
+    device: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train every arm of SPEC over every seed: a study that can be interrupted and resumed."""
+    from search import ablations
+    from search.session import Session
+    from search.settings import parse_workers
+
+    session = Session(storage=storage, workers=parse_workers(workers), as_json=as_json)
+    ablations.ablate(
+        session,
+        spec,
+        quick,
+        settings,
+        pretrained=pretrained,
+        cache=cache,
+        device=device,
+        dry_run=dry_run,
+    )
+
+
+@ablate.command("show")
+@click.argument("name")
+@click.option("--json", "format", flag_value="json", help="One JSON document.")
+@click.option("--csv", "format", flag_value="csv", help="The arms as CSV.")
+@click.option("--markdown", "format", flag_value="markdown", help="Tables for a document.")
+@STORAGE
+def show(name: str, format: str | None, storage: str) -> None:
+    """The evidence of an ablation: means, differences, intervals, verdicts."""
+    from search import ablation_views
+
+    ablation_views.show(storage, name, format)

@@ -1,0 +1,112 @@
+"""The command `resume`: a search or an ablation goes on with nothing but its name."""
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from search import ablations, running
+from search.addresses import database_errors
+from search.bench import Station
+from search.design import MAX_SEEDS
+from search.places import Folder
+from search.plan import Plan
+from search.session import Session
+from search.settings import parse_workers
+from search.spec import Ground, Spec
+from search.storage import open_storage
+from search.study import FINALISTS, SEEDS, TARGET, counted, open_study, target
+from space.errors import InputError, require_range
+from trainers.evaluation import choose_device
+
+FOR_SEARCHES = ("trials", "finalists", "budget", "epochs", "space", "out")
+
+
+def resume(
+    name: str,
+    as_json: bool,
+    *,
+    data: str | None,
+    storage: str,
+    cache: str,
+    device: str,
+    workers: str,
+    **asked: Any,
+) -> None:
+    """Go on with a study; `asked` is more work, or settings that must be the study's own."""
+    session = Session(
+        storage=storage, workers=parse_workers(workers), as_json=as_json, out=asked.pop("out")
+    )
+    session.prepare()
+    if (asked["trials"] or 0) < 0:
+        raise InputError(f"--trials must be at least 0 more trials, but got {asked['trials']}")
+    choose_device(device)  # first: the data may take long to load
+    with database_errors(storage):
+        study, spec = open_study(open_storage(storage, create=False), name)
+        _refuse(name, spec, {**asked, "out": session.out})
+        folder = Folder(storage, name)
+        with folder.lock(name):
+            place = Path(cache).expanduser()
+            station = Station(spec, folder, data or spec.source, place, device)
+            bench = station.bench()
+            if isinstance(spec, Spec):
+                _add(study, asked["trials"], asked["finalists"])
+                running.go_on(session, station, bench, spec, study)
+            elif isinstance(spec, Plan):
+                _add_seeds(study, asked["seeds"])
+                ablations.go_on(session, station, bench, spec, study)
+
+
+def _add(study: optuna.Study, trials: int | None, finalists: int | None) -> None:
+    if trials:
+        study.set_user_attr(TARGET, max(target(study), counted(study)) + trials)
+    if finalists is not None:
+        study.set_user_attr(FINALISTS, finalists)
+
+
+def _add_seeds(study: optuna.Study, seeds: int | None) -> None:
+    """Every arm over more seeds: they come behind the others, so nothing is trained again."""
+    if seeds is not None:
+        before = int(study.user_attrs[SEEDS])
+        require_range(
+            "--seeds (of each arm, those that were asked for included)", seeds, before, MAX_SEEDS
+        )
+        study.set_user_attr(SEEDS, seeds)
+
+
+def _refuse(name: str, spec: Ground, asked: dict[str, Any]) -> None:
+    """Raise InputError for what this kind of study cannot be asked, or has otherwise."""
+    given = {key: value for key, value in asked.items() if value is not None}
+    if isinstance(spec, Spec):
+        if "seeds" in given:
+            raise InputError(f"{name!r} is a search: --seeds is for ablations; use --trials")
+        _refuse_changes(name, spec, given)
+        return
+    wrong = [f"--{key}" for key in FOR_SEARCHES if key in given]
+    if wrong:
+        raise InputError(
+            f"{name!r} is an ablation: {', '.join(wrong)} is for searches; its arms can be "
+            "trained over more seeds: --seeds"
+        )
+
+
+def _refuse_changes(name: str, spec: Spec, given: dict[str, Any]) -> None:
+    """Raise InputError for a setting that differs from the study's."""
+    mine: dict[str, Any] = {
+        "budget": str(spec.budget),
+        "epochs": spec.recipe.epochs,
+        "space": spec.space,
+    }
+    if "budget" in given:
+        budget = spec.budget.parse(given["budget"], spec.budget.format, spec.budget.macs)
+        given["budget"] = str(budget)
+    differences = [
+        f"{key}: the study has {mine[key]}, but got {given[key]}"
+        for key in mine
+        if key in given and given[key] != mine[key]
+    ]
+    if differences:
+        raise InputError(
+            f"study {name!r} keeps its settings ({'; '.join(differences)}); "
+            "start another study: distilnas search --name"
+        )
