@@ -36,7 +36,7 @@ COMPARED = (
     *("bootstrap_low", "bootstrap_high", "p", "p_holm", "detectable", "verdict"),
 )
 ARM_COLUMNS = ("arm", "n", "failed", "mean", "sd", "low", "high", *SIZES, *COMPARED)
-LEVEL_COLUMNS = ("factor", "level", "n", "mean", "low", "high", *COMPARED)
+LEVEL_COLUMNS = ("factor", "level", "n", "mean", "sd", "low", "high", *COMPARED)
 INTERACTION_COLUMNS = ("factor_a", "level_a", "factor_b", "level_b", "n", "mean")
 
 Plan = Mapping[str, Any]  # as `search.plan.Plan.to_dict` writes it
@@ -49,7 +49,7 @@ class Analysis(NamedTuple):
         mean, sd and bootstrap interval (low, high) of the accuracy, bytes, params, macs, and the
         columns of a comparison.
     levels: one row a level of a factorial design's factors, averaged over the other factors in
-        every seed that has all cells: factor, level, n, mean, low, high, and the comparison.
+        every seed that has all cells: factor, level, n, mean, sd, low, high, and the comparison.
     terms: the analysis of variance of a factorial design: see `search.anova.terms`.
     notes: sentences for the reader.
 
@@ -129,7 +129,7 @@ def _accuracies(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
 def _arms(rows: pd.DataFrame, accuracy: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     baseline, ended = str(plan["baseline"]), rows[rows["state"].isin(ENDED)]
     samples = [
-        _paired(accuracy[name], accuracy[baseline]) if name != baseline else np.empty(0)
+        np.empty(0) if name == baseline else _paired(accuracy[name], accuracy[baseline])
         for name in accuracy
     ]
     found = pd.DataFrame({"arm": accuracy.columns, "n": accuracy.count().to_numpy()})
@@ -152,12 +152,12 @@ def _levels(accuracy: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         cells = {label: _arms_with(plan, {factor: label}) for label in labels}
         over = {label: whole[names].mean(axis=1) for label, names in cells.items()}
         for label, marginal in over.items():
-            rows.append((factor, label, len(marginal), marginal.mean(), label == own[factor]))
-            reference = over[own[factor]]
-            samples.append(_paired(marginal, reference) if label != own[factor] else np.empty(0))
+            is_own, reference = label == own[factor], over[own[factor]]
+            rows.append((factor, label, len(marginal), marginal.mean(), marginal.std(), is_own))
+            samples.append(np.empty(0) if is_own else _paired(marginal, reference))
             steps.append(step / math.sqrt(max(1, len(cells[label]))))
             marginals.append(marginal)
-    found = pd.DataFrame(rows, columns=["factor", "level", "n", "mean", "is_baseline"])
+    found = pd.DataFrame(rows, columns=["factor", "level", "n", "mean", "sd", "is_baseline"])
     found[["low", "high"]] = _intervals(marginals)
     compared = _compared(samples, steps, found["is_baseline"])
     return pd.concat([found, compared], axis=1)[list(LEVEL_COLUMNS)]

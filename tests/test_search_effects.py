@@ -30,13 +30,11 @@ def plan_of(arms: Sequence[str], **settings: Any) -> dict[str, Any]:
 
 def factorial(factors: Mapping[str, Sequence[str]], **settings: Any) -> dict[str, Any]:
     """Arms are named by their labels: `0/4`."""
-    combinations = itertools.product(*factors.values())
-    arms = [
-        {"name": "/".join(labels), "levels": dict(zip(factors, labels, strict=True))}
-        for labels in combinations
-    ]
-    design = {"design": "factorial", "factors": factors, "arms": arms}
-    return plan_of([str(arm["name"]) for arm in arms]) | design | settings
+    levels = [dict(zip(factors, c, strict=True)) for c in itertools.product(*factors.values())]
+    arms = {"/".join(labels.values()): labels for labels in levels}
+    design = {"design": "factorial", "factors": factors}
+    named = [{"name": name, "levels": labels} for name, labels in arms.items()]
+    return plan_of(list(arms)) | design | {"arms": named} | settings
 
 
 def rows_of(accuracies: Mapping[str, Sequence[float | str]]) -> pd.DataFrame:
@@ -115,12 +113,11 @@ def test_the_notes_of_a_table_by_hand() -> None:
 
 def test_pairs_are_the_seeds_that_both_have() -> None:
     rows = rows_of({"a": [0.1, 0.5, 0.9, 0.7], "b": [0.12, "diverged", 0.93, 0.71]})
-    plan = plan_of(["a", "b"])
-    row = by_arm(analyse(rows, plan)).loc["b"]
+    arms = by_arm(analyse(rows, plan_of(["a", "b"])))
+    row = arms.loc["b"]
     assert (row["n"], row["failed"], row["pairs"]) == (3, 1, 3)
     assert row["difference"] == pytest.approx(0.02)
-    unpaired = by_arm(analyse(rows, plan))["mean"]
-    assert unpaired["b"] - unpaired["a"] == pytest.approx(0.58667 - 0.55, abs=1e-4)
+    assert arms["mean"]["b"] - arms["mean"]["a"] == pytest.approx(0.58667 - 0.55, abs=1e-4)
 
 
 @st.composite
@@ -192,10 +189,11 @@ DEGENERATE = {
 @pytest.mark.parametrize("rows", DEGENERATE.values(), ids=DEGENERATE)
 @pytest.mark.parametrize("design", ["arms", "factorial"])
 def test_whatever_is_missing_there_is_a_table(rows: pd.DataFrame, design: str) -> None:
-    crossed = factorial({"f": ["0", "1"], "g": ["0", "1"]})["arms"]
-    arms = [arm | {"name": name} for arm, name in zip(crossed, "abcd", strict=True)]
-    plan = plan_of("abcd", design=design) | {"arms": arms}
-    plan["factors"] = {"f": ["0", "1"], "g": ["0", "1"]} if design == "factorial" else {}
+    plan = plan_of("abcd")
+    if design == "factorial":
+        crossed = factorial({"f": ["0", "1"], "g": ["0", "1"]}, baseline="a")
+        named = zip(crossed["arms"], "abcd", strict=True)
+        plan = crossed | {"arms": [arm | {"name": name} for arm, name in named]}
     analysis = analyse(rows, plan)
     assert list(analysis.arms["arm"]) == list("abcd")
     assert analysis.arms["verdict"][0] == "baseline"
@@ -216,34 +214,29 @@ def test_notes_tell_what_is_missing() -> None:
     assert "the baseline has no result" in notes("lost baseline")
     assert "1 of 2 seeds of arm 'b' failed: it has no figures" in notes("all lost")
     partly = analyse(rows_of({"a": [0.5, 0.6, "diverged"], "b": [0.5, 0.7, 0.6]}), plan_of("ab"))
-    assert partly.notes[0] == (
-        "1 of 3 seeds of arm 'a' diverged: its figures are of the seeds that finished"
-    )
+    told = "1 of 3 seeds of arm 'a' diverged: its figures are of the seeds that finished"
+    assert partly.notes[0] == told
 
 
 def test_marginal_means_are_those_of_whole_seeds() -> None:
     """Two by three, six seeds, of which one lacks a cell."""
     plan = factorial({"se": ["0", "8"], "late groups": ["1", "4", "8"]}, baseline="8/4")
-    rng = np.random.default_rng(3)
     shifts = {f"0/{label}": -0.03 for label in "148"}
-    rows = simulated(plan, 6, rng, **shifts)
+    rows = simulated(plan, 6, np.random.default_rng(3), **shifts)
     lost = (rows["params_arm"] == "0/8") & (rows["params_seed"] == 2)
-    rows.loc[lost, ["state", "value", "ended"]] = ["FAIL", math.nan, "error"]
+    rows.loc[lost, ["state", "value"]] = ["FAIL", math.nan]
     analysis = analyse(rows, plan)
     kept = rows[rows["params_seed"] != 2].assign(se=rows["params_arm"].str[0])
     marginal = kept.groupby(["params_seed", "se"])["value"].mean().unstack()
     levels = analysis.levels.set_index(["factor", "level"])
     assert list(levels["n"]) == [5] * 5
     row = levels.loc[("se", "0")]
-    assert row["mean"] == pytest.approx(marginal["0"].mean())
+    assert (row["mean"], row["sd"]) == pytest.approx((marginal["0"].mean(), marginal["0"].std()))
     assert row["p"] == pytest.approx(stats.ttest_rel(marginal["0"], marginal["8"]).pvalue)
-    assert list(levels["verdict"]) == [
-        *("worse", "baseline"),
-        *("no difference shown", "baseline", "no difference shown"),
-    ]
+    verdicts = ["worse", "baseline", paired.NOT_SHOWN, "baseline", paired.NOT_SHOWN]
+    assert list(levels["verdict"]) == verdicts
     assert row["p_holm"] == pytest.approx(3 * row["p"])
-    said = "main effects are of the 5 of 6 seeds with a result in each of the 6 cells"
-    assert said in analysis.notes
+    assert "main effects are of the 5 of 6 seeds with a result in each" in analysis.notes[-1]
     cells = interactions(rows, plan)
     assert tuple(cells.columns) == effects.INTERACTION_COLUMNS
     assert list(cells["n"]) == [6, 6, 5, 6, 6, 6]
@@ -257,11 +250,8 @@ def test_two_by_two_sums_of_squares_by_hand() -> None:
     table = {"0/0": [0.50, 0.56], "0/1": [0.52, 0.58], "1/0": [0.60, 0.64], "1/1": [0.52, 0.60]}
     terms = analyse(rows_of(table), plan).terms.set_index("term")
     a, b, c, d = (sum(values) for values in table.values())
-    squares = {
-        "f (x)": (c + d - a - b) ** 2 / 8,
-        "value": (b + d - a - c) ** 2 / 8,
-        "f (x) x value": (a + d - b - c) ** 2 / 8,
-    }
+    contrasts = {"f (x)": c + d - a - b, "value": b + d - a - c, "f (x) x value": a + d - b - c}
+    squares = {name: contrast**2 / 8 for name, contrast in contrasts.items()}
     values = np.array(list(table.values()))
     seeds = 4 * ((values.mean(axis=0) - values.mean()) ** 2).sum()
     residual = 8 * values.var() - seeds - sum(squares.values())
@@ -317,8 +307,8 @@ def test_an_empty_cell_leaves_its_interaction_out() -> None:
     assert (verdicts["f"], verdicts["f x g"]) == ("effect shown", "not estimable")
     assert "judged by part of their cells, others being empty: f x g" in analysis.notes[-1]
     assert "main effects are not computed" in " ".join(analysis.notes)
-    alone = analyse(rows[rows["params_arm"].isin(["0/0", "1/0"])], plan).terms
-    assert list(alone["term"]) == ["f"]
+    one_column = rows[rows["params_arm"].isin(["0/0", "1/0"])]
+    assert list(analyse(one_column, plan).terms["term"]) == ["f"]
 
 
 def test_one_seed_or_no_freedom_gives_no_terms() -> None:
@@ -326,6 +316,5 @@ def test_one_seed_or_no_freedom_gives_no_terms() -> None:
     rows = simulated(plan, 2, np.random.default_rng(9))
     assert analyse(rows[rows["params_seed"] == 0], plan).terms.empty
     little = rows[(rows["params_seed"] == 0) | (rows["params_arm"] == "0/0")]
-    analysis = analyse(little, plan)
-    assert analysis.terms.empty
-    assert "no degrees of freedom left for chance" in analysis.notes[-1]
+    assert analyse(little, plan).terms.empty
+    assert "no degrees of freedom left for chance" in analyse(little, plan).notes[-1]
