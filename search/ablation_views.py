@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # Headings; the trailing space keeps two columns of one name apart.
 MEANS = ("accuracy, %", "95 %")
+MEANS_NUMERIC = frozenset(("seeds", *MEANS))
 DIFFERENCES = ("difference", "95 % ", "p (Holm)", "detectable", "verdict")
 FORMATS = ("json", "csv", "markdown")
 
@@ -93,9 +94,9 @@ def _documents(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def evidence(plan: Mapping[str, Any], analysis: "Analysis") -> list[Cells]:
     """The tables that have something to say."""
-    found = [arms_cells(plan, analysis.arms)]
+    found = [arms_cells(plan, analysis.arms), differences_cells(plan, analysis.arms)]
     if len(analysis.levels):
-        found.append(levels_cells(analysis.levels))
+        found += levels_cells(plan, analysis.levels)
     if len(analysis.terms):
         found.append(terms_cells(analysis.terms))
     if plan["described"]:
@@ -106,33 +107,36 @@ def evidence(plan: Mapping[str, Any], analysis: "Analysis") -> list[Cells]:
 def arms_cells(plan: Mapping[str, Any], arms: pd.DataFrame) -> Cells:
     published = plan["published"].get("accuracy", {})
     more = ("published, %",) if published else ()
-    columns = ("arm", "seeds", *MEANS, "bytes", "params", *DIFFERENCES, *more)
+    columns = ("arm", "seeds", *MEANS, "bytes", "params", "MACs", *more)
     rows: list[tuple[str, ...]] = []
     for _, row in arms.iterrows():
         failed = f" ({row['failed']} failed)" if row["failed"] else ""
-        known = published.get(row["arm"])
-        cells = (
-            row["arm"],
-            f"{row['n']}{failed}",
-            *_mean(row),
-            _whole(row["bytes"]),
-            _whole(row["params"]),
-            *_difference(row),
-        )
-        rows.append(cells + ((_percent(known),) if published else ()))
-    return Cells("", columns, rows, frozenset(columns) - {"arm", "verdict"})
+        sizes = _whole(row["bytes"]), _whole(row["params"]), _short(row["macs"])
+        known = (_percent(published.get(row["arm"])),) if published else ()
+        rows.append((row["arm"], f"{row['n']}{failed}", *_mean(row), *sizes, *known))
+    return Cells("", columns, rows, frozenset(columns) - {"arm"})
 
 
-def levels_cells(levels: pd.DataFrame) -> Cells:
-    columns = ("factor", "level", "seeds", *MEANS, *DIFFERENCES)
-    rows = [
-        (row["factor"], row["level"], str(row["n"]), *_mean(row), *_difference(row))
-        for _, row in levels.iterrows()
+def differences_cells(plan: Mapping[str, Any], arms: pd.DataFrame) -> Cells:
+    others = arms[arms["arm"] != plan["baseline"]]
+    rows = [(row["arm"], *_difference(row)) for _, row in others.iterrows()]
+    title = f"Differences to {plan['baseline']}, paired by seed, in percentage points"
+    return Cells(title, ("arm", *DIFFERENCES), rows, frozenset(DIFFERENCES) - {"verdict"})
+
+
+def levels_cells(plan: Mapping[str, Any], levels: pd.DataFrame) -> list[Cells]:
+    """Main effects: means over the other factors, and their differences."""
+    own = {arm["name"]: arm["levels"] for arm in plan["arms"]}[plan["baseline"]]
+    named = [(f"{row['factor']}={row['level']}", row) for _, row in levels.iterrows()]
+    means = [(name, str(row["n"]), *_mean(row)) for name, row in named]
+    others = [
+        (name, *_difference(row)) for name, row in named if row["level"] != own[row["factor"]]
     ]
-    numeric = frozenset(columns) - {"factor", "level", "verdict"}
-    return Cells(
-        "Main effects: each level, averaged over the other factors", columns, rows, numeric
-    )
+    differences = frozenset(DIFFERENCES) - {"verdict"}
+    return [
+        Cells("Means over the other factors", ("level", "seeds", *MEANS), means, MEANS_NUMERIC),
+        Cells("Main effects: differences of these", ("level", *DIFFERENCES), others, differences),
+    ]
 
 
 def terms_cells(terms: pd.DataFrame) -> Cells:
@@ -151,7 +155,9 @@ def terms_cells(terms: pd.DataFrame) -> Cells:
         for _, row in terms.iterrows()
     ]
     numeric = frozenset(columns) - {"term", "kind", "verdict"}
-    return Cells("Analysis of variance, seeds as blocks", columns, rows, numeric)
+    return Cells(
+        "Analysis of variance, seeds as blocks, one error for all arms", columns, rows, numeric
+    )
 
 
 def teachers_cells(described: Mapping[str, Mapping[str, Any]]) -> Cells:
@@ -186,6 +192,7 @@ def rich_table(cells: Cells) -> Table:
             column.strip(),
             justify="right" if numeric else "left",
             no_wrap=numeric or column == "verdict",
+            overflow="fold",
         )
     for row in cells.rows:
         made.add_row(*map(Text, row))
@@ -225,7 +232,13 @@ def _print_csv(frame: pd.DataFrame) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(frame.columns)
     for _, row in frame.iterrows():
-        writer.writerow("" if pd.isna(value) else value for value in row)
+        writer.writerow("" if pd.isna(value) else _neutral(value) for value in row)
+
+
+def _neutral(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, marked as text."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
+    return f"'{value}" if is_formula else value
 
 
 def _mean(row: Any) -> tuple[str, str]:
@@ -259,6 +272,10 @@ def _p(value: float) -> str:
     if pd.isna(value):
         return ""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _short(count: float) -> str:
+    return "" if pd.isna(count) else report.short(count)
 
 
 def _whole(value: float) -> str:

@@ -123,8 +123,8 @@ def bootstrap_interval(values_N: Floats) -> Interval:
     """Bootstrap interval of the mean: expanded percentiles.
 
     Percentiles of so few values make too short an interval; they are moved out by what Student's
-    t and the divisor n - 1 add (Hesterberg 2015, "What Teachers Should Know About the Bootstrap",
-    arXiv:1411.5279: expanded percentiles). The interval still ends at the smallest and the largest value: `reach`.
+    t and the divisor n - 1 add (Hesterberg, "What Teachers Should Know About the Bootstrap",
+    arXiv:1411.5279). The interval still ends at the smallest and the largest value: `reach`.
     """
     count = len(values_N)
     if count < 2:
