@@ -21,7 +21,18 @@ if TYPE_CHECKING:
 MEANS = ("accuracy, %", "95 %")
 MEANS_NUMERIC = frozenset(("seeds", *MEANS))
 DIFFERENCES = ("difference", "95 % ", "p (Holm)", "detectable", "verdict")
-FORMATS = ("json", "csv", "markdown")
+FORMATS = ("json", "csv", "rows", "markdown")
+ROW = (
+    "number",
+    "params_arm",
+    "params_seed",
+    "state",
+    "value",
+    "bytes",
+    "params",
+    "macs",
+    "seconds",
+)
 
 
 class Cells(NamedTuple):
@@ -52,6 +63,8 @@ def show(storage: str, name: str, format: str | None) -> None:
         report.print_json(document(name, plan, seeds, frame, analysis))
     elif format == "csv":
         _print_csv(analysis.arms)
+    elif format == "rows":
+        _print_csv(frame[[*ROW, *(f"params_{factor}" for factor in plan["factors"])]])
     elif format == "markdown":
         said = "\n".join(f"- {note}" for note in notes(plan, analysis))
         print("\n\n".join([*map(markdown, evidence(plan, analysis)), said]))

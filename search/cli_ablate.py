@@ -92,6 +92,7 @@ def run(
 @click.argument("name")
 @click.option("--json", "format", flag_value="json", help="One JSON document.")
 @click.option("--csv", "format", flag_value="csv", help="The arms as CSV.")
+@click.option("--rows", "format", flag_value="rows", help="Every training as CSV.")
 @click.option("--markdown", "format", flag_value="markdown", help="Tables for a document.")
 @STORAGE
 def show(name: str, format: str | None, storage: str) -> None:

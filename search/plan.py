@@ -91,6 +91,10 @@ class Plan(Ground):
         hashes = {name: teacher.hash for name, teacher in own.items()}
         return replace(self, taught=hashes, described=described)
 
+    def comparable(self) -> dict[str, Any]:
+        """Arms by name: what differs is then one arm's setting, not all of them."""
+        return self.to_dict() | {"arms": {arm.name: arm.to_dict() for arm in self.arms}}
+
     def trial(self, number: int) -> tuple[Arm, int]:
         """The arm and the seed of a trial."""
         seed, place = divmod(number, len(self.arms))

@@ -19,9 +19,15 @@ from space.errors import InputError
 
 
 def console() -> Console:
-    """For results; wide enough for whole rows where output goes to a file."""
-    out = Console(highlight=False)
-    return out if out.is_terminal else Console(highlight=False, width=140)
+    """For results."""
+    return wide(Console(highlight=False))
+
+
+def wide(out: Console) -> Console:
+    """The console, wide enough for whole rows where its output goes to a file."""
+    if not out.is_terminal:
+        out.width = 140
+    return out
 
 
 def print_json(document: Any) -> None:

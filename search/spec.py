@@ -51,6 +51,10 @@ class Ground(ABC):
     def to_dict(self) -> dict[str, Any]:
         """JSON data, whole: `from_dict` reads it back."""
 
+    def comparable(self) -> dict[str, Any]:
+        """`to_dict`'s data, of nested tables: what `compared` makes flat."""
+        return self.to_dict()
+
     @abstractmethod
     def taught_like(self, other: "Ground") -> "Ground":
         """The same with the other's teachers: for comparing before they are trained."""
@@ -63,7 +67,7 @@ class Ground(ABC):
 
     def compared(self) -> Iterator[tuple[str, Any]]:
         """Settings that must stay the same within a study, flat: `recipe.epochs` and so on."""
-        for name, value in _flat(json.loads(json.dumps(self.to_dict()))):
+        for name, value in _flat(json.loads(json.dumps(self.comparable()))):
             if name not in ("source", "version"):
                 yield name, value
 

@@ -17,6 +17,7 @@ from trainers.files import copy_atomically
 SPEC, HASH = "spec", "spec_hash"
 TARGET, FINALISTS = "target_trials", "finalists"  # what a search is asked for
 SEEDS = "seeds"  # of each arm of an ablation
+SHOWN_DIFFERENCES = 3
 
 
 def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
@@ -31,9 +32,10 @@ def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
     other = ["it was not made by DistilNAS"]
     differences = before.differences(spec.taught_like(before)) if before else other
     if differences:
+        more = len(differences) - SHOWN_DIFFERENCES
+        told = differences[:SHOWN_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])
         raise InputError(
-            f"study {name!r} exists with other settings ({'; '.join(differences)}); "
-            "choose another --name"
+            f"study {name!r} exists with other settings ({'; '.join(told)}); choose another --name"
         )
     raise InputError(
         f"study {name!r} exists; go on with: distilnas resume {name}, or choose another --name"

@@ -141,6 +141,8 @@ def test_the_evidence_comes_in_four_forms(whole: tuple[Path, Answer]) -> None:
     table_of = csv.DictReader(io.StringIO(inside(folder, "ablate", "show", "spec", "--csv").out))
     means = {row["arm"]: float(row["mean"]) for row in table_of}
     assert means == {arm["arm"]: arm["mean"] for arm in shown(folder)["arms"]}
+    each = list(csv.DictReader(io.StringIO(inside(folder, "ablate", "show", "spec", "--rows").out)))
+    assert [float(row["value"]) for row in each] == rows(folder)["value"].to_list()
     marked = inside(folder, "ablate", "show", "spec", "--markdown").out
     assert "| no se |" in marked
     assert all(
