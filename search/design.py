@@ -62,7 +62,7 @@ class Design:
     views: str = SHARED  # by all seeds, and so the bank of logits; or "per-seed"
     recipe: str | Mapping[str, Any] | None = None  # a name, or a table with `base` and settings
     epochs: int | None = None
-    teachers: Mapping[str, Any] | None = None  # name -> table, see `search.arms`
+    teachers: Mapping[str, Any] | None = None  # name -> table, see `search.teacher_cache`
     baseline: Mapping[str, Any] | None = None
     factors: Mapping[str, Any] | None = None
     arms: list[Any] | None = None  # beside the baseline

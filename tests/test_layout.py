@@ -46,6 +46,7 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     [
         "import search.table",
         "import search.show",
+        "import search.ablation_views, search.effects",
         "import search.cli",
         "from space import families, budget, count, storage",
     ],
