@@ -82,6 +82,11 @@ def analyse(trials: pd.DataFrame, plan: Plan) -> Analysis:
         return Analysis(arms, none, pd.DataFrame(columns=list(anova.COLUMNS)), tuple(notes))
     terms, said = anova.terms(accuracy, plan)
     notes += [*_notes_on_cells(accuracy, plan), *said]
+    if len(terms):
+        notes.append(
+            "main effects are tested twice: by the spread of their own differences, and in the "
+            "analysis of variance by one error for all arms; near the threshold the two may differ"
+        )
     return Analysis(arms, _levels(accuracy, plan), terms, tuple(notes))
 
 
