@@ -21,17 +21,9 @@ if TYPE_CHECKING:
 MEANS = ("accuracy, %", "95 %")
 MEANS_NUMERIC = frozenset(("seeds", *MEANS))
 DIFFERENCES = ("difference", "95 % ", "p (Holm)", "detectable", "verdict")
-FORMATS = ("json", "csv", "rows", "markdown")
-ROW = (
-    "number",
-    "params_arm",
-    "params_seed",
-    "state",
-    "value",
-    "bytes",
-    "params",
-    "macs",
-    "seconds",
+ROW = (  # of every training
+    *("number", "params_arm", "params_seed", "state", "value", "format", "bytes", "params", "macs"),
+    *("seconds", "trained_as", "ended", "reason"),
 )
 
 
@@ -48,7 +40,7 @@ def show(storage: str, name: str, format: str | None) -> None:
     """The evidence of an ablation, finished or not.
 
     Args:
-        format: one of FORMATS, or None for people.
+        format: json, csv, rows or markdown; None for people.
     """
     from search.effects import analyse  # statsmodels takes a second, and training does without
 
@@ -58,13 +50,17 @@ def show(storage: str, name: str, format: str | None) -> None:
     plan = attributes.get("spec") or {}
     if plan.get("kind") != "ablation":
         raise InputError(f"study {name!r} is no ablation; look at it: distilnas show {name}")
-    analysis, seeds = analyse(frame, plan), int(attributes["seeds"])
+    seeds = int(attributes["seeds"])
+    analysis = analyse(frame, plan)
+    stopped = _notes_on_stopping(frame, plan, seeds, int(attributes.get("first_seeds", seeds)))
+    analysis = analysis._replace(notes=(*analysis.notes, *stopped))
     if format == "json":
         report.print_json(document(name, plan, seeds, frame, analysis))
     elif format == "csv":
         _print_csv(analysis.arms)
     elif format == "rows":
-        _print_csv(frame[[*ROW, *(f"params_{factor}" for factor in plan["factors"])]])
+        levels = [f"params_{factor}" for factor in plan["factors"]]
+        _print_csv(frame.reindex(columns=[*ROW, *levels]))
     elif format == "markdown":
         said = "\n".join(f"- {note}" for note in notes(plan, analysis))
         print("\n\n".join([*map(markdown, evidence(plan, analysis)), said]))
@@ -78,9 +74,7 @@ def finished(session: Any, name: str) -> None:
     if not session.as_json:
         again = report.command("ablate show", name, session.storage)
         more = report.command("resume", name, session.storage, "--seeds", "N")
-        report.console().print(
-            f"go on with:\n  {again} --markdown\n  {more}", soft_wrap=True, markup=False
-        )
+        report.console().print(f"go on with:\n  {again} --markdown\n  {more}", soft_wrap=True)
 
 
 def document(
@@ -188,6 +182,22 @@ def notes(plan: Mapping[str, Any], analysis: "Analysis") -> list[str]:
     return [*analysis.notes, *said]
 
 
+def _notes_on_stopping(
+    frame: pd.DataFrame, plan: Mapping[str, Any], seeds: int, first: int
+) -> list[str]:
+    """Who looks and then decides how many seeds there are is wrong more often."""
+    notes, asked = [], len(plan["arms"]) * seeds
+    ended = int(frame["state"].isin(("COMPLETE", "FAIL", "PRUNED")).sum())
+    if ended < asked:
+        notes.append(f"{ended} of {asked} trainings have ended: verdicts may still change")
+    if seeds > first:
+        notes.append(
+            f"seeds were raised from {first} to {seeds}: where that was decided by a look at the "
+            "table, false verdicts are commoner than 5 %"
+        )
+    return notes
+
+
 def markdown(cells: Cells) -> str:
     """A table in GitHub's Markdown."""
     marks = ["---:" if column in cells.numeric else "---" for column in cells.columns]
@@ -198,7 +208,8 @@ def markdown(cells: Cells) -> str:
 
 def rich_table(cells: Cells) -> Table:
     made = report.rows_table()
-    made.title, made.title_justify, made.title_style = cells.title or None, "left", "bold"
+    made.title = Text(cells.title, "bold") if cells.title else None
+    made.title_justify = "left"
     for column in cells.columns:
         numeric = column in cells.numeric
         made.add_column(
@@ -217,14 +228,15 @@ def _print(
 ) -> None:
     out = report.console()
     done = int((frame["state"] == "COMPLETE").sum())
-    out.print(f"[bold]{name}[/bold]: {plan['question']}".rstrip(": "), soft_wrap=True)
+    asked = Text(f": {plan['question']}".rstrip(": "))
+    out.print(Text(name, "bold") + asked, soft_wrap=True)
     for line in summary(plan, seeds):
-        out.print(line, soft_wrap=True, markup=False)
+        out.print(line, soft_wrap=True)
     out.print(f"{done} of {len(plan['arms']) * seeds} trainings are complete")
     for cells in evidence(plan, analysis):
         out.print(rich_table(cells))
     for note in notes(plan, analysis):
-        out.print(f"- {note}", soft_wrap=True, markup=False)
+        out.print(f"- {note}", soft_wrap=True)
 
 
 def summary(plan: Mapping[str, Any], seeds: int) -> list[str]:
@@ -232,7 +244,7 @@ def summary(plan: Mapping[str, Any], seeds: int) -> list[str]:
     size = (
         f"size-matched, {plan['budget']}"
         if plan["size_matched"]
-        else "widths as they are written, whatever they cost"
+        else "no budget: widths as they are written, whatever they cost"
     )
     views = "the same views for all seeds" if plan["shared_views"] else "views of their own"
     return [

@@ -23,10 +23,11 @@ from search.places import EXACT, STUDENT, Folder
 from search.plan import Plan
 from search.plan_view import planned
 from search.progress import Display
+from search.ranking import UNSTORABLE
 from search.session import Session, version
 from search.spec import kept_source
 from search.storage import exists, open_storage
-from search.study import SEEDS, create, require_free
+from search.study import FIRST_SEEDS, SEEDS, create, require_free
 from search.teacher_cache import Named, check_classes, keep_teachers, named_teachers, taught
 from search.trials import Copied, Draw, run_trials
 from search.workers import Typical, open_crew
@@ -36,8 +37,7 @@ from trainers import export
 from trainers.data import Data, load
 from trainers.evaluation import choose_device
 from trainers.modes import default_mode
-
-FEW_SEEDS = 3  # below it an interval is hardly worth its name
+from trainers.result import FINISHED
 
 
 def ablate(
@@ -93,7 +93,7 @@ def _begin(
         }
         keep_teachers(folder, own)
         plan = plan.with_teachers(own)
-        study = create(storage, name, plan, {SEEDS: design.seeds})
+        study = create(storage, name, plan, {SEEDS: design.seeds, FIRST_SEEDS: design.seeds})
         station = Station(plan, folder, plan.source, cache, device)
         go_on(session, station, station.furnished(data, own, chosen), plan, study)
 
@@ -210,21 +210,23 @@ class Planned:
 
     def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
         """The twin's network, stored in this arm's format and scored again: no training."""
-        known = {"trained_as": twin.number}
-        if twin.state != TrialState.COMPLETE:
-            return Copied(twin.state, None, known)
+        known = {"trained_as": twin.number, "seconds": 0.0}
         folder = self.bench.folder
         exact, own = folder.exact(twin.number), folder.path / draw.job.place / STUDENT
         source = exact if exact.exists() else folder.student(twin.number)
+        ended = twin.user_attrs["ended"]
+        if ended != FINISHED and not (ended == UNSTORABLE and exact.exists()):
+            return Copied(TrialState.FAIL, None, known)
         try:
-            export.convert(source, draw.job.format, own)
             if draw.job.format != "fp32":
                 export.convert(source, "fp32", own.with_name(EXACT))
+            export.convert(source, draw.job.format, own)
         except OverflowError as error:
-            failed = {"ended": "diverged", "reason": str(error), "file_accuracy": None}
+            failed = {"ended": UNSTORABLE, "reason": str(error), "file_accuracy": None}
             return Copied(TrialState.FAIL, None, known | failed)
         accuracy = file_accuracy(self.bench, own)
-        return Copied(TrialState.COMPLETE, accuracy, known | {"file_accuracy": accuracy})
+        stored = {"ended": FINISHED, "reason": "", "file_accuracy": accuracy}
+        return Copied(TrialState.COMPLETE, accuracy, known | stored)
 
 
 def training_identity(job: Job) -> str:

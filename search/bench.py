@@ -47,6 +47,7 @@ class Bench:
             return None
         key = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
         if key not in self._banks:
+            self._banks.clear()  # each may hold the photographs on the device
             place, asked = self.cache / "banks", self.teachers[teacher]
             self._banks[key] = LogitBank(place, asked, self.data, recipe, self.device)
         return self._banks[key]

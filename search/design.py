@@ -78,6 +78,11 @@ class Design:
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         check_format(self.format)
         Budget.parse(self.budget or "1GB", self.format, self.macs)
+        if self.widths == FIXED and any("budget" in settings for settings in self.varied):
+            raise InputError(
+                "the budget varies in this design, so its arms must be size-matched; "
+                "leave --fixed-width out"
+            )
         if self.design == STATED and self.factors:
             raise InputError(f"a design of stated {STATED} has no factors; choose one of the two")
         if self.design != STATED and (self.arms or not self.factors):
@@ -129,6 +134,14 @@ class Design:
         arms = [_stated(arm) for arm in self.arms or ()]
         return [Candidate(self.baseline_name, {}, {}), *arms]
 
+    @property
+    def varied(self) -> list[Settings]:
+        """What levels and stated arms change."""
+        return [
+            *(changes for levels in self.levels.values() for changes in levels.values()),
+            *(arm.changes for arm in self.stated),
+        ]
+
     def combinations(self) -> Iterator[Candidate]:
         """Every combination of the factors' levels."""
         levels = self.levels
@@ -164,7 +177,9 @@ def read_design(path: Path, quick: bool, flags: Settings, storage: str) -> Desig
     given = {key: value for key, value in flags.items() if value is not None}
     document = {"name": name, **document, **given}
     check_types(Design, document, str(path))
-    if "budget" in given:
+    if document.get("widths") == FIXED:
+        document = _without_budget(document, given)
+    elif "budget" in given:
         document = _with_budget(document)
     document = with_winner(document, storage)
     check_types(Design, document, str(path))
@@ -184,6 +199,14 @@ def _with_budget(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "baseline": baseline}
 
 
+def _without_budget(document: dict[str, Any], flags: Settings) -> dict[str, Any]:
+    """The document at widths as they are written: a budget that it states counts no more."""
+    if "budget" in flags:
+        raise InputError("--budget is for size-matched arms: leave it or --fixed-width out")
+    baseline = {k: v for k, v in (document.get("baseline") or {}).items() if k != "budget"}
+    return {**document, "budget": None, "macs": None, "baseline": baseline}
+
+
 def check_text(what: str, text: str) -> None:
     """Raise InputError for a name that cannot stand in a line."""
     require(what, text, bool(text.strip()) and text.isprintable(), "text of one line")
@@ -197,7 +220,10 @@ def check_published(published: Settings) -> None:
             require("published source", value, isinstance(value, str), "text")
             continue
         shares = value.values() if isinstance(value, Mapping) else [None]
-        valid = all(isinstance(share, int | float) and 0 <= share <= 1 for share in shares)
+        valid = all(
+            isinstance(share, int | float) and share is not True and 0 <= share <= 1
+            for share in shares
+        )
         require("published accuracy", value, valid, "a table: arm = accuracy from 0 to 1")
 
 

@@ -24,13 +24,19 @@ from search.paired import (
     judged,
     reach,
 )
+from search.ranking import UNSTORABLE
 
-FACTORIAL = "factorial"
+FACTORIAL = "factorial"  # as in `search.plan`, which needs torch
 FEWEST_POINTS = 3  # below it a cell's mean is no news
 ENDED = ("COMPLETE", "FAIL", "PRUNED")
-HOW = {"diverged": "diverged", "infeasible": "could not be built"}  # any other end: "failed"
+HOW = {  # any other end: "failed"
+    "diverged": "diverged",
+    "infeasible": "could not be built",
+    UNSTORABLE: "could not be stored",
+}
 SIZES = ("bytes", "params", "macs")
-READ = ("state", "value", "params_arm", "params_seed", "ended", *SIZES)  # of `search.table`
+# Columns of `search.table`.
+READ = ("number", "state", "value", "params_arm", "params_seed", "ended", "trained_as", *SIZES)
 COMPARED = (
     *("pairs", "difference", "difference_sd", "difference_low", "difference_high"),
     *("bootstrap_low", "bootstrap_high", "p", "p_holm", "detectable", "verdict"),
@@ -80,8 +86,17 @@ def analyse(trials: pd.DataFrame, plan: Plan) -> Analysis:
     if plan["design"] != FACTORIAL:
         none = pd.DataFrame(columns=list(LEVEL_COLUMNS))
         return Analysis(arms, none, pd.DataFrame(columns=list(anova.COLUMNS)), tuple(notes))
-    terms, said = anova.terms(accuracy, plan)
-    notes += [*_notes_on_cells(accuracy, plan), *said]
+    notes += _notes_on_cells(accuracy, plan)
+    shared = _sharing(rows)
+    if shared is None:
+        terms, said = anova.terms(accuracy, plan)
+        notes += said
+    else:
+        terms = pd.DataFrame(columns=list(anova.COLUMNS))
+        notes.append(
+            f"no analysis of variance: it takes all results for independent, but arms {shared[0]!r}"
+            f" and {shared[1]!r} store the same trainings"
+        )
     if len(terms):
         notes.append(
             "main effects are tested twice: by the spread of their own differences, and in the "
@@ -129,6 +144,16 @@ def _accuracies(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
         return pd.DataFrame(columns=names, dtype=float)
     wide = done.pivot_table(index="params_seed", columns="params_arm", values="value")
     return wide.reindex(columns=names)
+
+
+def _sharing(rows: pd.DataFrame) -> tuple[str, str] | None:
+    """Two arms whose results come of the same trainings, if there are any."""
+    copies = rows[rows["trained_as"].notna()]
+    if copies.empty:
+        return None
+    copy = copies.iloc[0]
+    first = rows.loc[rows["number"] == copy["trained_as"], "params_arm"].iloc[0]
+    return str(first), str(copy["params_arm"])
 
 
 def _arms(rows: pd.DataFrame, accuracy: pd.DataFrame, plan: Plan) -> pd.DataFrame:

@@ -97,7 +97,7 @@ def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json
         return
     for image, answer in zip(images, answers, strict=True):
         words = ", ".join(f"{guess['class']} {guess['probability']:.1%}" for guess in answer)
-        report.console().print(f"{image}: {words}", soft_wrap=True, markup=False)
+        report.console().print(f"{image}: {words}", soft_wrap=True)
 
 
 def size(what: str, classes: int, channels: int, pixels: int, as_json: bool) -> None:

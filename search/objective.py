@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from search.bench import Bench, Job
 from search.places import CHECKPOINT, EXACT, STUDENT
+from search.ranking import UNSTORABLE
 from space.architecture import Architecture
 from space.build import build
 from space.count import cost
@@ -19,7 +20,7 @@ from trainers.engine import images_per_second, train
 from trainers.evaluation import evaluate
 from trainers.model import Model
 from trainers.recipe import Recipe
-from trainers.result import Epoch, TrialResult
+from trainers.result import FINISHED, Epoch, TrialResult
 
 CHECKPOINT_SECONDS = 5.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
 
@@ -50,15 +51,15 @@ def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Tr
         teacher=bench.bank(job.teacher, recipe),
         checkpoint=checkpoint,
     )
-    if result.ended != "finished":
+    if result.ended != FINISHED:
         return Trained(result, None)
     path = place / STUDENT
     try:
-        export.write(student, card, job.format, path)
-        if job.format != "fp32":
+        if job.format != "fp32":  # first: other formats may hold what this one cannot
             export.write(student, card, "fp32", place / EXACT)
+        export.write(student, card, job.format, path)
     except OverflowError as error:
-        return Trained(result._replace(ended="diverged", reason=str(error)), None)
+        return Trained(result._replace(ended=UNSTORABLE, reason=str(error)), None)
     return Trained(result, file_accuracy(bench, path))
 
 

@@ -45,7 +45,7 @@ class Folder:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Held while a process searches the study; the kernel frees it when the process dies."""
+        """Held while a process trains for the study; the kernel frees it when the process dies."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+") as file:
             try:
@@ -53,7 +53,7 @@ class Folder:
             except OSError:
                 file.seek(0)
                 raise InputError(
-                    f"study {name!r} must be searched by one process at a time, but process "
+                    f"study {name!r} must be worked on by one process at a time, but process "
                     f"{file.read().strip() or '?'} is at it; wait for it or stop it"
                 ) from None
             file.truncate(0)

@@ -14,6 +14,8 @@ from search.session import Session
 from space.count import cost
 from space.storage import stored_bytes
 
+UNEVEN = 0.02  # of the budget: arms that far apart are hardly of one size
+
 
 def planned(
     plan: Plan,
@@ -30,7 +32,7 @@ def planned(
     out = report.console() if dry_run else session.console
     for line in [plan.question, *summary(plan.to_dict(), seeds)]:
         if line:
-            out.print(line, soft_wrap=True, markup=False, highlight=False)
+            out.print(line, soft_wrap=True)
     made = report.rows_table("arm", "bytes", "budget", "params", "MACs", "architecture")
     for arm in plan.arms:
         made.add_row(*map(Text, _cells(plan, arm)))
@@ -38,7 +40,7 @@ def planned(
         made.add_row(Text(name), "", "", "", "", Text(f"impossible: {reason}", style="red"))
     out.print(made)
     for line in _remarks(plan, seeds, expected):
-        out.print(line, soft_wrap=True, markup=False, highlight=False)
+        out.print(line, soft_wrap=True)
 
 
 def document(plan: Plan, resolved: Resolved, seeds: int, expected: Forecast) -> dict[str, Any]:
@@ -92,6 +94,12 @@ def _remarks(plan: Plan, seeds: int, expected: Forecast) -> list[str]:
     remarks += [f"{name!r} is the same student as {other!r}" for name, other in same if other]
     if seeds == 1:
         remarks.append("warning: one seed says nothing of chance; ask for more: --seeds 5")
+    shares = [arm.budget_share for arm in plan.arms if arm.budget_share is not None]
+    if shares and max(shares) - min(shares) > UNEVEN:
+        remarks.append(
+            f"warning: arms use {min(shares):.1%} to {max(shares):.1%} of the budget: widths go in "
+            "steps, and so small a budget is not met closely"
+        )
     parts = [
         f"{_trainings(plan) * seeds} trainings {duration(expected.students)}",
         *([f"teachers {duration(expected.teachers)}"] if expected.teachers else []),

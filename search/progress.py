@@ -43,7 +43,7 @@ class Display:
         self.rows: dict[str, TaskID] = {}  # of running students, by label
         self.epochs: dict[str, int] = {}  # that each of them is trained for
         self.progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),

@@ -6,7 +6,9 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 SEEDS = (1, 2, 3)  # added to the recipe's own
-FAILED = "error"  # how a training ended that gave nothing to judge by
+# How a student ended: beside what `trainers.result.TrialResult` says of its training.
+FAILED = "error"  # nothing to judge by
+UNSTORABLE = "unstorable"  # trained, but its file cannot hold its weights
 
 
 class Finalist(NamedTuple):
@@ -36,8 +38,9 @@ def attribute(number: int, seed: int) -> str:
 def ranked(attributes: Mapping[str, Any], words: Mapping[int, str]) -> list[Finalist]:
     """Trials whose further seeds have all ended, best mean first.
 
-    A seed that diverged counts as what it is worth: nothing. One whose training failed (memory,
-    the device, the process) is left out, and a trial where all failed with it.
+    A seed that diverged, or cannot be stored, counts as what it is worth: nothing. One whose
+    training failed (memory, the device, the process) is left out, and a trial where all failed
+    with it.
     """
     found = []
     for number, text in words.items():

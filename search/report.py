@@ -18,13 +18,13 @@ from space.budget import Budget, Solution
 from space.errors import InputError
 
 
-def console() -> Console:
-    """For results."""
-    return wide(Console(highlight=False))
+def console(*, stderr: bool = False) -> Console:
+    """For results, or for all that is said beside them.
 
-
-def wide(out: Console) -> Console:
-    """The console, wide enough for whole rows where its output goes to a file."""
+    Text is printed as it is: names and reasons may hold what rich takes for markup. Wide enough
+    for whole rows where the output goes to a file.
+    """
+    out = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not out.is_terminal:
         out.width = 140
     return out

@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 import torch
 from rich.console import Console
+from rich.text import Text
 
 from search import finalists as final
 from search import report
@@ -107,7 +108,7 @@ def check_space(spec: Spec, console: Console) -> None:
     """An impossible budget is an error before anything is trained; a tight one is a warning."""
     warning = families.check(spec.family, spec.budget, spec.card, spec.multiple)
     if warning:
-        console.print(f"[yellow]warning:[/yellow] {warning}", highlight=False, soft_wrap=True)
+        console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
 
 
 def own_teacher(
@@ -178,7 +179,7 @@ def dry_run(settings: Settings, as_json: bool) -> None:
     """What a search would do: settings, the space at this budget, the time it would take."""
     data = load(settings.data, settings.size, cache=settings.cache_folder)
     spec = make_spec(settings, data, "")
-    check_space(spec, Console(stderr=True))
+    check_space(spec, report.console(stderr=True))
     low, high = families.floor_range(spec.family, spec.budget, spec.card, spec.multiple)
     students = sampled_students(spec, settings.seed)
     device = choose_device(settings.device)

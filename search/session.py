@@ -8,7 +8,6 @@ import optuna
 from rich.console import Console
 
 from search import report
-from search.report import wide
 from trainers.memory import keep_freed_memory
 
 
@@ -20,7 +19,7 @@ class Session:
     workers: int | None  # students at once; None: measured
     as_json: bool
     out: str | None = None  # a copy of the best file
-    console: Console = field(default_factory=lambda: wide(Console(stderr=True)))
+    console: Console = field(default_factory=lambda: report.console(stderr=True))
 
     def prepare(self) -> None:
         """Set the process up: once, before anything is loaded."""

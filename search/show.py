@@ -3,6 +3,7 @@
 from typing import Any
 
 import pandas as pd
+from rich.text import Text
 
 from search import report
 from search import table as tables
@@ -64,10 +65,11 @@ def study(storage: str, name: str, as_json: bool) -> None:
     states = ", ".join(
         f"{count} {str(state).lower()}" for state, count in frame["state"].value_counts().items()
     )
-    out.print(f"[bold]{name}[/bold]: {states or 'no trials yet'}")
+    out.print(Text(name, "bold") + Text(f": {states or 'no trials yet'}"))
     if spec.get("kind") == "ablation":
         shown = report.command("ablate show", name, storage)
-        out.print(f"an ablation: {spec['question']}; its evidence: {shown}", soft_wrap=True)
+        asked = f"an ablation: {spec['question']}".rstrip(": ")
+        out.print(f"{asked}; its evidence: {shown}", soft_wrap=True)
     elif spec:
         recipe = spec["recipe"]
         out.print(
@@ -112,7 +114,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
         report.print_json(report.trial_document(row) | {"layers": layers})
         return
     out = report.console()
-    out.print(f"[bold]trial {number}[/bold] of {name}: {row['state'].lower()}", soft_wrap=True)
+    out.print(Text(f"trial {number}", "bold") + Text(f" of {name}: {row['state'].lower()}"))
     for label, text in _facts(row, storage, name):
         out.print(f"{label:<14}{text}", soft_wrap=True)
     if layers:
@@ -160,8 +162,10 @@ def _facts(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
     if isinstance(row["accuracies"], list):
         curve = " ".join(f"{accuracy:.1%}" for accuracy in row["accuracies"])
         facts.append(("epochs", curve))
-    if not pd.isna(row["seconds"]):
+    if not pd.isna(row["seconds"]) and pd.isna(row["trained_as"]):
         facts.append(("trained", f"{row['seconds']:.1f} s on {row['device']}"))
+    if not pd.isna(row["trained_as"]):
+        facts.append(("network", f"of trial {int(row['trained_as'])}, not trained again"))
     if isinstance(row["reason"], str) and row["reason"]:
         facts.append(("ended", row["reason"]))
     if isinstance(row["repairs"], list) and row["repairs"]:

@@ -17,6 +17,7 @@ from trainers.files import copy_atomically
 SPEC, HASH = "spec", "spec_hash"
 TARGET, FINALISTS = "target_trials", "finalists"  # what a search is asked for
 SEEDS = "seeds"  # of each arm of an ablation
+FIRST_SEEDS = "first_seeds"  # before somebody raised them
 SHOWN_DIFFERENCES = 3
 
 
@@ -29,8 +30,12 @@ def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
     if name not in names(storage) or _half_made(storage, name):
         return
     before = read_spec(storage, name)
-    other = ["it was not made by DistilNAS"]
-    differences = before.differences(spec.taught_like(before)) if before else other
+    if before is None:
+        differences = ["it was not made by DistilNAS"]
+    elif type(before) is not type(spec):
+        differences = [f"it is {'an ablation' if isinstance(before, Plan) else 'a search'}"]
+    else:
+        differences = before.differences(spec.taught_like(before))
     if differences:
         more = len(differences) - SHOWN_DIFFERENCES
         told = differences[:SHOWN_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])
@@ -61,7 +66,8 @@ def create(storage: RDBStorage, name: str, spec: Ground, asked: Mapping[str, int
 def _half_made(storage: RDBStorage, name: str) -> bool:
     """Whether a process died in `create`: that leaves a study without a spec or a trial."""
     number = storage.get_study_id_from_name(name)
-    ours = {TARGET, FINALISTS, SEEDS, HASH} >= storage.get_study_user_attrs(number).keys()
+    written = storage.get_study_user_attrs(number).keys()
+    ours = {TARGET, FINALISTS, SEEDS, FIRST_SEEDS, HASH} >= written
     maximized = storage.get_study_directions(number) == [StudyDirection.MAXIMIZE]
     return ours and maximized and not storage.get_all_trials(number, deepcopy=False)
 
@@ -83,7 +89,7 @@ def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Ground]:
         raise InputError(f"no study is named {name!r} in this database; there are: {known}")
     spec = read_spec(storage, name)
     if spec is None and _half_made(storage, name):
-        raise InputError(f"study {name!r} was not begun; give its distilnas search command again")
+        raise InputError(f"study {name!r} was not begun; give the command that made it again")
     if spec is None:
         raise InputError(f"study {name!r} was not made by DistilNAS; choose another one")
     return optuna.load_study(storage=storage, study_name=name), spec

@@ -147,7 +147,7 @@ def obtain(
     path = wanted.path(data, cache)
     if is_cached(path):
         return teachers.load(path)
-    console.print(f"{name}: {wanted.words}", highlight=False, markup=False)
+    console.print(f"{name}: {wanted.words}")
     with Display(console, trials=1, done=0) as display:
         display.began(name, wanted.network, wanted.recipe.epochs)
         try:
@@ -165,7 +165,7 @@ def obtain(
             console.print("stopped; the same command goes on from the teacher's last epoch")
             raise
     accuracy = teacher.info.accuracy or 0.0
-    console.print(f"{name}: validation accuracy {accuracy:.1%}", highlight=False, markup=False)
+    console.print(f"{name}: validation accuracy {accuracy:.1%}")
     return teacher
 
 

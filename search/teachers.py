@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from search import report
 from search.progress import Display
@@ -33,7 +32,7 @@ def train(
 ) -> None:
     """Train a teacher from scratch, or fine-tune `weights`."""
     keep_freed_memory()
-    console, chosen = Console(stderr=True), choose_device(device)
+    console, chosen = report.console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
     images = load(data, size, cache=Path(cache).expanduser())

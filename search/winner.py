@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from search import report
 from search import table as tables
 from search.addresses import database_errors
 from search.places import Folder
+from search.ranking import ranked
 from search.spec import OWN_TEACHER
 from space.budget import Budget
 from space.errors import InputError, require
@@ -16,7 +19,9 @@ OWN = "own"  # name of the search's teacher
 
 
 def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
-    """The document, its baseline's `study` resolved: the best trial, or the one that is named.
+    """The document, its baseline's `study` resolved: its winner, or the trial that is named.
+
+    The winner is the best finalist where there are finalists, else the best trial.
 
     What the document does not say is as it was in the search: data, size, budget, format, recipe
     and teacher.
@@ -32,16 +37,22 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
     require("baseline study", name, isinstance(name, str), "a study's name")
     with database_errors(storage):
         engine = report.engine(storage)
-        frame, spec = tables.trials(engine, name), tables.attributes(engine, name).get("spec")
+        frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
+    spec = attributes.get("spec")
     if not spec or "space" not in spec:
         raise InputError(f"a baseline's study must be a search of DistilNAS, but {name!r} is none")
-    done = tables.best(frame, len(frame))
-    chosen = done if number is None else done[done["number"] == number]
+    done, ranking = tables.best(frame, len(frame)), ranked(attributes, _words(frame))
+    wanted = ranking[0].number if ranking and number is None else number
+    chosen = done if wanted is None else done[done["number"] == wanted]
     if chosen.empty:
         which = "complete trial" if number is None else f"complete trial {number}"
         raise InputError(f"study {name!r} has no {which} to take as the baseline")
     baseline.setdefault("architecture", chosen.iloc[0]["architecture"])
     return {**_settings(storage, name, spec), **document, "baseline": baseline}
+
+
+def _words(frame: pd.DataFrame) -> dict[int, str]:
+    return dict(zip(frame["number"], frame["words"], strict=True))
 
 
 def _settings(storage: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:

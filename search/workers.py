@@ -154,4 +154,4 @@ def middle_student(students: list[Solution]) -> Architecture:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, soft_wrap=True)

@@ -13,6 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+# As in `commands.environment`: what is trained here is compared with what those processes train.
+torch.set_num_threads(1)
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():

@@ -4,6 +4,7 @@ import csv
 import io
 import shutil
 import signal
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import Answer, distilnas, inside, refused
+from rich.console import Console
 from scipy import stats
 from test_interruption import start, wait_for_line
 
 from search import report, table
 from search.places import Folder
+from search.progress import Display
+from trainers import export
 
 FLAGS = ("--cache", "cache", "--device", "cpu")
 SPEC = """
@@ -177,6 +181,8 @@ def test_more_seeds_come_behind_the_others(whole: tuple[Path, Answer], tmp_path:
     pd.testing.assert_frame_equal(frame.iloc[:15], rows(whole[0]), check_dtype=False)
     assert list(frame["params_seed"][15:]) == [3] * 5
     assert [arm["n"] for arm in shown(folder)["arms"]] == [4] * 5
+    assert any("raised from 3 to 4" in note for note in shown(folder)["notes"])
+    assert not any("raised" in note for note in shown(whole[0])["notes"])
 
 
 def test_what_an_ablation_cannot_be_asked(whole: tuple[Path, Answer]) -> None:
@@ -205,6 +211,77 @@ def test_of_one_student_in_three_formats_one_is_trained(tmp_path: Path) -> None:
     converted = inside(tmp_path, "export", "spec", "--trial", "1", "--format", "fp32", "--out", "x")
     assert converted.status == 0
     assert (tmp_path / "x").read_bytes() == folder.student(0).read_bytes()
+
+
+def test_a_format_that_cannot_hold_the_weights_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_student = export.write
+
+    def write_to(student: Any, card: Any, format: str, path: Path) -> int:
+        if format == "fp16":
+            raise OverflowError("a weight of 70,000 is too large for fp16")
+        return write_student(student, card, format, path)
+
+    monkeypatch.setattr(export, "write", write_to)
+    text = STORED.replace('["fp32", "fp16", "int8"]', '["fp16", "fp32", "int8"]')
+    text = text.replace('format = "fp32"', 'format = "fp16"')
+    answer = inside(tmp_path, "ablate", write(tmp_path, text), *FLAGS)
+    assert answer.status == 0, answer.err
+    frame = rows(tmp_path)
+    assert list(frame["state"]) == ["FAIL", "COMPLETE", "COMPLETE"] * 2
+    assert list(frame["ended"]) == ["unstorable", "finished", "finished"] * 2
+    assert frame["trained_as"].dropna().tolist() == [0, 0, 3, 3]
+    assert frame["value"].isna().tolist() == [True, False, False] * 2
+    told = inside(tmp_path, "ablate", "show", "spec").out
+    assert "2 of 2 seeds of arm 'format=fp16' could not be stored" in told
+    assert "of trial 0, not trained again" in inside(tmp_path, "show", "spec", "1").out
+
+
+HOSTILE = """
+question = "Is [/bold] it [red]?"
+epochs = 1
+seeds = 1
+budget = "5KB"
+baseline = { architecture = "digits-student", teacher = "none", name = "a[/x]b" }
+[factors."[/y]"]
+"[bold]" = { se = 0 }
+":smile:" = { se = 8 }
+"""
+
+
+def test_names_are_text_whatever_they_look_like(tmp_path: Path) -> None:
+    answer = inside(tmp_path, "ablate", write(tmp_path, HOSTILE), *FLAGS)
+    assert answer.status == 0, answer.err
+    for out in (
+        inside(tmp_path, "ablate", "show", "spec").out,
+        inside(tmp_path, "ablate", "show", "spec", "--markdown").out,
+    ):
+        assert "Differences to a[/x]b" in out
+        assert "[/y]=[bold]" in out
+        assert "[/y]=:smile:" in out
+    for out in (
+        inside(tmp_path, "ablate", "show", "spec").out,
+        inside(tmp_path, "show", "spec").out,
+    ):
+        assert "Is [/bold] it [red]?" in out
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    with Display(console, trials=1, done=0) as display:
+        display.began("a[/x]b, seed 0", "conv [/y]", 8)
+
+
+def test_an_ablation_without_trials_is_shown(whole: tuple[Path, Answer], tmp_path: Path) -> None:
+    """Killed before the first training began."""
+    database = tmp_path / "studies.db"
+    shutil.copy(whole[0] / "studies.db", database)
+    with sqlite3.connect(database) as connection:
+        for (name,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'trial%'"
+        ).fetchall():
+            connection.execute(f"DELETE FROM {name}")
+    for form in ("--json", "--csv", "--rows", "--markdown"):
+        assert inside(tmp_path, "ablate", "show", "spec", form).status == 0
+    assert "0 of 15" in inside(tmp_path, "ablate", "show", "spec").out
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -239,6 +316,7 @@ def test_ctrl_c_says_how_to_go_on(whole: tuple[Path, Answer], tmp_path: Path) ->
     half = inside(tmp_path, "ablate", "show", "spec")
     assert half.status == 0
     assert "of 15 trainings are complete" in half.out
+    assert "verdicts may still change" in half.out
     assert inside(tmp_path, "resume", "spec", *FLAGS).status == 0
     found, expected = rows(tmp_path), rows(whole[0])
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)

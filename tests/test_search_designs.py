@@ -260,6 +260,12 @@ def test_fixed_widths_stay(plan_of: Callable[..., Planned]) -> None:
     assert found.shares == [None] * 3
     assert (found.plan.size_matched, found.plan.budget) == (False, "")
     assert len({stored(found.plan, arm) for arm in found.plan.arms}) == 3
+    with pytest.raises(InputError, match="--budget is for size-matched arms"):
+        plan_of(spec(TWO), widths="fixed", budget="9KB")
+    with pytest.raises(InputError, match="the budget varies in this design"):
+        plan_of(spec("[factors]\nbudget = ['9KB', '8KB']\n"), widths="fixed")
+    given = spec(TWO, baseline='budget = "9KB"', top='macs = "1k"')
+    assert plan_of(given, widths="fixed").plan.budget == ""  # a file's counts no more
 
 
 QUICK = """

@@ -311,6 +311,26 @@ def test_an_empty_cell_leaves_its_interaction_out() -> None:
     assert list(analyse(one_column, plan).terms["term"]) == ["f"]
 
 
+def test_arms_that_share_trainings_get_no_analysis_of_variance() -> None:
+    """A storage format has no chance of its own: its rows are not independent of the others'."""
+    plan = factorial({"block": ["conv", "group"], "format": ["fp32", "int8"]})
+    rng = np.random.default_rng(0)
+    trained = {block: rng.normal(0.6, 0.02, 5) for block in ("conv", "group")}
+    rows = rows_of(
+        {f"{block}/{format}": trained[block] for block in trained for format in ("fp32", "int8")}
+    )
+    rows["number"] = rows["params_seed"] * 4 + rows.groupby("params_seed").cumcount()
+    alone = analyse(rows, plan)
+    assert len(alone.terms) == 3
+    is_copy = rows["params_arm"].str.endswith("int8")
+    rows["trained_as"] = (rows["number"] - 1).where(is_copy)
+    shared = analyse(rows, plan)
+    assert shared.terms.empty
+    assert tuple(shared.terms.columns) == anova.COLUMNS
+    assert any("arms 'conv/fp32' and 'conv/int8' store" in note for note in shared.notes)
+    assert_frame_equal(shared.levels, alone.levels)  # paired differences are right all the same
+
+
 def test_one_seed_or_no_freedom_gives_no_terms() -> None:
     plan = factorial({"f": ["0", "1"], "g": ["0", "1"]})
     rows = simulated(plan, 2, np.random.default_rng(9))

@@ -83,6 +83,16 @@ def test_the_winner_is_named_by_its_mean(tmp_path: Path, trainings: Trainings) -
     assert (tmp_path / "runs/s/best.safetensors").read_bytes() == f"{steady}/seed2".encode()
     shown = inside(tmp_path, "show", "s", "--json").json["finalists"]
     assert [finalist["mean"] for finalist in shown] == [first["mean"], second["mean"]]
+    (tmp_path / "a.toml").write_text('[baseline]\nstudy = "s"\n[factors]\nse = [0, 4]\n')
+    plan = inside(tmp_path, "ablate", "a.toml", "--dry-run", "--json", "--cache", "cache").json
+    number = int(steady.removeprefix("trial"))
+    winner = frame["architecture"][frame["number"] == number].iloc[0]
+    assert _words_of(plan["arms"][0]["architecture"]) == _words_of(winner)
+
+
+def _words_of(architecture: dict[str, Any]) -> list[dict[str, Any]]:
+    """Its stages, without the widths that a solver may find anew."""
+    return [stage | {"width": 0} for stage in architecture["stages"]]
 
 
 def test_all_finalists_may_diverge(tmp_path: Path, trainings: Trainings) -> None:

@@ -19,8 +19,6 @@ from space.errors import InputError
 from space.families import reference
 from space.storage import FORMATS, weights
 
-torch.set_num_threads(1)
-
 
 def measured(student: Student, channels: int, size: int) -> tuple[int, Counter[str]]:
     """MACs seen by hooks on the modules, and the outputs' sizes by kind."""

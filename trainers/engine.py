@@ -25,7 +25,7 @@ from trainers.learner import Learner, rates
 from trainers.model import text_hash, weights_hash
 from trainers.modes import STEPS_WORTH_MEASURING, Mode, default_mode, measured_mode
 from trainers.recipe import HARD_ONLY, Recipe
-from trainers.result import Epoch, Report, TeacherLogits, TrialResult
+from trainers.result import FINISHED, Epoch, Report, TeacherLogits, TrialResult
 from trainers.steps import steps_per_epoch
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
@@ -132,7 +132,7 @@ class _Training:
 
     def run(self, report: Report | None, checkpoint: Checkpoint | None) -> TrialResult:
         self.learner = self.begun(checkpoint)
-        ended, reason = "finished", ""
+        ended, reason = FINISHED, ""
         for epoch in range(len(self.history), self.recipe.epochs):
             began = time.perf_counter()
             with self.seeded(epoch):

@@ -5,6 +5,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
+FINISHED = "finished"  # how a training ended that was neither pruned nor diverged
+
 
 class Epoch(NamedTuple):
     """What is known when an epoch is over."""
