@@ -1,0 +1,97 @@
+"""A picture: a figure, the numbers in it, and how all figures look."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+
+# Okabe and Ito's colours: told apart by colour-blind people, and visible on white and on black.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#8A8A8A"
+SEQUENCE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, GREY)
+
+BLOCK_COLOURS: Mapping[str, str] = {
+    "conv": VERMILION,
+    "depthwise": BLUE,
+    "depthwise-bare": SKY,
+    "inverted": GREEN,
+    "group": ORANGE,
+    "residual": PINK,
+}
+STATE_SYMBOLS: Mapping[str, str] = {
+    "COMPLETE": "circle",
+    "PRUNED": "x-thin-open",
+    "FAIL": "triangle-down-open",
+    "RUNNING": "diamond-open",
+    "WAITING": "diamond-open",
+}
+SVG_POINTS = 15_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
+
+# Never the button that sends a figure to a cloud service.
+CONFIG: Mapping[str, Any] = {
+    "displaylogo": False,
+    "responsive": True,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    "modeBarButtonsToRemove": ["sendDataToCloud", "lasso2d", "select2d", "autoScale2d"],
+}
+
+
+class Picture(NamedTuple):
+    """What a card of the page, of the report, and a CSV file are made of."""
+
+    title: str
+    figure: go.Figure  # without a title of its own
+    data: pd.DataFrame  # the numbers drawn; columns named for people, with units
+    note: str = ""  # a sentence below it
+    empty: str = ""  # why there is nothing to draw, and what to do next; else ""
+
+
+def nothing(title: str, why: str) -> Picture:
+    """A picture of nothing, that says why."""
+    return Picture(title, styled(go.Figure()), pd.DataFrame(), empty=why)
+
+
+def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:
+    """The look of all figures; colours of text and grid are the page's, by its style sheet.
+
+    Exported images are on white.
+    """
+    axis = {
+        "gridcolor": "#E3E6EA",
+        "zeroline": False,
+        "linecolor": "#8A8A8A",
+        "ticks": "outside",
+        "tickcolor": "#8A8A8A",
+        "automargin": True,
+        "title": {"standoff": 8},
+    }
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 56, "r": 16, "t": 16, "b": 48},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#1F2328"},
+        colorway=list(SEQUENCE),
+        paper_bgcolor="#FFFFFF",
+        plot_bgcolor="#FFFFFF",
+        hoverlabel={"bgcolor": "#1F2328", "font": {"color": "#FFFFFF"}, "align": "left"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": {"text": ""}},
+        uirevision="kept",  # zoom and selection stay when new trials come
+    )
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def block_colour(block: str) -> str:
+    return BLOCK_COLOURS.get(block, GREY)
+
+
+def share_axis(values: Sequence[float]) -> dict[str, Any]:
+    """Settings of an axis of accuracies (0 to 1), in per cent."""
+    return {"tickformat": ".0%" if _spread(values) > 0.04 else ".1%"}
+
+
+def _spread(values: Sequence[float]) -> float:
+    return max(values) - min(values) if len(values) else 1.0

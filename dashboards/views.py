@@ -1,0 +1,87 @@
+"""What pictures are made from: a study's subject, its trials, filters; and an ablation's, a trial's.
+
+The columns of a view's trials are those of `search.table` (number, state, value, started,
+completed, words, params, macs, bytes, seconds, epochs, duplicate_of, budget_share, reason ...;
+params_<name> only where a picture asks `choices`), and what `search.words` reads from the words:
+
+    block     the type that most blocks have; "" where nothing is known
+    groups    the largest number of groups; 1 without group convolutions
+    se        stages with squeeze-and-excitation: "none", "some", "all"
+    depth     blocks, all stages together
+    width     channels of the widest stage
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dashboards.filters import Filters
+from space.budget import Budget
+
+SEARCH, ABLATION, OTHER = "search", "ablation", "other"  # kinds of studies
+
+
+class Mark(NamedTuple):
+    """Something known beside the trials."""
+
+    name: str
+    size: int | None  # on the axis that is asked for: bytes, params or macs
+    accuracy: float | None
+
+
+class Subject(NamedTuple):
+    """What a study is about."""
+
+    identity: int  # in the database
+    name: str
+    kind: str  # SEARCH, ABLATION or OTHER: another program's
+    spec: Mapping[str, Any]  # as stored; {} where there is none
+    attributes: Mapping[str, Any]  # all of the study's
+
+    @property
+    def budget(self) -> Budget | None:
+        """A search's."""
+        found = self.spec.get("budget")
+        return Budget(**found) if isinstance(found, Mapping) else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.spec.get("classes", ()))
+
+    @property
+    def size(self) -> int | None:
+        """Pixels."""
+        return self.spec.get("size")
+
+
+class View(NamedTuple):
+    """A study, as its page shows it."""
+
+    subject: Subject
+    trials: pd.DataFrame  # that pass the filters, by number
+    filters: Filters
+    choices: Callable[[], pd.DataFrame]  # read on demand: number -> params_<name> columns
+    curves: Callable[[list[int]], pd.DataFrame]  # trial numbers -> rows (number, epoch, accuracy)
+    all: pd.DataFrame  # trials without the filters
+    references: Callable[[str], list[Mark]]  # of "bytes", "params" or "macs"
+    teachers: tuple[Mark, ...]  # with accuracies; size: parameters
+
+
+class AblationView(NamedTuple):
+    """An ablation; plan and analysis as in `search.effects`."""
+
+    subject: Subject
+    plan: Mapping[str, Any]
+    trials: pd.DataFrame  # all columns of `search.table.trials`
+    analysis: Any  # search.effects.Analysis
+    interactions: pd.DataFrame  # search.effects.interactions
+
+
+class TrialView(NamedTuple):
+    """One trial."""
+
+    subject: Subject
+    row: pd.Series  # all columns of `search.table.trials`
+    curve: pd.DataFrame  # number, epoch, accuracy (of one still running, too)
+    confusion: list[list[int]] | None  # validation images, true class x predicted class
