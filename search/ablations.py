@@ -18,7 +18,7 @@ from search.arms import Maker, Resolved, resolve
 from search.bench import Bench, Job, Station
 from search.design import MAX_SEEDS, SHARED, SIZE_MATCHED, Design, read_design
 from search.forecast import forecast
-from search.objective import describe, file_accuracy
+from search.objective import describe, scored
 from search.places import EXACT, STUDENT, Folder
 from search.plan import Plan
 from search.plan_view import planned
@@ -172,6 +172,9 @@ def typical_arm(plan: Plan) -> Typical:
     return Typical(middle.architecture, middle.recipe)
 
 
+NO_SCORE = {"file_accuracy": None, "confusion": None}
+
+
 class Planned:
     """The students of an ablation, a `search.trials.Source`: trial numbers say which."""
 
@@ -210,7 +213,7 @@ class Planned:
 
     def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
         """The twin's network, stored in this arm's format and scored again: no training."""
-        known = {"trained_as": twin.number, "seconds": 0.0}
+        known: dict[str, Any] = {"trained_as": twin.number, "seconds": 0.0}
         folder = self.bench.folder
         exact, own = folder.exact(twin.number), folder.path / draw.job.place / STUDENT
         source = exact if exact.exists() else folder.student(twin.number)
@@ -222,11 +225,12 @@ class Planned:
                 export.convert(source, "fp32", own.with_name(EXACT))
             export.convert(source, draw.job.format, own)
         except OverflowError as error:
-            failed = {"ended": UNSTORABLE, "reason": str(error), "file_accuracy": None}
-            return Copied(TrialState.FAIL, None, known | failed)
-        accuracy = file_accuracy(self.bench, own)
-        stored = {"ended": FINISHED, "reason": "", "file_accuracy": accuracy}
-        return Copied(TrialState.COMPLETE, accuracy, known | stored)
+            failed = {"ended": UNSTORABLE, "reason": str(error)}
+            return Copied(TrialState.FAIL, None, known | failed | NO_SCORE)
+        accuracy, confusion = scored(self.bench, own)
+        stored = {"ended": FINISHED, "reason": "", "confusion": confusion}
+        known |= stored | {"file_accuracy": accuracy}
+        return Copied(TrialState.COMPLETE, accuracy, known)
 
 
 def training_identity(job: Job) -> str:

@@ -17,11 +17,12 @@ from space.storage import Card, stored_bytes
 from trainers import export
 from trainers.checkpoint import Checkpoint
 from trainers.engine import images_per_second, train
-from trainers.evaluation import evaluate
+from trainers.evaluation import accuracy_of, confusion
 from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.result import FINISHED, Epoch, TrialResult
 
+MOST_CLASSES = 100  # of a confusion matrix in the database: 10,000 numbers a trial
 CHECKPOINT_SECONDS = 5.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
 
 
@@ -30,6 +31,7 @@ class Trained(NamedTuple):
 
     result: TrialResult
     accuracy: float | None  # validation, of the file as read back; None where there is none
+    confusion: list[list[int]] | None = None  # the same, true class by predicted class
 
 
 def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Trained:
@@ -60,13 +62,22 @@ def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Tr
         export.write(student, card, job.format, path)
     except OverflowError as error:
         return Trained(result._replace(ended=UNSTORABLE, reason=str(error)), None)
-    return Trained(result, file_accuracy(bench, path))
+    return Trained(result, *scored(bench, path))
 
 
-def file_accuracy(bench: Bench, path: Path) -> float:
-    """Validation accuracy of a student's file, as read back."""
+class Score(NamedTuple):
+    """A student's file, as read back, on the validation images."""
+
+    accuracy: float
+    confusion: list[list[int]] | None  # None for more classes than a row should hold
+
+
+def scored(bench: Bench, path: Path) -> Score:
+    """The score of a student's file."""
     model = export.read(path).model.to(bench.device)
-    return evaluate(model, bench.data.validation, bench.device)
+    found_KK = confusion(model, bench.data.validation, bench.device)
+    kept = found_KK.tolist() if len(found_KK) <= MOST_CLASSES else None
+    return Score(accuracy_of(found_KK), kept)
 
 
 def describe(architecture: Architecture, card: Card, format: str) -> dict[str, Any]:
@@ -89,6 +100,7 @@ def results(trained: Trained) -> dict[str, Any]:
     result = trained.result
     return {
         "file_accuracy": trained.accuracy,
+        "confusion": trained.confusion,
         "network_accuracy": result.accuracy,
         "accuracies": [epoch.accuracy for epoch in result.history],
         "losses": [epoch.loss for epoch in result.history],

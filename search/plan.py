@@ -79,15 +79,7 @@ class Plan(Ground):
 
     def with_teachers(self, own: Mapping[str, Teacher]) -> "Plan":
         """The same, its teachers being trained."""
-        described = {
-            name: {
-                "network": teacher.info.network,
-                "parameters": sum(p.numel() for p in teacher.model.parameters()),
-                "accuracy": teacher.info.accuracy,
-                "trained": teacher.info.trained,
-            }
-            for name, teacher in own.items()
-        }
+        described = {name: teacher.facts for name, teacher in own.items()}
         hashes = {name: teacher.hash for name, teacher in own.items()}
         return replace(self, taught=hashes, described=described)
 

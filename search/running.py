@@ -22,6 +22,7 @@ from search.settings import NO_TEACHER, Settings, parse_workers
 from search.spec import OWN_TEACHER, Spec, kept_source
 from search.storage import open_storage
 from search.study import (
+    DESCRIBED,
     FINALISTS,
     TARGET,
     best_trials,
@@ -65,8 +66,9 @@ def search(settings: Settings, as_json: bool) -> None:
             spec = make_spec(settings, data, teacher.hash if teacher else "")
             own = {OWN_TEACHER: teacher} if teacher is not None else {}
             keep_teachers(folder, own)
-            counts = {TARGET: settings.trials, FINALISTS: settings.finalists}
-            study = create(storage, name, spec, counts)
+            asked = {TARGET: settings.trials, FINALISTS: settings.finalists}
+            facts = {name: teacher.facts for name, teacher in own.items()}
+            study = create(storage, name, spec, asked | {DESCRIBED: facts})
             station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
             go_on(session, station, station.furnished(data, own, device), spec, study)
 

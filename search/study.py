@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -18,6 +19,7 @@ SPEC, HASH = "spec", "spec_hash"
 TARGET, FINALISTS = "target_trials", "finalists"  # what a search is asked for
 SEEDS = "seeds"  # of each arm of an ablation
 FIRST_SEEDS = "first_seeds"  # before somebody raised them
+DESCRIBED = "described"  # a search's teachers: name -> what is known of it
 SHOWN_DIFFERENCES = 3
 
 
@@ -47,17 +49,19 @@ def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
     )
 
 
-def create(storage: RDBStorage, name: str, spec: Ground, asked: Mapping[str, int]) -> optuna.Study:
+def create(
+    storage: RDBStorage, name: str, spec: Ground, attributes: Mapping[str, Any]
+) -> optuna.Study:
     """A new study, under a name that `require_free` let pass.
 
     Args:
-        asked: how much is to be trained; unlike the spec it may be raised.
+        attributes: how much is to be trained, and what is known beside the spec.
     """
     study = optuna.create_study(
         storage=storage, study_name=name, direction="maximize", load_if_exists=True
     )
-    for key, count in asked.items():
-        study.set_user_attr(key, count)
+    for key, value in attributes.items():
+        study.set_user_attr(key, value)
     study.set_user_attr(HASH, spec.hash)
     study.set_user_attr(SPEC, spec.to_dict())  # last: without it the study counts as not made
     return study
@@ -67,7 +71,7 @@ def _half_made(storage: RDBStorage, name: str) -> bool:
     """Whether a process died in `create`: that leaves a study without a spec or a trial."""
     number = storage.get_study_id_from_name(name)
     written = storage.get_study_user_attrs(number).keys()
-    ours = {TARGET, FINALISTS, SEEDS, FIRST_SEEDS, HASH} >= written
+    ours = {TARGET, FINALISTS, SEEDS, FIRST_SEEDS, DESCRIBED, HASH} >= written
     maximized = storage.get_study_directions(number) == [StudyDirection.MAXIMIZE]
     return ours and maximized and not storage.get_all_trials(number, deepcopy=False)
 

@@ -48,9 +48,22 @@ def evaluate(
     model: nn.Module, split: Split, device: torch.device, autocast: torch.autocast | None = None
 ) -> float:
     """Accuracy on the untouched images of a split, the model in evaluation mode."""
-    logits = predict(model, split.images_NCHW, device, autocast)
-    predicted_N = torch.cat([part_NK.argmax(1) for part_NK in logits])
-    return (predicted_N == split.labels_N).double().mean().item()
+    return accuracy_of(confusion(model, split, device, autocast))
+
+
+def confusion(
+    model: nn.Module, split: Split, device: torch.device, autocast: torch.autocast | None = None
+) -> torch.Tensor:
+    """K x K counts of a split's images: true class by predicted class."""
+    logits_NK = torch.cat(list(predict(model, split.images_NCHW, device, autocast)))
+    classes = logits_NK.shape[1]
+    pairs_N = split.labels_N.long().cpu() * classes + logits_NK.argmax(1)
+    return torch.bincount(pairs_N, minlength=classes**2).view(classes, classes)
+
+
+def accuracy_of(confusion_KK: torch.Tensor) -> float:
+    """Share of the images that are on the diagonal."""
+    return (confusion_KK.trace().double() / confusion_KK.sum()).item()
 
 
 def choose_device(name: str) -> torch.device:

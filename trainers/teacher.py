@@ -58,6 +58,16 @@ class Teacher:
     info: TeacherInfo
     hash: str  # of every weight
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What studies keep of it, as JSON data."""
+        return {
+            "network": self.info.network,
+            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            "accuracy": self.info.accuracy,
+            "trained": self.info.trained,
+        }
+
 
 def networks() -> tuple[str, ...]:
     """Names that a teacher's network can have."""
