@@ -20,10 +20,10 @@ from space.budget import Budget, solve
 from space.build import build
 from space.errors import InputError
 from space.families import family
-from space.storage import Card
+from space.storage import Card, normalisation
 from trainers.data import Data, Split, load
 from trainers.engine import train
-from trainers.model import Model, normalisation
+from trainers.model import Model
 from trainers.modes import default_mode
 from trainers.recipe import HARD_ONLY, Recipe, recipe
 

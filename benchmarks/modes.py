@@ -18,11 +18,11 @@ from space.architecture import Architecture
 from space.budget import solve
 from space.build import build
 from space.limits import Budget
-from space.storage import Card
+from space.storage import Card, normalisation
 from trainers.engine import images_per_second
 from trainers.evaluation import choose_device
 from trainers.memory import keep_freed_memory
-from trainers.model import Model, normalisation
+from trainers.model import Model
 from trainers.modes import Mode, has_bfloat16
 from trainers.recipe import RECIPES
 

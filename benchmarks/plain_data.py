@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import InterpolationMode, v2
 
 from benchmarks.task import Files, Task
+from space.storage import IMAGENET_MEAN
 from trainers.augment import Augment
 from trainers.evaluation import BATCH
-from trainers.model import IMAGENET_MEAN
 from trainers.photographs import DRAFT_SCALE
 
 TUNING_BATCHES = 8

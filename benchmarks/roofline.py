@@ -37,11 +37,12 @@ from space.build import build
 from space.count import macs, parameters
 from space.errors import InputError, require, require_range
 from space.references import REFERENCES, reference
+from space.storage import normalisation
 from trainers.augment import POLICIES
 from trainers.engine import images_per_second
 from trainers.evaluation import choose_device, device_name
 from trainers.memory import keep_freed_memory
-from trainers.model import Model, normalisation
+from trainers.model import Model
 from trainers.modes import LAYOUTS, default_mode
 from trainers.recipe import Recipe, recipe
 

@@ -27,11 +27,12 @@ import torch
 from benchmarks import results, synthetic
 from space.build import build
 from space.references import REFERENCES, reference
+from space.storage import normalisation
 from trainers.engine import images_per_second
 from trainers.evaluation import choose_device
 from trainers.machine import cores
 from trainers.memory import keep_freed_memory
-from trainers.model import Model, normalisation
+from trainers.model import Model
 from trainers.modes import Mode
 from trainers.recipe import RECIPES
 

@@ -12,12 +12,12 @@ from space.architecture import Architecture
 from space.build import build
 from space.errors import InputError
 from space.references import reference
-from space.storage import Card
+from space.storage import Card, normalisation
 from trainers import teacher as teachers
 from trainers.data import Data, load
 from trainers.layouts import Listing, read_layout
 from trainers.machine import cores
-from trainers.model import Model, normalisation
+from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
 from trainers.result import Report

@@ -1,4 +1,4 @@
-"""What pictures are made from: a study's subject, its trials, filters; and an ablation's, a trial's.
+"""What pictures are made from: a study and its filtered trials; an ablation; a trial.
 
 The columns of a view's trials are those of `search.table` (number, state, value, started,
 completed, words, params, macs, bytes, seconds, epochs, duplicate_of, budget_share, reason ...;

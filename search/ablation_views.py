@@ -51,9 +51,7 @@ def show(storage: str, name: str, format: str | None) -> None:
     if plan.get("kind") != "ablation":
         raise InputError(f"study {name!r} is no ablation; look at it: distilnas show {name}")
     seeds = int(attributes["seeds"])
-    analysis = analyse(frame, plan)
-    stopped = _notes_on_stopping(frame, plan, seeds, int(attributes.get("first_seeds", seeds)))
-    analysis = analysis._replace(notes=(*analysis.notes, *stopped))
+    analysis = with_notes(analyse(frame, plan), frame, attributes)
     if format == "json":
         report.print_json(document(name, plan, seeds, frame, analysis))
     elif format == "csv":
@@ -182,11 +180,14 @@ def notes(plan: Mapping[str, Any], analysis: "Analysis") -> list[str]:
     return [*analysis.notes, *said]
 
 
-def _notes_on_stopping(
-    frame: pd.DataFrame, plan: Mapping[str, Any], seeds: int, first: int
-) -> list[str]:
-    """Who looks and then decides how many seeds there are is wrong more often."""
-    notes, asked = [], len(plan["arms"]) * seeds
+def with_notes(
+    analysis: "Analysis", frame: pd.DataFrame, attributes: Mapping[str, Any]
+) -> "Analysis":
+    """The analysis, with notes on what is not trained yet, and on seeds that were raised: who
+    looks and then decides how many seeds there are is wrong more often."""
+    seeds = int(attributes["seeds"])
+    first = int(attributes.get("first_seeds", seeds))
+    notes, asked = [*analysis.notes], len(attributes["spec"]["arms"]) * seeds
     ended = int(frame["state"].isin(("COMPLETE", "FAIL", "PRUNED")).sum())
     if ended < asked:
         notes.append(f"{ended} of {asked} trainings have ended: verdicts may still change")
@@ -195,7 +196,7 @@ def _notes_on_stopping(
             f"seeds were raised from {first} to {seeds}: where that was decided by a look at the "
             "table, false verdicts are commoner than 5 %"
         )
-    return notes
+    return analysis._replace(notes=tuple(notes))
 
 
 def markdown(cells: Cells) -> str:

@@ -16,12 +16,11 @@ from space.count import Cost, cost
 from space.errors import InputError
 from space.families import REFERENCES, reference
 from space.references import read_architecture
-from space.storage import Card
+from space.storage import Card, normalisation
 from trainers import export as exporting
 from trainers.data import decode, load_test
 from trainers.evaluation import choose_device, evaluate
 from trainers.evaluation import predict as logits_of
-from trainers.model import normalisation
 
 
 def export(

@@ -11,9 +11,8 @@ from typing import Any
 from space.budget import Budget
 from space.errors import InputError
 from space.families import Family, family
-from space.storage import Card
+from space.storage import Card, normalisation
 from trainers.data import DIGITS
-from trainers.model import normalisation
 from trainers.recipe import Recipe
 
 SCHEMA = 1

@@ -16,21 +16,19 @@ The only place that names columns. One row a trial:
     params_<name>                                 what the sampler chose, or the plan of an
                                                   ablation: arm, seed, the factors' levels
 
-Columns that a study's trials lack (a study by another program, say) are there and empty.
+Columns that a study's trials lack (a study by another program, say) are there and empty. A
+trial's `confusion` (validation images, true class by predicted class) is no column, but read alone.
 """
 
 import json
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
-from space.errors import InputError
+from search import rows
 
-SCHEMA = 12  # of Optuna's tables
 BASE_COLUMNS = ("number", "state", "value", "started", "completed")
 ATTRIBUTE_COLUMNS = (
     "architecture",
@@ -58,7 +56,13 @@ ATTRIBUTE_COLUMNS = (
     "duplicate_of",
     "trained_as",
 )
+# What a chart of all trials needs: numbers and words; the rest is long, or asked for one by one.
+OVERVIEW_COLUMNS = (
+    *("words", "params", "macs", "bytes", "budget_share", "network_accuracy", "seconds", "epochs"),
+    *("reason", "duplicate_of"),
+)
 STUDY_COLUMNS = (
+    "identity",
     "name",
     "space",
     "budget",
@@ -69,27 +73,29 @@ STUDY_COLUMNS = (
     "running",
     "best",
     "last_activity",
+    "asked",
 )
 
 
 def studies(engine: sa.Engine) -> pd.DataFrame:
     """One row a study: counts by state, best value, last activity."""
-    with _connection(engine) as connection:
-        named = _read(connection, "SELECT study_id, study_name AS name FROM studies")
-        states = _read(
+    with rows.connection(engine) as connection:
+        named = rows.read(connection, "SELECT study_id, study_name AS name FROM studies")
+        states = rows.read(
             connection,
             "SELECT study_id, state, COUNT(*) AS count, MAX(datetime_complete) AS completed,"
             " MAX(datetime_start) AS started FROM trials GROUP BY study_id, state",
         )
-        best = _read(
+        best = rows.read(
             connection,
             "SELECT t.study_id, MAX(v.value) AS best FROM trials t JOIN trial_values v"
             " ON v.trial_id = t.trial_id WHERE t.state = 'COMPLETE' AND v.objective = 0"
             " GROUP BY t.study_id",
         )
-        specs = _read(
+        told = rows.read(
             connection,
-            "SELECT study_id, value_json FROM study_user_attributes WHERE key = 'spec'",
+            "SELECT study_id, key, value_json FROM study_user_attributes"
+            " WHERE key IN ('spec', 'target_trials', 'seeds')",
         )
     counts = states.pivot(index="study_id", columns="state", values="count").fillna(0)
     counts = counts.reindex(columns=["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"])
@@ -106,11 +112,16 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     table["best"] = best.set_index("study_id")["best"]
     times = states.groupby("study_id")[["completed", "started"]].max()
     table["last_activity"] = pd.to_datetime(times.max(axis=1))
-    parsed = dict(zip(specs["study_id"], map(json.loads, specs["value_json"]), strict=True))
-    table["space"] = [_subject(parsed.get(study, {})) for study in table.index]
-    table["budget"] = [parsed.get(study, {}).get("budget") for study in table.index]
+    known: dict[int, dict[str, Any]] = {}
+    for study, key, text in told.itertuples(index=False):
+        known.setdefault(study, {})[key] = json.loads(text)
+    specs = [known.get(study, {}).get("spec") or {} for study in table.index]
+    table["space"] = list(map(_subject, specs))
+    table["budget"] = [spec.get("budget") for spec in specs]
+    table["asked"] = [_asked(known.get(study, {})) for study in table.index]
     whole = ["trials", "complete", "pruned", "failed", "running"]
     table[whole] = table[whole].fillna(0).astype(int)
+    table["identity"] = table.index
     return table.reset_index(drop=True)[list(STUDY_COLUMNS)]
 
 
@@ -119,118 +130,155 @@ def _subject(spec: dict[str, Any]) -> str | None:
     return spec.get("space", spec.get("kind"))
 
 
-def trials(engine: sa.Engine, name: str) -> pd.DataFrame:
+def _asked(attributes: dict[str, Any]) -> int | None:
+    """Trials that a study is to have: None where it does not say."""
+    if "seeds" in attributes and "spec" in attributes:
+        return int(attributes["seeds"]) * len(attributes["spec"]["arms"])
+    return attributes.get("target_trials")
+
+
+def progress(engine: sa.Engine) -> pd.DataFrame:
+    """Every complete trial of every study: identity (of the study), trial_id, number, value."""
+    with rows.connection(engine) as connection:
+        return rows.read(
+            connection,
+            "SELECT t.study_id AS identity, t.trial_id, t.number, v.value FROM trials t"
+            " JOIN trial_values v ON v.trial_id = t.trial_id"
+            " WHERE t.state = 'COMPLETE' AND v.objective = 0 AND v.value_type = 'FINITE'"
+            " ORDER BY t.study_id, t.number",
+        )
+
+
+def sizes(engine: sa.Engine, trial_ids: Sequence[int]) -> pd.Series:
+    """Trial id -> bytes of its file, where it has one."""
+    with rows.connection(engine) as connection:
+        return rows.attribute_of(connection, trial_ids, "bytes")
+
+
+def trials(
+    engine: sa.Engine,
+    name: str,
+    columns: Sequence[str] = ATTRIBUTE_COLUMNS,
+    *,
+    with_params: bool = True,
+    since: int = 0,
+    until: int | None = None,
+) -> pd.DataFrame:
     """One row a trial of the study, by number; columns as at the head of this file.
+
+    Args:
+        columns: of ATTRIBUTE_COLUMNS.
+        since: the first trial that is read.
+        until: the last; None reads all.
 
     Raises:
         InputError: no such study, or tables of another schema.
     """
-    with _connection(engine) as connection:
-        study = _study_id(connection, name)
-        table = _read(
+    span = rows.Span(since, rows.EVERY if until is None else until)
+    with rows.connection(engine) as connection:
+        study = rows.study_id(connection, name)
+        table = rows.read(
             connection,
             "SELECT trial_id, number, state, datetime_start AS started,"
-            " datetime_complete AS completed FROM trials WHERE study_id = :study ORDER BY number",
+            " datetime_complete AS completed FROM trials"
+            " WHERE study_id = :study AND number BETWEEN :first AND :last ORDER BY number",
             study=study,
+            **span._asdict(),
         ).set_index("trial_id")
-        values = _of_trials(connection, "trial_values", "objective, value, value_type", study)
-        values = values[values["objective"] == 0]
-        attributes = _of_trials(connection, "trial_user_attributes", "key, value_json", study)
-        chosen = _of_trials(
-            connection, "trial_params", "param_name, param_value, distribution_json", study
-        )
-    table["value"] = pd.Series(
-        list(map(_number, values["value"], values["value_type"])),
-        index=values["trial_id"],
-        dtype=float,
-    )
+        table["value"] = rows.values(connection, study, span)
+        known = rows.attributes(connection, study, columns, span)
+        params = rows.params(connection, study, span) if with_params else pd.DataFrame()
     for column in ("started", "completed"):
         table[column] = pd.to_datetime(table[column])
-    wide = _wide(
-        attributes["trial_id"], attributes["key"], map(json.loads, attributes["value_json"])
-    )
-    table = table[list(BASE_COLUMNS)].join(wide.reindex(columns=list(ATTRIBUTE_COLUMNS)))
-    params = _wide(chosen["trial_id"], "params_" + chosen["param_name"], _choices(chosen))
+    table = table[list(BASE_COLUMNS)].join(known.reindex(columns=list(columns)))
     return table.join(params).reset_index(drop=True)
+
+
+def choices(engine: sa.Engine, name: str) -> pd.DataFrame:
+    """What the sampler chose: one row a trial, its number as the index, columns params_<name>."""
+    with rows.connection(engine) as connection:
+        study = rows.study_id(connection, name)
+        numbers = _numbers(connection, study)
+        params = rows.params(connection, study, rows.Span())
+    params.index = pd.Index(numbers.loc[params.index], name="number")
+    return params.sort_index()
+
+
+def curves(engine: sa.Engine, name: str, numbers: Sequence[int]) -> pd.DataFrame:
+    """Learning curves as they were reported: number, epoch (from 1), accuracy; also of trials
+    that are still running."""
+    with rows.connection(engine) as connection:
+        study = rows.study_id(connection, name)
+        known = _numbers(connection, study)
+        wanted = known[known.isin(numbers)]
+        found = rows.intermediate(connection, [int(identity) for identity in wanted.index])
+    found["number"] = found["trial_id"].map(wanted)
+    return found[["number", "epoch", "accuracy"]].sort_values(["number", "epoch"])
+
+
+def trial_attribute(engine: sa.Engine, name: str, number: int, key: str) -> Any:
+    """One attribute of one trial; None where it has none."""
+    with rows.connection(engine) as connection:
+        found = rows.read(
+            connection,
+            "SELECT value_json FROM trial_user_attributes a JOIN trials t"
+            " ON t.trial_id = a.trial_id"
+            " WHERE t.study_id = :study AND t.number = :number AND a.key = :key",
+            study=rows.study_id(connection, name),
+            number=number,
+            key=key,
+        )
+    return json.loads(found["value_json"].iloc[0]) if len(found) else None
+
+
+def version(engine: sa.Engine, name: str) -> str:
+    """Changes whenever a trial begins, reports an epoch or ends, or the study is told more.
+
+    Cheap, to be asked every second: a finished trial does not change.
+    """
+    with rows.connection(engine) as connection:
+        study = rows.study_id(connection, name)
+        states = rows.read(
+            connection,
+            "SELECT state, COUNT(*) AS trials, MAX(datetime_complete) AS last FROM trials"
+            " WHERE study_id = :study GROUP BY state ORDER BY state",
+            study=study,
+        )
+        epochs = rows.read(
+            connection,
+            "SELECT COUNT(*) AS epochs FROM trial_intermediate_values WHERE trial_id IN"
+            " (SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING')",
+            study=study,
+        )
+        told = rows.read(
+            connection,
+            "SELECT COUNT(*) AS told FROM study_user_attributes WHERE study_id = :study",
+            study=study,
+        )
+    parts = (states, epochs, told)
+    return "".join(part.to_csv(header=False, index=False) for part in parts)
+
+
+def _numbers(connection: sa.Connection, study: int) -> pd.Series:
+    """Trial ids -> numbers."""
+    found = rows.read(
+        connection, "SELECT trial_id, number FROM trials WHERE study_id = :study", study=study
+    )
+    return found.set_index("trial_id")["number"]
 
 
 def attributes(engine: sa.Engine, name: str) -> dict[str, Any]:
     """A study's user attributes, its spec among them."""
-    with _connection(engine) as connection:
-        rows = _read(
+    with rows.connection(engine) as connection:
+        found = rows.read(
             connection,
             "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study",
-            study=_study_id(connection, name),
+            study=rows.study_id(connection, name),
         )
-    return dict(zip(rows["key"], map(json.loads, rows["value_json"]), strict=True))
+    return dict(zip(found["key"], map(json.loads, found["value_json"]), strict=True))
 
 
 def best(table: pd.DataFrame, count: int) -> pd.DataFrame:
     """The most accurate students, best first; a network that came twice is there once."""
     done = table[(table["state"] == "COMPLETE") & table["duplicate_of"].isna()]
     return done.sort_values(["value", "number"], ascending=[False, True]).head(count)
-
-
-@contextmanager
-def _connection(engine: sa.Engine) -> Iterator[sa.Connection]:
-    with engine.connect() as connection:
-        if not sa.inspect(connection).has_table("version_info"):
-            raise InputError(
-                f"{engine.url.render_as_string(hide_password=True)} holds no studies; "
-                "begin with: distilnas search"
-            )
-        version = connection.execute(sa.text("SELECT schema_version FROM version_info")).scalar()
-        if version != SCHEMA:
-            raise InputError(
-                f"the study database must have Optuna's schema {SCHEMA}, but has {version}; "
-                "bring it up to date: optuna storage upgrade --storage URL"
-            )
-        yield connection
-
-
-def _study_id(connection: sa.Connection, name: str) -> int:
-    rows = _read(connection, "SELECT study_id, study_name FROM studies")
-    found = rows.loc[rows["study_name"] == name, "study_id"]
-    if found.empty:
-        known = ", ".join(rows["study_name"].head(8)) or "none"
-        raise InputError(f"no study is named {name!r} in this database; there are: {known}")
-    return int(found.iloc[0])
-
-
-def _read(connection: sa.Connection, query: str, **params: Any) -> pd.DataFrame:
-    return pd.read_sql(sa.text(query), connection, params=params)
-
-
-def _of_trials(connection: sa.Connection, source: str, columns: str, study: int) -> pd.DataFrame:
-    query = (
-        f"SELECT trial_id, {columns} FROM {source} WHERE trial_id IN"
-        " (SELECT trial_id FROM trials WHERE study_id = :study)"
-    )
-    return _read(connection, query, study=study)
-
-
-def _wide(trial_ids: pd.Series, names: pd.Series, values: Any) -> pd.DataFrame:
-    """(trial, name, value) triples -> one row a trial, one column a name."""
-    columns: dict[str, dict[int, Any]] = {}
-    for trial_id, name, value in zip(trial_ids, names, values, strict=True):
-        columns.setdefault(name, {})[trial_id] = value
-    return pd.DataFrame(
-        {name: pd.Series(column, dtype=None) for name, column in sorted(columns.items())}
-    )
-
-
-def _choices(chosen: pd.DataFrame) -> Iterator[Any]:
-    """Values as they were chosen: a categorical is stored as the place of its choice."""
-    parsed = {text: json.loads(text) for text in chosen["distribution_json"].unique()}
-    for value, text in zip(chosen["param_value"], chosen["distribution_json"], strict=True):
-        distribution = parsed[text]
-        if distribution["name"] == "CategoricalDistribution":
-            yield distribution["attributes"]["choices"][int(value)]
-        else:
-            yield int(value) if distribution["name"] == "IntDistribution" else value
-
-
-def _number(value: float | None, kind: str) -> float:
-    """Optuna stores infinities by name."""
-    special = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
-    return special.get(kind, math.nan if value is None else value)

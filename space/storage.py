@@ -26,6 +26,8 @@ VERSION = 1  # of the header's document
 DOCUMENT_KEYS = ("format", "architecture", "classes", "size", "mean", "std", "recipe")
 LENGTH_BYTES = 8  # a file begins with the length of its header
 MAX_SIZE = 4_096  # pixels
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,11 @@ class Card:
     mean: tuple[float, ...]  # per channel, of inputs in [0, 1]
     std: tuple[float, ...]
     recipe: str = "0" * RECIPE_DIGITS  # fingerprint
+
+
+def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation for images in [0, 1]: ImageNet's, or one half for grey."""
+    return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.5,))
 
 
 class Weight(NamedTuple):

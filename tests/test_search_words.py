@@ -3,7 +3,7 @@
 import math
 
 from hypothesis import given
-from strategies import architectures, settings
+from strategies import architectures
 
 from search.words import UNKNOWN, summaries, summary
 from space.architecture import Architecture

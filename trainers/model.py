@@ -6,9 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
 
 class Model(nn.Module):
     """Images in [0, 1] -> logits.
@@ -54,11 +51,6 @@ def set_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:
         if isinstance(part, Model):
             part.layout = layout
     return model
-
-
-def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation for images in [0, 1]: ImageNet's, or one half for grey."""
-    return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.5,), (0.5,))
 
 
 def text_hash(text: str) -> str:

@@ -22,10 +22,10 @@ from torch import nn
 from space.build import build
 from space.errors import InputError, require_one_of
 from space.references import REFERENCES, reference
-from space.storage import MAX_SIZE
+from space.storage import MAX_SIZE, normalisation
 from trainers.data import Data
 from trainers.files import write_atomically
-from trainers.model import Model, normalisation, weights_hash
+from trainers.model import Model, weights_hash
 
 # Without the auxiliary classifiers that these two have while training, and that we do not train.
 SETTINGS = {

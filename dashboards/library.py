@@ -1,0 +1,194 @@
+"""The studies of one database as views: read set-based, read-only, and no trial twice."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, NamedTuple
+
+import pandas as pd
+import sqlalchemy as sa
+
+from dashboards.filters import Filters
+from dashboards.views import (
+    ABLATION,
+    OTHER,
+    SEARCH,
+    AblationView,
+    Mark,
+    Subject,
+    TrialView,
+    View,
+)
+from search import report, table
+from search.addresses import database_errors
+from search.places import Folder
+from search.words import summaries
+from space.count import cost
+from space.errors import InputError
+from space.families import REFERENCES, reference
+from space.storage import Card, normalisation, stored_bytes
+
+FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+
+
+class Read(NamedTuple):
+    """A study's trials as they were at one moment."""
+
+    version: str
+    trials: pd.DataFrame
+
+
+@dataclass
+class Library:
+    """Reads a database for pages and reports.
+
+    Finished trials never change, so only the others, and new ones, are read again.
+    """
+
+    storage: str
+    engine: sa.Engine = field(init=False)
+    _read: dict[int, Read] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)  # a page asks for several things at once
+
+    def __post_init__(self) -> None:
+        with database_errors(self.storage):
+            self.engine = report.engine(self.storage)
+            self.studies()  # an error now is one line, not a page
+
+    def studies(self) -> pd.DataFrame:
+        """Columns as `search.table.studies`, the last active first."""
+        return table.studies(self.engine).sort_values("last_activity", ascending=False)
+
+    def name(self, identity: int) -> str:
+        found = self.studies().set_index("identity")["name"]
+        if identity not in found.index:
+            raise InputError(f"there is no study {identity} in this database")
+        return str(found[identity])
+
+    def identity(self, name: str) -> int:
+        """Raises InputError, naming the studies, where there is none."""
+        found = self.studies().set_index("name")["identity"]
+        if name not in found.index:
+            known = ", ".join(found.index[:8]) or "none"
+            raise InputError(f"no study is named {name!r} in this database; there are: {known}")
+        return int(found[name])
+
+    def subject(self, identity: int) -> Subject:
+        name = self.name(identity)
+        attributes = table.attributes(self.engine, name)
+        spec = attributes.get("spec")
+        spec = spec if isinstance(spec, Mapping) else {}
+        kind = ABLATION if spec.get("kind") == ABLATION else SEARCH if "space" in spec else OTHER
+        return Subject(identity, name, kind, spec, attributes)
+
+    def version(self, identity: int) -> str:
+        """Changes with the study: see `search.table.version`."""
+        return table.version(self.engine, self.name(identity))
+
+    def trials(self, identity: int) -> pd.DataFrame:
+        """All trials, with what their words say."""
+        name = self.name(identity)
+        with self._lock:
+            version, before = table.version(self.engine, name), self._read.get(identity)
+            if before is None or before.version != version:
+                before = Read(version, self._fresh(name, before))
+                self._read[identity] = before
+            return before.trials
+
+    def _fresh(self, name: str, before: Read | None) -> pd.DataFrame:
+        known = _finished_part(before.trials) if before else pd.DataFrame()
+        columns, since = table.OVERVIEW_COLUMNS, len(known)
+        new = table.trials(self.engine, name, columns, with_params=False, since=since)
+        new = pd.concat([_as_numbers(new), summaries(new["words"])], axis=1)
+        return pd.concat([known, new], ignore_index=True) if since else new
+
+    def view(self, identity: int, filters: Filters) -> View:
+        subject, trials = self.subject(identity), self.trials(identity)
+        return View(
+            subject=subject,
+            trials=filters.apply(trials),
+            filters=filters,
+            choices=lambda: table.choices(self.engine, subject.name),
+            curves=lambda numbers: table.curves(self.engine, subject.name, numbers),
+            all=trials,
+            references=lambda axis: reference_marks(subject, axis),
+            teachers=teacher_marks(subject),
+        )
+
+    def ablation(self, identity: int) -> AblationView:
+        # statsmodels takes a second, and pages of searches do without
+        from search.ablation_views import with_notes
+        from search.effects import analyse, interactions
+
+        subject = self.subject(identity)
+        trials = table.trials(self.engine, subject.name)
+        analysis = with_notes(analyse(trials, subject.spec), trials, subject.attributes)
+        cells = interactions(trials, subject.spec)
+        return AblationView(subject, subject.spec, trials, analysis, cells)
+
+    def trial(self, identity: int, number: int) -> TrialView:
+        subject = self.subject(identity)
+        name = subject.name
+        found = table.trials(self.engine, name, since=number, until=number)
+        if found.empty:
+            raise InputError(f"study {name!r} has no trial {number}")
+        confusion = table.trial_attribute(self.engine, name, number, "confusion")
+        curve = table.curves(self.engine, name, [number])
+        return TrialView(subject, found.iloc[0], curve, confusion)
+
+    def folder(self, subject: Subject) -> Folder:
+        """Where its files lie. Raises InputError for a name that no study of ours has."""
+        return Folder(self.storage, subject.name)
+
+
+def _finished_part(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials before the first that may still change."""
+    changing = (~trials["state"].isin(FINISHED)).to_numpy()
+    return trials.iloc[: int(changing.argmax())] if changing.any() else trials
+
+
+def _as_numbers(trials: pd.DataFrame) -> pd.DataFrame:
+    """Numeric columns as floats, also where all are missing or a stranger wrote text."""
+    texts = ["number", "state", "started", "completed", "words", "reason"]
+    for column in trials.columns.difference(texts):
+        trials[column] = pd.to_numeric(trials[column], errors="coerce").astype(float)
+    return trials
+
+
+def reference_marks(subject: Subject, axis: str) -> list[Mark]:
+    """What the reference architectures would cost in this study; none where nothing is known."""
+    spec, size = subject.spec, subject.size
+    if not subject.classes or size is None:
+        return []
+    marks = []
+    for name in REFERENCES:
+        network = reference(name, classes=len(subject.classes), channels=spec["channels"])
+        try:
+            network.check()
+            counted = cost(network, card_of(subject))
+        except InputError:
+            continue  # this input is too small for it
+        sizes = {"params": counted.parameters, "macs": counted.macs}
+        if axis == "bytes":
+            budget = subject.budget
+            sizes["bytes"] = stored_bytes(
+                network, budget.format if budget else "int8", card_of(subject)
+            )
+        marks.append(Mark(name, sizes[axis], None))
+    return marks
+
+
+def card_of(subject: Subject) -> Card:
+    """What the files of the study's students say beside their weights."""
+    spec = subject.spec
+    mean, std = normalisation(spec["channels"])
+    return Card(classes=subject.classes, size=spec["size"], mean=mean, std=std)
+
+
+def teacher_marks(subject: Subject) -> tuple[Mark, ...]:
+    """The study's teachers, so far as it says who they were."""
+    described: Any = subject.spec.get("described") or subject.attributes.get("described") or {}
+    return tuple(
+        Mark(facts["network"], facts["parameters"], facts["accuracy"])
+        for facts in described.values()
+    )

@@ -1,0 +1,157 @@
+"""The study database's tables as pandas reads them: set-based SQL on Optuna's schema."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pandas as pd
+import sqlalchemy as sa
+
+from space.errors import InputError
+
+SCHEMA = 12  # of Optuna's tables
+EVERY = 2**31 - 1  # no trial's number is larger
+PART = 500  # trials asked for at once: databases limit how many a question may name
+
+
+class Span(NamedTuple):
+    """Numbers of trials, both ends included."""
+
+    first: int = 0
+    last: int = EVERY
+
+
+@contextmanager
+def connection(engine: sa.Engine) -> Iterator[sa.Connection]:
+    with engine.connect() as connection:
+        if not sa.inspect(connection).has_table("version_info"):
+            raise InputError(
+                f"{engine.url.render_as_string(hide_password=True)} holds no studies; "
+                "begin with: distilnas search"
+            )
+        version = connection.execute(sa.text("SELECT schema_version FROM version_info")).scalar()
+        if version != SCHEMA:
+            raise InputError(
+                f"the study database must have Optuna's schema {SCHEMA}, but has {version}; "
+                "bring it up to date: optuna storage upgrade --storage URL"
+            )
+        yield connection
+
+
+def study_id(connection: sa.Connection, name: str) -> int:
+    rows = read(connection, "SELECT study_id, study_name FROM studies")
+    found = rows.loc[rows["study_name"] == name, "study_id"]
+    if found.empty:
+        known = ", ".join(rows["study_name"].head(8)) or "none"
+        raise InputError(f"no study is named {name!r} in this database; there are: {known}")
+    return int(found.iloc[0])
+
+
+def read(connection: sa.Connection, query: str, **params: Any) -> pd.DataFrame:
+    return pd.read_sql(sa.text(query), connection, params=params)
+
+
+def values(connection: sa.Connection, study: int, span: Span) -> pd.Series:
+    """Trial id -> the value of its (first) objective; NaN for none."""
+    found = of_trials(connection, "trial_values", "objective, value, value_type", study, span)
+    found = found[found["objective"] == 0]
+    return pd.Series(
+        list(map(number, found["value"], found["value_type"])),
+        index=found["trial_id"],
+        dtype=float,
+    )
+
+
+def attributes(
+    connection: sa.Connection, study: int, keys: Sequence[str], span: Span
+) -> pd.DataFrame:
+    """Trial id -> the named user attributes, a column each."""
+    columns = "key, value_json"
+    found = of_trials(connection, "trial_user_attributes", columns, study, span, keys)
+    return wide(found["trial_id"], found["key"], map(json.loads, found["value_json"]))
+
+
+def attribute_of(connection: sa.Connection, trial_ids: Sequence[int], key: str) -> pd.Series:
+    """Trial id -> one attribute of some trials of whatever study."""
+    query = sa.text(
+        "SELECT trial_id, value_json FROM trial_user_attributes"
+        " WHERE key = :key AND trial_id IN :trials"
+    ).bindparams(sa.bindparam("trials", expanding=True))
+    found = pd.read_sql(query, connection, params={"key": key, "trials": list(trial_ids)})
+    return pd.Series(list(map(json.loads, found["value_json"])), index=found["trial_id"])
+
+
+def params(connection: sa.Connection, study: int, span: Span) -> pd.DataFrame:
+    """Trial id -> parameters as they were chosen, a column `params_<name>` each."""
+    chosen = of_trials(
+        connection, "trial_params", "param_name, param_value, distribution_json", study, span
+    )
+    return wide(chosen["trial_id"], "params_" + chosen["param_name"], choices(chosen))
+
+
+def intermediate(connection: sa.Connection, trial_ids: Sequence[int]) -> pd.DataFrame:
+    """trial_id, epoch, accuracy: what these trials reported."""
+    query = sa.text(
+        "SELECT trial_id, step, intermediate_value AS value, intermediate_value_type AS kind"
+        " FROM trial_intermediate_values WHERE trial_id IN :trials"
+    ).bindparams(sa.bindparam("trials", expanding=True))
+    parts = [
+        pd.read_sql(query, connection, params={"trials": list(trial_ids[begin : begin + PART])})
+        for begin in range(0, max(1, len(trial_ids)), PART)
+    ]
+    found = pd.concat(parts)
+    return pd.DataFrame(
+        {
+            "trial_id": found["trial_id"],
+            "epoch": found["step"],
+            "accuracy": list(map(number, found["value"], found["kind"])),
+        }
+    )
+
+
+def of_trials(
+    connection: sa.Connection,
+    source: str,
+    columns: str,
+    study: int,
+    span: Span,
+    keys: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """A table's rows of one study's trials, from a trial's number on; only of those keys."""
+    query = sa.text(
+        f"SELECT trial_id, {columns} FROM {source} WHERE trial_id IN"
+        " (SELECT trial_id FROM trials WHERE study_id = :study AND number BETWEEN :first AND :last)"
+        + (" AND key IN :keys" if keys is not None else "")
+    )
+    if keys is not None:
+        query = query.bindparams(sa.bindparam("keys", list(keys), expanding=True))
+    return pd.read_sql(query, connection, params={"study": study, **span._asdict()})
+
+
+def wide(trial_ids: pd.Series, names: pd.Series, values: Any) -> pd.DataFrame:
+    """(trial, name, value) triples -> one row a trial, one column a name."""
+    columns: dict[str, dict[int, Any]] = {}
+    for trial_id, name, value in zip(trial_ids, names, values, strict=True):
+        columns.setdefault(name, {})[trial_id] = value
+    return pd.DataFrame(
+        {name: pd.Series(column, dtype=None) for name, column in sorted(columns.items())}
+    )
+
+
+def choices(chosen: pd.DataFrame) -> Iterator[Any]:
+    """Values as they were chosen: a categorical is stored as the place of its choice."""
+    parsed = {text: json.loads(text) for text in chosen["distribution_json"].unique()}
+    for value, text in zip(chosen["param_value"], chosen["distribution_json"], strict=True):
+        distribution = parsed[text]
+        if distribution["name"] == "CategoricalDistribution":
+            yield distribution["attributes"]["choices"][int(value)]
+        else:
+            yield int(value) if distribution["name"] == "IntDistribution" else value
+
+
+def number(value: float | None, kind: str) -> float:
+    """Optuna stores infinities by name."""
+    special = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
+    return special.get(kind, math.nan if value is None else value)
