@@ -258,13 +258,7 @@ def _print_csv(frame: pd.DataFrame) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(frame.columns)
     for _, row in frame.iterrows():
-        writer.writerow("" if pd.isna(value) else _neutral(value) for value in row)
-
-
-def _neutral(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula, marked as text."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
-    return f"'{value}" if is_formula else value
+        writer.writerow("" if pd.isna(value) else report.neutral(value) for value in row)
 
 
 def _mean(row: Any) -> tuple[str, str]:

@@ -1,0 +1,113 @@
+"""The parts of a page that show a picture: heading, figure, note, downloads, data as a table."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from dash import dcc, html
+
+from dashboards.picture import CONFIG, Picture
+
+SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
+NO_TABLE: list[Any] = []
+
+
+def part(name: str, key: str) -> dict[str, str]:
+    """The id of a part of a card; callbacks match on the key."""
+    return {"part": name, "card": key}
+
+
+def card(key: str, title: str, *, wide: bool = False) -> html.Section:
+    """A card whose picture is yet to come; `fill` gives its parts."""
+    buttons = [
+        html.Button(kind.upper(), id=part(kind, key), title=f"{title} as {kind.upper()}")
+        for kind in ("png", "svg")
+    ]
+    return html.Section(
+        [
+            html.H2(title, id=part("title", key)),
+            html.P(id=part("empty", key), className="empty", hidden=True),
+            html.Div(
+                dcc.Graph(id=part("graph", key), config=dict(CONFIG), figure={}),
+                id=part("frame", key),
+                className="frame",
+            ),
+            html.P(id=part("note", key), className="note"),
+            html.Div(
+                [
+                    html.Button("Data", id=part("data", key), title=f"{title} as a table"),
+                    *buttons,
+                    html.A("CSV", id=part("csv", key), href="", download=""),
+                ],
+                className="tools",
+            ),
+            html.Div(NO_TABLE, id=part("table", key), className="data"),
+        ],
+        id=key,
+        className="card wide" if wide else "card",
+        **{"aria-label": title},
+    )
+
+
+def fill(picture: Picture, revision: str) -> tuple[Any, str, str, bool, str]:
+    """Contents of graph, note and empty, and whether empty and frame are hidden.
+
+    Args:
+        revision: zoom and selection are kept while it stays.
+    """
+    figure = picture.figure.update_layout(uirevision=revision)
+    hidden = "frame hidden" if picture.empty else "frame"
+    return figure, picture.note, picture.empty, not picture.empty, hidden
+
+
+def data_table(data: pd.DataFrame) -> list[Any]:
+    """The first rows of a picture's data, and how many there are."""
+    if data.empty:
+        return [html.P("no data")]
+    shown = data.head(SHOWN_ROWS)
+    more = f"the first {SHOWN_ROWS} of {len(data):,} rows; all of them: CSV"
+    return [
+        table(list(data.columns), shown.to_numpy().tolist(), numeric_columns(data)),
+        *([html.P(more, className="note")] if len(data) > SHOWN_ROWS else []),
+    ]
+
+
+def numeric_columns(data: pd.DataFrame) -> set[str]:
+    return {name for name in data.columns if pd.api.types.is_numeric_dtype(data[name])}
+
+
+def table(
+    columns: Sequence[Any],
+    rows: Sequence[Sequence[Any]],
+    numeric: set[str] | frozenset[str] = frozenset(),
+    caption: str = "",
+) -> html.Div:
+    """A table that scrolls sideways where the page is narrow; cells are text or components."""
+    marked = ["number" if column in numeric else "" for column in columns]
+    head = [
+        html.Th(column, className=mark, scope="col")
+        for column, mark in zip(columns, marked, strict=True)
+    ]
+    body = [
+        html.Tr(
+            [
+                html.Td(cell_text(cell), className=mark)
+                for cell, mark in zip(row, marked, strict=True)
+            ]
+        )
+        for row in rows
+    ]
+    titled = [html.Caption(caption)] if caption else []
+    whole = html.Table([*titled, html.Thead(html.Tr(head)), html.Tbody(body)])
+    return html.Div(
+        whole, className="scroll", tabIndex=0, role="region", **{"aria-label": caption or "table"}
+    )
+
+
+def cell_text(value: Any) -> Any:
+    """A number as it is read; anything else as it is."""
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, float):
+        return "" if value != value else f"{value:,.0f}" if value.is_integer() else f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else value

@@ -1,0 +1,43 @@
+"""Which picture a card shows: from a page's address and a card's key to the picture."""
+
+from typing import Any
+
+from dashboards.ablation_figures import ABLATION as ABLATION_PICTURES
+from dashboards.addresses import COMPARE, STUDY, TRIAL, Place, compared
+from dashboards.compare_figures import COMPARE as COMPARE_PICTURES
+from dashboards.filters import Filters
+from dashboards.library import Library
+from dashboards.picture import Picture, nothing
+from dashboards.search_figures import SEARCH as SEARCH_PICTURES
+from dashboards.trial_figures import TRIAL as TRIAL_PICTURES
+from dashboards.views import ABLATION
+from space.errors import InputError
+
+
+def picture(library: Library, where: Place, query: str, key: str) -> Picture:
+    """The picture of a card.
+
+    Raises:
+        InputError: no such study, trial or picture.
+    """
+    if where.page == TRIAL:
+        return _known(TRIAL_PICTURES, key)(library.trial(where.study, where.trial))
+    if where.page == COMPARE:
+        return _compared(library, query, key)
+    if where.page == STUDY and library.subject(where.study).kind == ABLATION:
+        return _known(ABLATION_PICTURES, key)(library.ablation(where.study))
+    if where.page == STUDY:
+        return _known(SEARCH_PICTURES, key)(library.view(where.study, Filters.parse(query)))
+    raise InputError("there are no pictures on this page")
+
+
+def _compared(library: Library, query: str, key: str) -> Picture:
+    draw, filters = _known(COMPARE_PICTURES, key), Filters.parse(query)
+    views = [library.view(study, filters) for study in compared(query)]
+    return draw(views) if views else nothing("Compare", "Choose one or more studies above.")
+
+
+def _known(pictures: Any, key: str) -> Any:
+    if key not in pictures:
+        raise InputError(f"there is no picture {key!r} on this page")
+    return pictures[key]

@@ -1,0 +1,203 @@
+"""The page of one study: a search's charts and trials, or an ablation's evidence."""
+
+from typing import Any
+
+import dash_ag_grid as dag
+import pandas as pd
+from dash import dcc, html
+
+from dashboards import cards
+from dashboards.ablation_figures import ABLATION as ABLATION_PICTURES
+from dashboards.ablation_figures import evidence, notes
+from dashboards.addresses import compare_link
+from dashboards.filters import AXES, SE, STATES, Filters
+from dashboards.library import Library
+from dashboards.overview import budget_words
+from dashboards.search_figures import SEARCH as SEARCH_PICTURES
+from dashboards.views import ABLATION, AblationView, Subject
+from search.ablation_views import Cells
+
+AXIS_WORDS = {"bytes": "stored bytes", "params": "parameters", "macs": "MACs"}
+TITLES = {
+    "front": "Accuracy against size",
+    "best": "Best so far",
+    "hypervolume": "Hypervolume",
+    "curves": "Learning curves",
+    "importances": "What accuracy depends on",
+    "parallel": "All choices at once",
+    "choices": "Accuracy by choice, observed in search",
+    "paired": "Arms, seed by seed",
+    "forest": "Differences to the baseline",
+    "marginal": "Marginal means",
+    "interaction": "Interactions",
+    "sizes": "Bytes of the arms",
+}
+FIRST = "front"  # the picture that is waited for
+WIDE = frozenset(("front", "choices", "parallel", "paired", "forest"))
+GRID_COLUMNS = ("number", "state", "value", "bytes", "params", "macs", "epochs", "seconds", "words")
+GRID_TITLES = {
+    "number": "trial",
+    "value": "accuracy",
+    "params": "parameters",
+    "macs": "MACs",
+    "words": "architecture",
+}
+SHOWN_AT_ONCE = 100  # rows that the table asks for
+
+
+def page(library: Library, identity: int, query: str) -> list[Any]:
+    subject = library.subject(identity)
+    head = [html.H1(subject.name), html.P(what(subject), className="lead")]
+    if subject.kind == ABLATION:
+        return [*head, *ablation_page(library.ablation(identity))]
+    trials = library.trials(identity)
+    return [*head, *search_page(subject, trials, Filters.parse(query))]
+
+
+def what(subject: Subject) -> str:
+    """A study in one line."""
+    spec = subject.spec
+    if not spec:
+        return "made by another program: shown as far as its trials tell"
+    data = f"data {spec['source']} at {spec['size']} pixels"
+    if subject.kind == ABLATION:
+        size = spec["budget"] if spec["size_matched"] else "widths as they are written"
+        return "; ".join(filter(None, (spec["question"], f"{spec['design']} design", size, data)))
+    recipe = spec["recipe"]
+    return (
+        f"budget {budget_words(spec['budget'])}, space {spec['space']}, {data}, "
+        f"{recipe['epochs']} epochs, sampler {spec['sampler']}, pruner {spec['pruner']}"
+    )
+
+
+def search_page(subject: Subject, trials: pd.DataFrame, filters: Filters) -> list[Any]:
+    first = cards.card(FIRST, TITLES[FIRST], wide=True)
+    rest = html.Div(id="rest", className="contents")
+    return [
+        dcc.Store(id="drawn"),
+        controls(trials, filters),
+        html.Div([first, rest], className="grid"),
+        html.P(
+            [dcc.Link("Compare with other studies", href=compare_link([subject.identity]))],
+            className="note",
+        ),
+    ]
+
+
+def other_cards() -> list[Any]:
+    """What waits until the first picture is there."""
+    keys = [key for key in SEARCH_PICTURES if key != FIRST]
+    return [*(cards.card(key, TITLES[key], wide=key in WIDE) for key in keys), trials_card()]
+
+
+def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
+    """Filters that hold for every chart, and for the table."""
+    blocks = sorted(block for block in trials["block"].unique() if block)
+    states = [state for state in STATES if (trials["state"] == state).any()]
+    return html.Div(
+        [
+            _checks("block", "Block type", blocks, filters.blocks),
+            _checks("se", "Squeeze-and-excitation", SE, filters.se),
+            _checks("state", "State", states, filters.states),
+            html.Fieldset(
+                [
+                    html.Legend("Size, from and to"),
+                    _number("low", "smallest size", filters.low),
+                    " ",
+                    _number("high", "largest size", filters.high),
+                ]
+            ),
+            html.Fieldset(
+                [
+                    html.Legend("Size is"),
+                    dcc.RadioItems(
+                        id="axis",
+                        options=[{"label": AXIS_WORDS[axis], "value": axis} for axis in AXES],
+                        value=filters.axis,
+                        inline=True,
+                    ),
+                ]
+            ),
+            html.Span(id="count", className="count", role="status"),
+        ],
+        className="filters",
+    )
+
+
+def _checks(name: str, title: str, options: Any, chosen: tuple[str, ...]) -> html.Fieldset:
+    labelled = [{"label": str(option).lower(), "value": option} for option in options]
+    checks = dcc.Checklist(id=name, options=labelled, value=list(chosen), inline=True)
+    return html.Fieldset([html.Legend(title), checks])
+
+
+def _number(name: str, title: str, value: float | None) -> dcc.Input:
+    return dcc.Input(id=name, type="number", min=0, value=value, debounce=True, placeholder=title)
+
+
+def trials_card() -> html.Section:
+    """All trials: sorted and filtered where they are, rows fetched as one scrolls."""
+    definitions = [
+        {
+            "field": column,
+            "headerName": GRID_TITLES.get(column, column),
+            "filter": False if column == "words" else _filter(column),
+            "flex": 3 if column == "words" else 1,
+            "minWidth": 360 if column == "words" else 100,
+            "type": None if column in ("state", "words") else "rightAligned",
+        }
+        for column in GRID_COLUMNS
+    ]
+    grid = dag.AgGrid(
+        id="trials",
+        rowModelType="infinite",
+        columnDefs=definitions,
+        defaultColDef={"sortable": True, "resizable": True},
+        dashGridOptions={
+            "cacheBlockSize": SHOWN_AT_ONCE,
+            "maxBlocksInCache": 20,
+            "rowSelection": {
+                "mode": "singleRow",
+                "checkboxes": False,
+                "enableClickSelection": True,
+            },
+        },
+        getRowId="params.data.number",
+        style={"height": 460, "width": "100%"},
+    )
+    note = "Click or press Space on a row to open the trial."
+    return html.Section(
+        [html.H2("Trials"), grid, html.P(note, className="note")],
+        id="trials-card",
+        className="card wide",
+    )
+
+
+def _filter(column: str) -> str:
+    return "agTextColumnFilter" if column == "state" else "agNumberColumnFilter"
+
+
+def ablation_page(view: AblationView) -> list[Any]:
+    pictures = [cards.card(key, TITLES[key], wide=key in WIDE) for key in ABLATION_PICTURES]
+    return [
+        html.Section(
+            [html.H2("Evidence"), html.Div(evidence_parts(view), id="evidence")],
+            className="card wide",
+        ),
+        html.Br(),
+        html.Div(pictures, className="grid"),
+    ]
+
+
+def evidence_parts(view: AblationView) -> list[Any]:
+    """The tables that `distilnas ablate show` prints, and its notes."""
+    tables = [cells_table(cells) for cells in evidence(view)]
+    return [*tables, html.Ul([html.Li(note) for note in notes(view)], className="notes")]
+
+
+def cells_table(cells: Cells) -> html.Div:
+    return cards.table(
+        [column.strip() for column in cells.columns],
+        cells.rows,
+        {column.strip() for column in cells.numeric},
+        cells.title,
+    )
