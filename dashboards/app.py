@@ -2,28 +2,24 @@
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
-import dash
-from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, dcc, html, no_update
+from dash import Dash, Input, Output, State, dcc, html
 from flask import Response, abort, request
 
-from dashboards import cards, overview, pictures, study_page, trial_page
+from dashboards import overview, pictures, study_page, trial_page
 from dashboards.addresses import (
     COMPARE,
     STUDIES,
     STUDY,
     TRIAL,
     Place,
-    compare_link,
     compared,
     place,
-    trial_link,
 )
+from dashboards.callbacks import register, version
+from dashboards.cards import labelled
 from dashboards.downloads import Downloads, csv_of
-from dashboards.filters import Filters
 from dashboards.library import Library
-from dashboards.trials_table import answer
 from space.errors import InputError
 
 POLL_SECONDS = 1.5  # a new trial is seen within twice that
@@ -44,10 +40,7 @@ def make_app(library: Library) -> Dash:
     app.layout = _frame
     downloads = Downloads(library)
     _pages(app, library, downloads)
-    _live(app, library)
-    _filters(app, library)
-    _cards(app, library)
-    _table(app, library)
+    register(app, library)
     _routes(app, library, downloads)
     return app
 
@@ -59,7 +52,7 @@ def _frame() -> html.Div:
             dcc.Link("DistilNAS", href="/", className="brand"),
             html.Nav(
                 [dcc.Link("Studies", href="/"), " ", dcc.Link("Compare", href="/compare")],
-                **{"aria-label": "Pages"},
+                **labelled("Pages"),
             ),
             html.Div(
                 [
@@ -93,7 +86,7 @@ def _pages(app: Dash, library: Library, downloads: Downloads) -> None:
     def show(path: str | None, query: str | None) -> tuple[Any, str]:
         where = place(path)
         try:
-            return _contents(where, query or ""), _version(library, where)
+            return _contents(where, query or ""), version(library, where)
         except InputError as error:
             return _lost(str(error)), ""
 
@@ -115,208 +108,6 @@ def _lost(why: str) -> list[Any]:
         html.P(why, className="lead"),
         html.P(dcc.Link("All studies", href="/")),
     ]
-
-
-def _version(library: Library, where: Place, query: str = "") -> str:
-    """What a page shows, in short: it is drawn again when this changes."""
-    if where.page in (STUDY, TRIAL):
-        return library.version(where.study)
-    if where.page == COMPARE:
-        return "".join(library.version(study) for study in compared(query))
-    return library.studies().to_json(date_format="iso") if where.page == STUDIES else ""
-
-
-def _live(app: Dash, library: Library) -> None:
-    @app.callback(
-        Output("version", "data", allow_duplicate=True),
-        Input("poll", "n_intervals"),
-        State("version", "data"),
-        State("address", "pathname"),
-        State("address", "search"),
-        prevent_initial_call=True,
-    )
-    def poll(_: int, shown: str, path: str | None, query: str | None) -> Any:
-        try:
-            found = _version(library, place(path), query or "")
-        except InputError:
-            return no_update
-        return no_update if found == shown else found
-
-    @app.callback(
-        Output("studies", "children"), Input("version", "data"), prevent_initial_call=True
-    )
-    def list_again(_: str) -> Any:
-        return overview.contents(library)
-
-    @app.callback(
-        Output("evidence", "children"),
-        Input("version", "data"),
-        State("address", "pathname"),
-        prevent_initial_call=True,
-    )
-    def judge_again(_: str, path: str | None) -> Any:
-        return study_page.evidence_parts(library.ablation(place(path).study))
-
-
-CONTROLS = ("block", "se", "state", "low", "high", "axis")
-
-
-def _filters(app: Dash, library: Library) -> None:
-    @app.callback(
-        Output("address", "search"),
-        *(Output(name, "value") for name in CONTROLS),
-        *(Input(name, "value") for name in CONTROLS),
-        Input("address", "search"),
-        prevent_initial_call=True,
-    )
-    def follow(*given: Any) -> Any:
-        """Controls change the address; an address that comes otherwise sets the controls."""
-        *values, query = given
-        before = Filters.parse(query or "")
-        if dash.ctx.triggered_id == "address":
-            return (no_update, *_values(before))
-        block, se, state, low, high, axis = values
-        chosen = Filters(tuple(block), tuple(se), tuple(state), low, high, before.axis)
-        chosen = chosen.with_axis(axis)
-        asked = f"?{chosen.query}" if chosen.query else ""
-        return (no_update if asked == (query or "") else asked, *_values(chosen))
-
-    @app.callback(
-        Output("count", "children"),
-        Input("version", "data"),
-        Input("address", "search"),
-        State("address", "pathname"),
-    )
-    def count(_: str, query: str | None, path: str | None) -> str:
-        trials = library.trials(place(path).study)
-        passing = len(Filters.parse(query or "").apply(trials))
-        return f"{passing:,} of {len(trials):,} trials"
-
-    @app.callback(Output("address", "href"), Input("compared", "value"), prevent_initial_call=True)
-    def compare(chosen: list[int]) -> str:
-        return compare_link(chosen)
-
-
-def _values(filters: Filters) -> tuple[Any, ...]:
-    lists = (list(filters.blocks), list(filters.se), list(filters.states))
-    return (*lists, filters.low, filters.high, filters.axis)
-
-
-def _cards(app: Dash, library: Library) -> None:
-    parts = ("graph", "figure"), ("note", "children"), ("empty", "children")
-    hidden = ("empty", "hidden"), ("frame", "className"), ("csv", "href")
-
-    @app.callback(
-        *(Output(cards.part(name, MATCH), prop) for name, prop in (*parts, *hidden)),
-        Input("version", "data"),
-        Input("address", "search"),
-        State("address", "pathname"),
-        State(cards.part("graph", MATCH), "id"),
-    )
-    def draw(_: str, query: str | None, path: str | None, identity: dict[str, str]) -> Any:
-        where, key, query = place(path), identity["card"], query or ""
-        drawn = pictures.picture(library, where, query, key)
-        revision = f"{where}{Filters.parse(query).axis}"
-        link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
-        return (*cards.fill(drawn, revision), link)
-
-    @app.callback(
-        Output(cards.part("table", MATCH), "children"),
-        Input(cards.part("data", MATCH), "n_clicks"),
-        Input("version", "data"),
-        Input("address", "search"),
-        State("address", "pathname"),
-        State(cards.part("data", MATCH), "id"),
-        prevent_initial_call=True,
-    )
-    def table(
-        clicks: int | None, _: str, query: str | None, path: str | None, identity: dict[str, str]
-    ) -> Any:
-        if not (clicks or 0) % 2:
-            return cards.NO_TABLE
-        return cards.data_table(
-            pictures.picture(library, place(path), query or "", identity["card"]).data
-        )
-
-    app.clientside_callback(
-        ClientsideFunction("distilnas", "drawn"),
-        Output("drawn", "data"),
-        Input(cards.part("graph", study_page.FIRST), "figure"),
-    )
-
-    @app.callback(Output("rest", "children"), Input("drawn", "data"), prevent_initial_call=True)
-    def others(_: Any) -> Any:
-        return study_page.other_cards()
-
-    for kind in ("png", "svg"):
-        app.clientside_callback(
-            ClientsideFunction("distilnas", kind),
-            Output(cards.part(kind, MATCH), "title"),
-            Input(cards.part(kind, MATCH), "n_clicks"),
-            State(cards.part(kind, MATCH), "id"),
-            State(cards.part(kind, MATCH), "title"),
-            prevent_initial_call=True,
-        )
-    app.clientside_callback(
-        ClientsideFunction("distilnas", "theme"),
-        Output("themed", "data"),
-        Input("theme", "n_clicks"),
-    )
-
-    @app.callback(
-        Output("address", "href", allow_duplicate=True),
-        Input(cards.part("graph", ALL), "clickData"),
-        State("address", "pathname"),
-        prevent_initial_call=True,
-    )
-    def open_point(clicked: list[Any], path: str | None) -> Any:
-        number = _clicked_trial(dash.ctx.triggered[0]["value"])
-        where = place(path)
-        if where.page != STUDY or number is None:
-            return no_update
-        return trial_link(where.study, number)
-
-
-def _clicked_trial(clicked: Any) -> int | None:
-    """The trial that a point stands for: its custom data begins with the number."""
-    try:
-        found = clicked["points"][0]["customdata"]
-        return int(found[0] if isinstance(found, list) else found)
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-
-
-def _table(app: Dash, library: Library) -> None:
-    @app.callback(
-        Output("trials", "getRowsResponse"),
-        Input("trials", "getRowsRequest"),
-        State("address", "search"),
-        State("address", "pathname"),
-    )
-    def rows(asked: Any, query: str | None, path: str | None) -> Any:
-        if not isinstance(asked, dict):
-            return no_update
-        trials = library.trials(place(path).study)
-        return answer(Filters.parse(query or "").apply(trials), asked)
-
-    app.clientside_callback(
-        ClientsideFunction("distilnas", "refresh"),
-        Output("trials", "className"),
-        Input("version", "data"),
-        Input("address", "search"),
-        prevent_initial_call=True,
-    )
-
-    @app.callback(
-        Output("address", "href", allow_duplicate=True),
-        Input("trials", "selectedRows"),
-        State("address", "pathname"),
-        prevent_initial_call=True,
-    )
-    def open_row(chosen: Any, path: str | None) -> Any:
-        if not isinstance(chosen, list) or not chosen:
-            return no_update
-        return trial_link(place(path).study, int(chosen[0]["number"]))
 
 
 def _routes(app: Dash, library: Library, downloads: Downloads) -> None:

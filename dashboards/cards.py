@@ -12,9 +12,19 @@ SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
 NO_TABLE: list[Any] = []
 
 
-def part(name: str, key: str) -> dict[str, str]:
+def part(name: str, key: Any) -> dict[str, Any]:
     """The id of a part of a card; callbacks match on the key."""
     return {"part": name, "card": key}
+
+
+def control(name: Any) -> dict[str, Any]:
+    """The id of a filter's control."""
+    return {"control": name}
+
+
+def labelled(name: str) -> dict[str, Any]:
+    """What a screen reader calls a component."""
+    return {"aria-label": name}
 
 
 def card(key: str, title: str, *, wide: bool = False) -> html.Section:
@@ -45,7 +55,7 @@ def card(key: str, title: str, *, wide: bool = False) -> html.Section:
         ],
         id=key,
         className="card wide" if wide else "card",
-        **{"aria-label": title},
+        **labelled(title),
     )
 
 
@@ -100,7 +110,7 @@ def table(
     titled = [html.Caption(caption)] if caption else []
     whole = html.Table([*titled, html.Thead(html.Tr(head)), html.Tbody(body)])
     return html.Div(
-        whole, className="scroll", tabIndex=0, role="region", **{"aria-label": caption or "table"}
+        whole, className="scroll", tabIndex=0, role="region", **labelled(caption or "table")
     )
 
 

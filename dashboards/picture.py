@@ -88,6 +88,14 @@ def block_colour(block: str) -> str:
     return BLOCK_COLOURS.get(block, GREY)
 
 
+def ink_on(colour: str) -> str:
+    """Black or white: what is read better on a colour (WCAG's relative luminance)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "#000000" if luminance > 0.179 else "#FFFFFF"
+
+
 def share_axis(values: Sequence[float]) -> dict[str, Any]:
     """Settings of an axis of accuracies (0 to 1), in per cent."""
     return {"tickformat": ".0%" if _spread(values) > 0.04 else ".1%"}

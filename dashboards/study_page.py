@@ -111,7 +111,7 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
                 [
                     html.Legend("Size is"),
                     dcc.RadioItems(
-                        id="axis",
+                        id=cards.control("axis"),
                         options=[{"label": AXIS_WORDS[axis], "value": axis} for axis in AXES],
                         value=filters.axis,
                         inline=True,
@@ -126,12 +126,16 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
 
 def _checks(name: str, title: str, options: Any, chosen: tuple[str, ...]) -> html.Fieldset:
     labelled = [{"label": str(option).lower(), "value": option} for option in options]
-    checks = dcc.Checklist(id=name, options=labelled, value=list(chosen), inline=True)
+    checks = dcc.Checklist(
+        id=cards.control(name), options=labelled, value=list(chosen), inline=True
+    )
     return html.Fieldset([html.Legend(title), checks])
 
 
 def _number(name: str, title: str, value: float | None) -> dcc.Input:
-    return dcc.Input(id=name, type="number", min=0, value=value, debounce=True, placeholder=title)
+    return dcc.Input(
+        id=cards.control(name), type="number", min=0, value=value, debounce=True, placeholder=title
+    )
 
 
 def trials_card() -> html.Section:
@@ -161,7 +165,6 @@ def trials_card() -> html.Section:
                 "enableClickSelection": True,
             },
         },
-        getRowId="params.data.number",
         style={"height": 460, "width": "100%"},
     )
     note = "Click or press Space on a row to open the trial."

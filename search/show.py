@@ -10,12 +10,9 @@ from search import table as tables
 from search.addresses import database_errors
 from search.places import Folder
 from search.ranking import ranked
-from space.architecture import Architecture
+from search.trial_facts import facts, layers_of
 from space.budget import Budget, format_bytes
-from space.count import layer_costs
 from space.errors import InputError
-from space.layers import Layer
-from space.storage import ELEMENT_BYTES, layer_weights, tensors
 
 
 def studies(storage: str, as_json: bool) -> None:
@@ -109,13 +106,13 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
             else f"study {name!r} has no trials yet"
         )
     row = found.iloc[0]
-    layers = _layers(row, spec) if spec and isinstance(row["architecture"], dict) else []
+    layers = layers_of(row, spec) if spec and isinstance(row["architecture"], dict) else []
     if as_json:
         report.print_json(report.trial_document(row) | {"layers": layers})
         return
     out = report.console()
     out.print(Text(f"trial {number}", "bold") + Text(f" of {name}: {row['state'].lower()}"))
-    for label, text in _facts(row, storage, name):
+    for label, text in [*facts(row), *_file(row, storage, name)]:
         out.print(f"{label:<14}{text}", soft_wrap=True)
     if layers:
         out.print(_layers_table(layers))
@@ -142,74 +139,9 @@ def _cells(row: Any) -> list[str]:
     ]
 
 
-def _facts(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
-    facts = []
-    if isinstance(row["words"], str):
-        facts.append(("architecture", row["words"]))
-    if not pd.isna(row["bytes"]):
-        solved = not pd.isna(row["budget_share"])
-        share = f" ({row['budget_share']:.1%} of the budget)" if solved else ""
-        facts.append(("size", f"{int(row['bytes']):,} bytes{share}, {int(row['params']):,} params"))
-        facts.append(
-            (
-                "work",
-                f"{int(row['macs']):,} MACs, at most {int(row['activation_peak']):,} activations",
-            )
-        )
-    if not pd.isna(row["value"]):
-        network = f" ({row['network_accuracy']:.2%} before storing)"
-        facts.append(("accuracy", f"{row['value']:.2%} of the file{network}"))
-    if isinstance(row["accuracies"], list):
-        curve = " ".join(f"{accuracy:.1%}" for accuracy in row["accuracies"])
-        facts.append(("epochs", curve))
-    if not pd.isna(row["seconds"]) and pd.isna(row["trained_as"]):
-        facts.append(("trained", f"{row['seconds']:.1f} s on {row['device']}"))
-    if not pd.isna(row["trained_as"]):
-        facts.append(("network", f"of trial {int(row['trained_as'])}, not trained again"))
-    if isinstance(row["reason"], str) and row["reason"]:
-        facts.append(("ended", row["reason"]))
-    if isinstance(row["repairs"], list) and row["repairs"]:
-        facts.append(("repairs", "; ".join(row["repairs"])))
+def _file(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
     student = Folder(storage, name).student(int(row["number"]))
-    if student.exists():
-        facts.append(("file", str(student)))
-    return facts
-
-
-def _layers(row: Any, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    architecture = Architecture.from_dict(row["architecture"])
-    own = row["format"]  # studies of earlier versions have it in their budget only
-    format = own if isinstance(own, str) else spec["budget"]["format"]
-    found = []
-    for cost in layer_costs(architecture, spec["size"]):
-        layer, side = cost.layer, cost.output_size
-        found.append(
-            {
-                "name": layer.name,
-                "type": _type(layer),
-                "output": [layer.outputs, side, side],
-                "parameters": cost.parameters,
-                "macs": cost.macs,
-                "bytes": _stored(layer, format),
-            }
-        )
-    return found
-
-
-def _stored(layer: Layer, format: str) -> int:
-    """Bytes of a layer's arrays in the file."""
-    arrays = layer_weights(layer)
-    elements = sum(array.elements for array in arrays)
-    rows = sum(array.shape[0] for array in arrays)
-    flat = tensors(elements, rows, format).values()
-    return sum(ELEMENT_BYTES[dtype] * count for dtype, count in flat)
-
-
-def _type(layer: Layer) -> str:
-    kernel = f" {layer.kernel}x{layer.kernel}" if layer.op == "conv" else ""
-    groups = f" g{layer.groups}" if layer.groups > 1 else ""
-    stride = f" /{layer.stride}" if layer.stride > 1 else ""
-    return f"{layer.op}{kernel}{groups}{stride}"
+    return [("file", str(student))] if student.exists() else []
 
 
 def _layers_table(layers: list[dict[str, Any]]) -> Any:

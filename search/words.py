@@ -53,4 +53,5 @@ def summary(words: str) -> Summary:
 def summaries(words: Iterable[object]) -> pd.DataFrame:
     """One row an architecture, columns as in `Summary`."""
     rows = [summary(text) if isinstance(text, str) else UNKNOWN for text in words]
-    return pd.DataFrame(rows, columns=list(Summary._fields))
+    frame = pd.DataFrame(rows, columns=list(Summary._fields))
+    return frame.astype({"groups": float, "depth": float, "width": float})

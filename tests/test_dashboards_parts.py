@@ -122,7 +122,7 @@ def test_the_table_sorts_and_filters_all_trials() -> None:
     passing = frame[(frame["bytes"] > 300) & (frame["state"] == "COMPLETE")]
     order = sorted(
         passing.to_dict("records"),
-        key=lambda row: (row["value"] != row["value"], -row["value"], row["bytes"]),
+        key=lambda row: (-row["value"] if row["value"] == row["value"] else 2, row["bytes"]),
     )
     assert found["rowCount"] == len(passing) >= 15
     assert numbers(found) == [row["number"] for row in order[5:15]]

@@ -35,8 +35,13 @@ window.dash_clientside.distilnas = {
     return wanted;
   },
 
+  // Not by its answer: cards that come by that would be a part of what drew the first one, and
+  // Dash draws nothing that waits for itself.
   drawn(figure) {
-    return figure && figure.layout ? true : window.dash_clientside.no_update;
+    if (figure && figure.layout) {
+      window.setTimeout(() => window.dash_clientside.set_props("drawn", { data: true }), 0);
+    }
+    return window.dash_clientside.no_update;
   },
 
   refresh() {

@@ -1,0 +1,244 @@
+"""What the page does: it follows its address, its controls and the database."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import dash
+from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, no_update
+
+from dashboards import cards, overview, pictures, study_page
+from dashboards.addresses import (
+    COMPARE,
+    STUDIES,
+    STUDY,
+    TRIAL,
+    Place,
+    compare_link,
+    compared,
+    place,
+    trial_link,
+)
+from dashboards.filters import Filters
+from dashboards.library import Library
+from dashboards.trials_table import answer
+from space.errors import InputError
+
+
+def register(app: Dash, library: Library) -> None:
+    """Add every callback but those that need more than the library."""
+    _live(app, library)
+    _filters(app, library)
+    _cards(app, library)
+    _images(app)
+    _table(app, library)
+
+
+def version(library: Library, where: Place, query: str = "") -> str:
+    """What a page shows, in short: it is drawn again when this changes."""
+    if where.page in (STUDY, TRIAL):
+        return library.version(where.study)
+    if where.page == COMPARE:
+        return "".join(library.version(study) for study in compared(query))
+    return library.studies().to_json(date_format="iso") if where.page == STUDIES else ""
+
+
+def _live(app: Dash, library: Library) -> None:
+    @app.callback(
+        Output("version", "data", allow_duplicate=True),
+        Input("poll", "n_intervals"),
+        State("version", "data"),
+        State("address", "pathname"),
+        State("address", "search"),
+        prevent_initial_call=True,
+    )
+    def poll(_: int, shown: str, path: str | None, query: str | None) -> Any:
+        try:
+            found = version(library, place(path), query or "")
+        except InputError:
+            return no_update
+        return no_update if found == shown else found
+
+    @app.callback(
+        Output("studies", "children"), Input("version", "data"), prevent_initial_call=True
+    )
+    def list_again(_: str) -> Any:
+        return overview.contents(library)
+
+    @app.callback(
+        Output("evidence", "children"),
+        Input("version", "data"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def judge_again(_: str, path: str | None) -> Any:
+        return study_page.evidence_parts(library.ablation(place(path).study))
+
+
+def _filters(app: Dash, library: Library) -> None:
+    @app.callback(
+        Output("address", "search"),
+        Output(cards.control(ALL), "value"),
+        Input(cards.control(ALL), "value"),
+        Input("address", "search"),
+        prevent_initial_call=True,
+    )
+    def follow(values: list[Any], query: str | None) -> Any:
+        """Controls change the address; an address that comes otherwise sets the controls."""
+        if not values:
+            return no_update, []  # a page without filters
+        before = Filters.parse(query or "")
+        if dash.ctx.triggered_id == "address":
+            return no_update, _values(before)
+        names = [part["id"]["control"] for part in dash.ctx.inputs_list[0]]
+        given = dict(zip(names, values, strict=True))
+        chosen = Filters(
+            blocks=tuple(given["block"]),
+            se=tuple(given["se"]),
+            states=tuple(given["state"]),
+            low=given["low"],
+            high=given["high"],
+            axis=before.axis,
+        ).with_axis(given["axis"])
+        asked = f"?{chosen.query}" if chosen.query else ""
+        return no_update if asked == (query or "") else asked, _values(chosen)
+
+    @app.callback(
+        Output("count", "children"),
+        Input("version", "data"),
+        Input("address", "search"),
+        State("address", "pathname"),
+    )
+    def count(_: str, query: str | None, path: str | None) -> str:
+        trials = library.trials(place(path).study)
+        passing = len(Filters.parse(query or "").apply(trials))
+        return f"{passing:,} of {len(trials):,} trials"
+
+    @app.callback(Output("address", "href"), Input("compared", "value"), prevent_initial_call=True)
+    def compare(chosen: list[int]) -> str:
+        return compare_link(chosen)
+
+
+def _values(filters: Filters) -> list[Any]:
+    """Of the page's controls, in their order: see `study_page.controls`."""
+    lists = (list(filters.blocks), list(filters.se), list(filters.states))
+    return [*lists, filters.low, filters.high, filters.axis]
+
+
+def _cards(app: Dash, library: Library) -> None:
+    parts = ("graph", "figure"), ("note", "children"), ("empty", "children")
+    hidden = ("empty", "hidden"), ("frame", "className"), ("csv", "href")
+
+    @app.callback(
+        *(Output(cards.part(name, MATCH), prop) for name, prop in (*parts, *hidden)),
+        Input(cards.part("graph", MATCH), "id"),  # a new card is drawn because it is new
+        Input("version", "data"),
+        Input("address", "search"),
+        State("address", "pathname"),
+    )
+    def draw(identity: dict[str, str], _: str, query: str | None, path: str | None) -> Any:
+        where, key, query = place(path), identity["card"], query or ""
+        drawn = pictures.picture(library, where, query, key)
+        revision = f"{where}{Filters.parse(query).axis}"
+        link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
+        return (*cards.fill(drawn, revision), link)
+
+    @app.callback(
+        Output(cards.part("table", MATCH), "children"),
+        Input(cards.part("data", MATCH), "n_clicks"),
+        Input("version", "data"),
+        Input("address", "search"),
+        State("address", "pathname"),
+        State(cards.part("data", MATCH), "id"),
+        prevent_initial_call=True,
+    )
+    def table(
+        clicks: int | None, _: str, query: str | None, path: str | None, identity: dict[str, str]
+    ) -> Any:
+        if not (clicks or 0) % 2:
+            return cards.NO_TABLE
+        return cards.data_table(
+            pictures.picture(library, place(path), query or "", identity["card"]).data
+        )
+
+    @app.callback(
+        Output("address", "href", allow_duplicate=True),
+        Input(cards.part("graph", ALL), "clickData"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def open_point(clicked: list[Any], path: str | None) -> Any:
+        number = _clicked_trial(dash.ctx.triggered[0]["value"])
+        where = place(path)
+        if where.page != STUDY or number is None:
+            return no_update
+        return trial_link(where.study, number)
+
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "drawn"),
+        Output("drawn", "data"),
+        Input(cards.part("graph", study_page.FIRST), "figure"),
+    )
+
+    @app.callback(Output("rest", "children"), Input("drawn", "data"), prevent_initial_call=True)
+    def others(_: Any) -> Any:
+        return study_page.other_cards()
+
+
+def _images(app: Dash) -> None:
+    """What only the browser can do: see `assets/page.js`."""
+    for kind in ("png", "svg"):
+        app.clientside_callback(
+            ClientsideFunction("distilnas", kind),
+            Output(cards.part(kind, MATCH), "title"),
+            Input(cards.part(kind, MATCH), "n_clicks"),
+            State(cards.part(kind, MATCH), "id"),
+            State(cards.part(kind, MATCH), "title"),
+            prevent_initial_call=True,
+        )
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "theme"),
+        Output("themed", "data"),
+        Input("theme", "n_clicks"),
+    )
+
+
+def _clicked_trial(clicked: Any) -> int | None:
+    """The trial that a point stands for: its custom data begins with the number."""
+    try:
+        found = clicked["points"][0]["customdata"]
+        return int(found[0] if isinstance(found, list) else found)
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+
+
+def _table(app: Dash, library: Library) -> None:
+    @app.callback(
+        Output("trials", "getRowsResponse"),
+        Input("trials", "getRowsRequest"),
+        State("address", "search"),
+        State("address", "pathname"),
+    )
+    def rows(asked: Any, query: str | None, path: str | None) -> Any:
+        if not isinstance(asked, dict):
+            return no_update
+        trials = library.trials(place(path).study)
+        return answer(Filters.parse(query or "").apply(trials), asked)
+
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "refresh"),
+        Output("trials", "className"),
+        Input("version", "data"),
+        Input("address", "search"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output("address", "href", allow_duplicate=True),
+        Input("trials", "selectedRows"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def open_row(chosen: Any, path: str | None) -> Any:
+        if not isinstance(chosen, list) or not chosen:
+            return no_update
+        return trial_link(place(path).study, int(chosen[0]["number"]))

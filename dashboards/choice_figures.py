@@ -1,0 +1,245 @@
+"""What a search chose, and how accurate that was: observed, so no more than a hint."""
+
+import warnings
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.axes import finite
+from dashboards.picture import BLUE, SEQUENCE, VERMILION, Picture, nothing, share_axis, styled
+from dashboards.reasons import complete, drawable, why_nothing
+from dashboards.views import View
+from space.budget import format_bytes
+
+IMPORTANCES_TITLE = "What accuracy depends on"
+CHOICES_TITLE = "Accuracy by choice, observed in search"
+PARALLEL_TITLE = "All choices at once"
+CHOICES = {
+    "block": "block type",
+    "groups": "most groups",
+    "se": "stages with SE",
+    "depth": "blocks",
+    "width": "widest stage",
+}
+SE_ORDER = ("none", "some", "all")
+BINS = 5  # of widths
+MOST_POINTS = 400  # of a level
+MOST_LINES = 5_000
+ALWAYS = 500  # best trials that are among the lines
+EVALUATED = 2_000  # trials that importances are computed from
+FEWEST = 5  # trials below which importances are no news
+OBSERVED = (
+    "Observed in search: samplers prefer what did well, so these are no effects. "
+    "Designed experiments show those: distilnas ablate."
+)
+
+
+def importances(view: View) -> Picture:
+    """Parameter importances by PED-ANOVA (Watanabe et al., arXiv:2304.10255)."""
+    done = complete(view)
+    if len(done) < FEWEST:
+        why = f"Importances need {FEWEST} complete trials or more; there are {len(done)}."
+        return nothing(IMPORTANCES_TITLE, why_nothing(view) if done.empty else why)
+    sample = done.sample(min(EVALUATED, len(done)), random_state=0)
+    chosen = view.choices().reindex(sample["number"].astype(int))
+    varying = [name for name in chosen if chosen[name].notna().all() and _varies(chosen[name])]
+    if not varying or sample["value"].nunique() < 2:
+        return nothing(IMPORTANCES_TITLE, "No parameter varies among the complete trials.")
+    found = ped_anova(chosen[varying], sample["value"].to_numpy(dtype=float))
+    data = pd.DataFrame({"parameter": found.index.str.removeprefix("params_"), "share": found})
+    figure = styled(go.Figure(), height=max(220, 60 + 22 * len(data)))
+    figure.add_bar(
+        y=[escape(name) for name in data["parameter"]],
+        x=data["share"],
+        orientation="h",
+        marker={"color": BLUE},
+        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+    )
+    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_xaxes(title={"text": "share of the importance"}, tickformat=".0%")
+    drawn = (
+        f"{len(sample):,} trials drawn at random" if len(done) > EVALUATED else "complete trials"
+    )
+    note = f"PED-ANOVA over {drawn}. {OBSERVED}"
+    return Picture(IMPORTANCES_TITLE, figure, data.reset_index(drop=True), note)
+
+
+def _varies(values: pd.Series) -> bool:
+    return values.astype(str).nunique() > 1
+
+
+def ped_anova(chosen: pd.DataFrame, values: Any) -> pd.Series:
+    """Importance of each column, most important first; they sum to 1."""
+    import optuna  # takes a second, and other charts do without
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    texts = chosen.astype(str)
+    spaces = {
+        name: optuna.distributions.CategoricalDistribution(sorted(texts[name].unique()))
+        for name in texts
+    }
+    rows = zip(texts.to_dict("records"), values, strict=True)
+    with warnings.catch_warnings():  # Optuna tells at every call what may change
+        warnings.simplefilter("ignore")
+        study = optuna.create_study(direction="maximize")
+        study.add_trials(
+            [
+                optuna.create_trial(params=dict(row), distributions=spaces, value=float(value))
+                for row, value in rows
+            ]
+        )
+        evaluator = PedAnovaImportanceEvaluator()
+        found = get_param_importances(study, evaluator=evaluator, normalize=True)
+    return pd.Series(found, dtype=float).sort_values(ascending=False)
+
+
+def choices(view: View) -> Picture:
+    """Strips of accuracies by block type, groups, SE, depth and width, with medians."""
+    done = complete(view)
+    done = done[done["block"] != ""]
+    if done.empty:
+        return nothing(CHOICES_TITLE, why_nothing(view))
+    figure = make_subplots(
+        1,
+        len(CHOICES),
+        shared_yaxes=True,
+        horizontal_spacing=0.02,
+        subplot_titles=[*CHOICES.values()],
+    )
+    parts = []
+    for place, (choice, title) in enumerate(CHOICES.items()):
+        levels = labelled(done, choice)
+        _add_strips(figure, done, levels, place + 1, SEQUENCE[place])
+        parts.append(_medians(done, levels, title))
+    styled(figure)
+    figure.update_annotations(font={"size": 13})
+    figure.update_layout(margin={"t": 36}, showlegend=False)
+    figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
+    figure.update_yaxes(**share_axis(done["value"].tolist()))
+    figure.update_xaxes(showgrid=False)
+    note = f"Bars: medians, with the number of trials. {OBSERVED}"
+    return Picture(CHOICES_TITLE, figure, pd.concat(parts, ignore_index=True), note)
+
+
+def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
+    """Each trial's level as an ordered category."""
+    values = trials[choice]
+    if choice == "width" and values.nunique() > BINS:
+        return pd.qcut(values, BINS, duplicates="drop").map(_interval_words)
+    found = set(values.unique())
+    order = [se for se in SE_ORDER if se in found] if choice == "se" else sorted(found)
+    names = [escape(str(v)) if isinstance(v, str) else f"{v:.0f}" for v in order]
+    return values.map(dict(zip(order, names, strict=True))).astype(
+        pd.CategoricalDtype(names, ordered=True)
+    )
+
+
+def _interval_words(interval: pd.Interval) -> str:
+    return f"{interval.left:.0f}-{interval.right:.0f}"
+
+
+def _add_strips(
+    figure: go.Figure, done: pd.DataFrame, levels: pd.Series, column: int, colour: str
+) -> None:
+    names = list(levels.cat.categories)
+    rng = np.random.default_rng(0)
+    for place, name in enumerate(names):
+        group = done[levels == name]
+        shown = group.sample(min(MOST_POINTS, len(group)), random_state=0)
+        figure.add_scatter(
+            x=place + rng.uniform(-0.28, 0.28, len(shown)),
+            y=shown["value"],
+            customdata=shown["number"].to_numpy(dtype=int),
+            mode="markers",
+            marker={"color": colour, "size": 4, "opacity": 0.45},
+            hovertemplate="trial %{customdata}: %{y:.2%}<extra></extra>",
+            row=1,
+            col=column,
+        )
+        median = group["value"].median()
+        figure.add_scatter(
+            x=[place - 0.36, place + 0.36],
+            y=[median, median],
+            mode="lines",
+            line={"color": VERMILION, "width": 3},
+            hovertemplate=f"median {median:.2%} of {len(group):,} trials<extra></extra>",
+            row=1,
+            col=column,
+        )
+    counts = [f"{name}<br>{int((levels == name).sum()):,}" for name in names]
+    figure.update_xaxes(tickvals=list(range(len(names))), ticktext=counts, col=column)
+
+
+def _medians(done: pd.DataFrame, levels: pd.Series, title: str) -> pd.DataFrame:
+    groups = done["value"].groupby(levels, observed=True)
+    return pd.DataFrame(
+        {
+            "choice": title,
+            "level": groups.median().index.astype(str),
+            "trials": groups.size().to_numpy(),
+            "median accuracy": groups.median().to_numpy(),
+        }
+    )
+
+
+def parallel(view: View) -> Picture:
+    """Every choice, the size and the accuracy of each trial as one line."""
+    points = drawable(view.trials)
+    points = points[points["block"] != ""]
+    if points.empty:
+        return nothing(PARALLEL_TITLE, why_nothing(view))
+    leaders = points.nlargest(ALWAYS, "value")
+    others = points.drop(leaders.index)
+    drawn = pd.concat(
+        [others.sample(min(MOST_LINES - ALWAYS, len(others)), random_state=0), leaders]
+    )
+    drawn = drawn.sort_values("value")
+    axis = view.filters.axis
+    dimensions = [_dimension(drawn, choice, title) for choice, title in CHOICES.items()]
+    if finite(drawn[axis]).all():
+        dimensions.append({"label": axis, "values": drawn[axis]} | _size_ticks(drawn, axis))
+    dimensions.append({"label": "accuracy", "values": drawn["value"], "tickformat": ".0%"})
+    figure = styled(go.Figure(), height=420)
+    figure.add_trace(
+        go.Parcoords(
+            dimensions=dimensions,
+            line={"color": drawn["value"], "colorscale": "Cividis"},
+            labelfont={"size": 13},
+            tickfont={"size": 11},
+        )
+    )
+    figure.update_layout(margin={"l": 70, "r": 50, "t": 50, "b": 24})
+    few = (
+        f"{len(drawn):,} of {len(points):,} trials, the best among them. "
+        if len(others) > (MOST_LINES - ALWAYS)
+        else ""
+    )
+    note = f"{few}Drag along an axis to pick lines. {OBSERVED}"
+    columns = ["number", *CHOICES, axis, "value"]
+    data = drawn[columns].rename(columns={"number": "trial", "value": "accuracy"} | CHOICES)
+    return Picture(PARALLEL_TITLE, figure, data, note)
+
+
+def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
+    if choice == "width":
+        return {"label": title, "values": trials[choice]}
+    levels = labelled(trials, choice)
+    names = list(levels.cat.categories)
+    return {
+        "label": title,
+        "values": levels.cat.codes,
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+    }
+
+
+def _size_ticks(trials: pd.DataFrame, axis: str) -> dict[str, Any]:
+    if axis != "bytes":
+        return {"tickformat": ".3s"}
+    ticks = np.linspace(trials[axis].min(), trials[axis].max(), 5).round()
+    return {"tickvals": ticks, "ticktext": [format_bytes(int(tick)) for tick in ticks]}

@@ -1,0 +1,45 @@
+"""The whole command line: the commands of `search`, `dashboard` and `report`."""
+
+from pathlib import Path
+
+import click
+
+from search.cli import cli, main
+from search.options import STORAGE
+
+__all__ = ["cli", "main"]
+
+
+@cli.command()
+@STORAGE
+@click.option("--port", type=int, default=8050, show_default=True, help="Port to listen at.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    help="With another --host: a name by which this machine may be reached. May be repeated.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address, open nothing.")
+def dashboard(storage: str, port: int, host: str, names: tuple[str, ...], no_browser: bool) -> None:
+    """Open a local web page over the study database."""
+    from dashboards.serving import serve
+
+    serve(storage, host, port, names, browser=not no_browser)
+
+
+@cli.command("report")
+@click.argument("studies", nargs=-1)
+@STORAGE
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The file to write.",
+)
+def report_command(studies: tuple[str, ...], storage: str, out: Path) -> None:
+    """Write studies as one HTML file that needs no network (default: all of them)."""
+    from dashboards.report import write
+
+    write(storage, studies, out)

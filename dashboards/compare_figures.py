@@ -1,0 +1,152 @@
+"""Several studies side by side: fronts, best so far, the best at each budget."""
+
+from collections.abc import Callable, Mapping
+from html import escape
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboards.axes import TITLES, WORDS, size_axis, size_range
+from dashboards.picture import SEQUENCE, Picture, nothing, share_axis, styled
+from dashboards.progress_figures import best_steps
+from dashboards.reasons import complete, drawable
+from dashboards.search_figures import limit_of, pareto
+from dashboards.views import View
+
+FRONTS_TITLE, BEST_TITLE = "Pareto fronts", "Best so far"
+BUDGETS_TITLE = "The best at each budget"
+NOTHING = "None of these studies has a complete trial yet."
+DASHES = ("solid", "dash", "dot", "dashdot")
+
+
+def fronts(views: list[View]) -> Picture:
+    """The Pareto front of each study, on one axis of size."""
+    axis = views[0].filters.axis
+    found = [(view, pareto(drawable(view.trials, axis), axis)) for view in views]
+    found = [(view, front) for view, front in found if len(front)]
+    if not found:
+        return nothing(FRONTS_TITLE, NOTHING)
+    sizes = [size for _, front in found for size in front[axis]]
+    low, high = size_range(sizes)
+    figure = styled(go.Figure(), height=480)
+    for place, (view, front) in enumerate(found):
+        figure.add_scatter(
+            x=[*front[axis], high],
+            y=[*front["value"], front["value"].iloc[-1]],
+            mode="lines+markers",
+            line={"shape": "hv", **_line(place)},
+            marker={"size": [8] * len(front) + [0]},
+            name=escape(view.subject.name),
+            hovertemplate="%{y:.2%} at %{x:,}<extra>" + escape(view.subject.name) + "</extra>",
+        )
+    figure.update_xaxes(**size_axis(axis, low, high))
+    values = [value for _, front in found for value in front["value"]]
+    figure.update_yaxes(title={"text": "validation accuracy"}, **share_axis(values))
+    return Picture(FRONTS_TITLE, figure, _rows(found, axis), "Up and to the left is better.")
+
+
+def _rows(found: list[tuple[View, pd.DataFrame]], axis: str) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame(
+            {
+                "study": view.subject.name,
+                "trial": front["number"].astype(int),
+                axis: front[axis].astype(int),
+                "accuracy": front["value"],
+                "architecture": front["words"],
+            }
+        )
+        for view, front in found
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _line(place: int) -> dict[str, object]:
+    """Colours come again with other dashes."""
+    round_, colour = divmod(place, len(SEQUENCE))
+    return {"color": SEQUENCE[colour], "width": 2, "dash": DASHES[round_ % len(DASHES)]}
+
+
+def best_so_far(views: list[View]) -> Picture:
+    """Best accuracy of each study over the trials that ended."""
+    found = [(view, best_steps(view)) for view in views if len(complete(view))]
+    if not found:
+        return nothing(BEST_TITLE, NOTHING)
+    figure = styled(go.Figure(), height=480)
+    for place, (view, steps) in enumerate(found):
+        figure.add_scatter(
+            x=steps.ended,
+            y=steps.value,
+            mode="lines",
+            line={"shape": "hv", **_line(place)},
+            name=escape(view.subject.name),
+        )
+    figure.update_xaxes(title={"text": "trials that ended"})
+    values = [value for _, steps in found for value in steps.value]
+    figure.update_yaxes(title={"text": "best validation accuracy"}, **share_axis(values))
+    data = [
+        pd.DataFrame(
+            {
+                "study": view.subject.name,
+                "trial": steps.number,
+                "trials ended": steps.ended,
+                "best accuracy": steps.value,
+            }
+        )
+        for view, steps in found
+    ]
+    return Picture(BEST_TITLE, figure, pd.concat(data, ignore_index=True))
+
+
+def best_at_budgets(views: list[View]) -> Picture:
+    """For each budget of these studies, the best trial of each study that keeps it."""
+    axis = views[0].filters.axis
+    limits = sorted({limit for view in views if (limit := limit_of(view)) is not None})
+    rows = [
+        row
+        for limit in [*limits, float("inf")]
+        for view in views
+        if (row := _best_under(view, axis, limit)) is not None
+    ]
+    if not rows:
+        return nothing(BUDGETS_TITLE, NOTHING)
+    data = pd.DataFrame(rows)
+    figure = styled(go.Figure(), height=480)
+    for place, (study, group) in enumerate(data.groupby("study", sort=False)):
+        figure.add_scatter(
+            x=group["budget"],
+            y=group["accuracy"],
+            customdata=group["trial"],
+            mode="markers",
+            marker={"size": 12, "color": SEQUENCE[place % len(SEQUENCE)]},
+            name=escape(str(study)),
+            hovertemplate="trial %{customdata}: %{y:.2%}<extra>" + escape(str(study)) + "</extra>",
+        )
+    figure.update_xaxes(title={"text": f"at most, in {TITLES[axis]}"}, type="category")
+    values = data["accuracy"].tolist()
+    figure.update_yaxes(title={"text": "best validation accuracy"}, **share_axis(values))
+    note = "A single training each: finalists and ablations say how much of it is chance."
+    return Picture(BUDGETS_TITLE, figure, data, note)
+
+
+def _best_under(view: View, axis: str, limit: float) -> dict[str, object] | None:
+    done = complete(view)
+    done = done[done[axis] <= limit] if limit < float("inf") else done
+    if done.empty:
+        return None
+    row = done.sort_values(["value", "number"], ascending=[False, True]).iloc[0]
+    return {
+        "budget": "no limit" if limit == float("inf") else WORDS[axis](limit),
+        "study": view.subject.name,
+        "trial": int(row["number"]),
+        "accuracy": row["value"],
+        axis: row[axis],
+        "architecture": row["words"],
+    }
+
+
+COMPARE: Mapping[str, Callable[[list[View]], Picture]] = {
+    "fronts": fronts,
+    "best_so_far": best_so_far,
+    "best_at_budgets": best_at_budgets,
+}

@@ -1,0 +1,258 @@
+"""How a search went: best so far, hypervolume, learning curves."""
+
+import math
+from bisect import bisect_left
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.picture import BLUE, GREY, SEQUENCE, Picture, nothing, share_axis, styled
+from dashboards.reasons import complete, drawable, why_nothing
+from dashboards.views import View
+from space.budget import format_bytes
+
+BEST_TITLE, VOLUME_TITLE, CURVES_TITLE = "Best so far", "Hypervolume so far", "Learning curves"
+NARROW = 0.9  # sizes that close to their reference make no area worth looking at
+SAMPLE = 300  # learning curves that medians and quartiles are of
+PRUNED = 60  # drawn one by one
+NAMED = 5
+
+Floats = npt.NDArray[np.float64]
+
+
+class Steps(NamedTuple):
+    """Something that grows in steps, over trials and over compute time."""
+
+    number: list[int]  # the trial that made the step
+    ended: list[int]  # trials that had ended by then
+    hours: list[float]  # of training, all trials together
+    value: list[float]
+
+
+def in_order(view: View) -> pd.DataFrame:
+    """Trials that ended, as they ended; `hours` is the training of all until then."""
+    ended = view.trials[view.trials["completed"].notna()]
+    ended = ended.sort_values(["completed", "number"])
+    return ended.assign(
+        ended=np.arange(1, len(ended) + 1), hours=ended["seconds"].fillna(0).cumsum() / 3600
+    )
+
+
+def best_steps(view: View) -> Steps:
+    """The trials that were better than all that ended before them."""
+    ended = in_order(view)
+    counts = ended.index.isin(complete(view).index)
+    values = np.where(counts, ended["value"], -np.inf)
+    better = values > np.concatenate([[-np.inf], np.maximum.accumulate(values)[:-1]])
+    found = ended[better]
+    return _steps(found, found["value"].tolist(), ended)
+
+
+def _steps(found: pd.DataFrame, values: list[float], ended: pd.DataFrame) -> Steps:
+    """The last value holds until the last trial that ended."""
+    last = ended.tail(1)
+    return Steps(
+        [*found["number"].astype(int), *last["number"].astype(int)],
+        [*found["ended"], *last["ended"]],
+        [*found["hours"], *last["hours"]],
+        [*values, *values[-1:]],
+    )
+
+
+def best(view: View) -> Picture:
+    """Best accuracy so far, over trials and over compute time."""
+    if complete(view).empty:
+        return nothing(BEST_TITLE, why_nothing(view))
+    steps = best_steps(view)
+    figure = _two_panels(steps, "best validation accuracy", BLUE)
+    figure.update_yaxes(**share_axis(steps.value))
+    note = f"{steps.value[-1]:.2%} by trial {steps.number[-2]}, after {steps.ended[-2]:,} trials."
+    return Picture(BEST_TITLE, figure, _data(steps, "best accuracy"), note)
+
+
+def hypervolume(view: View) -> Picture:
+    """Dominated hypervolume of accuracy against size, over trials and over compute time."""
+    points = complete(view)
+    points = points[points[view.filters.axis] > 0]
+    if points.empty:
+        return nothing(VOLUME_TITLE, why_nothing(view, sized=True))
+    axis, sizes = view.filters.axis, points[view.filters.axis]
+    reference, smallest = float(sizes.max()), float(sizes.min())
+    if smallest / reference > NARROW:
+        return nothing(
+            VOLUME_TITLE,
+            "All trials are of one size, as a search under one budget makes them: the best so far "
+            "says it all.",
+        )
+    ended = in_order(view)
+    ended = ended.assign(volume=volumes(ended, points, axis, smallest, reference))
+    grown = ended[ended["volume"].diff().fillna(1) > 0]
+    steps = _steps(grown, grown["volume"].tolist(), ended)
+    figure = _two_panels(steps, "hypervolume, 0 to 1", SEQUENCE[2])
+    words = format_bytes(round(reference)) if axis == "bytes" else f"{reference:,.0f} {axis}"
+    note = (
+        f"Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to {words}, "
+        "the largest trial; 1 is full accuracy at the smallest size."
+    )
+    return Picture(VOLUME_TITLE, figure, _data(steps, "hypervolume"), note)
+
+
+def volumes(
+    ended: pd.DataFrame, points: pd.DataFrame, axis: str, smallest: float, reference: float
+) -> Floats:
+    """Hypervolume after each trial that ended, as a share of the whole rectangle.
+
+    Between a point of the front and the next larger one the area is as high as its accuracy.
+    """
+    whole = math.log(reference / smallest)
+    counts = ended.index.isin(points.index)
+    front = StaircaseArea(whole)
+    found, area = np.zeros(len(ended)), 0.0
+    depths = np.log(ended[axis].to_numpy(dtype=float) / smallest, where=counts, out=found.copy())
+    for place, value in enumerate(ended["value"].to_numpy(dtype=float)):
+        if counts[place]:
+            area = front.add(float(depths[place]), float(value))
+        found[place] = area / whole
+    return found
+
+
+class StaircaseArea:
+    """The area below a rising staircase, from each step to the next, and at last to `end`."""
+
+    def __init__(self, end: float) -> None:
+        self.end, self.area = end, 0.0
+        self.x: list[float] = []
+        self.y: list[float] = []  # rising with x
+
+    def add(self, x: float, y: float) -> float:
+        """Add a point; returns the area."""
+        place = bisect_left(self.x, x)
+        if place < len(self.x) and self.x[place] == x:
+            if self.y[place] >= y:
+                return self.area
+        elif place and self.y[place - 1] >= y:
+            return self.area
+        last = place
+        while last < len(self.x) and self.y[last] <= y:  # beaten by the new point
+            last += 1
+        self.x[place:last], self.y[place:last] = [x], [y]
+        ends = np.array([*self.x[1:], self.end])
+        self.area = float(((ends - np.array(self.x)) * np.array(self.y)).sum())
+        return self.area
+
+
+def curves(view: View) -> Picture:
+    """Median and quartiles of complete trials, the best few, and where others were pruned."""
+    done, points = complete(view), drawable(view.trials)
+    leaders = done.nlargest(NAMED, "value")
+    pruned = _sample(points[points["state"] == "PRUNED"], PRUNED)
+    sample = _sample(done, SAMPLE)
+    wanted = {int(n) for part in (leaders, pruned, sample) for n in part["number"]}
+    found = view.curves(sorted(wanted))
+    if found.empty:
+        return nothing(CURVES_TITLE, why_nothing(view))
+    figure = styled(go.Figure())
+    _add_pruned(figure, found[found["number"].isin(pruned["number"])])
+    _add_band(figure, found[found["number"].isin(sample["number"])])
+    for colour, (_, trial) in zip(SEQUENCE, leaders.iterrows(), strict=False):
+        curve = found[found["number"] == trial["number"]]
+        figure.add_scatter(
+            x=curve["epoch"],
+            y=curve["accuracy"],
+            mode="lines",
+            line={"color": colour, "width": 1.8},
+            name=f"trial {int(trial['number'])}, {trial['value']:.1%}",
+        )
+    figure.update_xaxes(title={"text": "epoch"})
+    figure.update_yaxes(title={"text": "validation accuracy"}, tickformat=".0%")
+    drawn = f" of {SAMPLE} trials drawn at random" if len(done) > SAMPLE else " of complete trials"
+    note = f"Band: the middle half{drawn}; line: their median. Crosses: where trials were pruned."
+    data = found.rename(columns={"number": "trial"})
+    return Picture(CURVES_TITLE, figure, data, note)
+
+
+def _sample(trials: pd.DataFrame, count: int) -> pd.DataFrame:
+    return trials.sample(min(count, len(trials)), random_state=0)
+
+
+def _add_pruned(figure: go.Figure, curves: pd.DataFrame) -> None:
+    if curves.empty:
+        return
+    x: list[float | None] = []
+    y: list[float | None] = []
+    ends = curves.sort_values("epoch").groupby("number").tail(1)
+    for _, curve in curves.groupby("number"):
+        x += [*curve["epoch"], None]
+        y += [*curve["accuracy"], None]
+    line = {"color": GREY, "width": 0.8}
+    figure.add_scatter(
+        x=x, y=y, mode="lines", line=line, opacity=0.45, hoverinfo="skip", showlegend=False
+    )
+    figure.add_scatter(
+        x=ends["epoch"],
+        y=ends["accuracy"],
+        customdata=ends["number"],
+        mode="markers",
+        marker={"symbol": "x-thin-open", "size": 7, "color": GREY, "line": {"width": 1.5}},
+        name="pruned",
+        hovertemplate="trial %{customdata}, pruned behind epoch %{x}: %{y:.1%}<extra></extra>",
+    )
+
+
+def _add_band(figure: go.Figure, curves: pd.DataFrame) -> None:
+    if curves.empty:
+        return
+    middle = curves.groupby("epoch")["accuracy"].quantile([0.25, 0.5, 0.75]).unstack()
+    edge = {"width": 0, "color": BLUE}
+    for quantile, fill in ((0.25, None), (0.75, "tonexty")):
+        figure.add_scatter(
+            x=middle.index,
+            y=middle[quantile],
+            mode="lines",
+            line=edge,
+            fill=fill,
+            fillcolor="rgba(0,114,178,0.18)",
+            showlegend=False,
+            hoverinfo="skip",
+        )
+    figure.add_scatter(
+        x=middle.index, y=middle[0.5], mode="lines", line={"color": BLUE, "width": 3}, name="median"
+    )
+
+
+def _two_panels(steps: Steps, title: str, colour: str) -> go.Figure:
+    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.05)
+    factor, unit = (1.0, "hours") if steps.hours[-1] >= 2 else (60.0, "minutes")
+    for column, x in ((1, steps.ended), (2, [hour * factor for hour in steps.hours])):
+        figure.add_scatter(
+            x=x,
+            y=steps.value,
+            customdata=steps.number,
+            mode="lines+markers",
+            marker={"size": 5},
+            line={"shape": "hv", "color": colour, "width": 2},
+            showlegend=False,
+            hovertemplate="trial %{customdata}: %{y:.4g}<extra></extra>",
+            row=1,
+            col=column,
+        )
+    styled(figure)
+    figure.update_xaxes(title={"text": "trials that ended"}, col=1)
+    figure.update_xaxes(title={"text": f"{unit} of training"}, col=2)
+    figure.update_yaxes(title={"text": title}, col=1)
+    return figure
+
+
+def _data(steps: Steps, name: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "trial": steps.number,
+            "trials ended": steps.ended,
+            "hours of training": steps.hours,
+            name: steps.value,
+        }
+    )

@@ -1,0 +1,44 @@
+"""Why there is nothing to draw, and what to do next."""
+
+import pandas as pd
+
+from dashboards.axes import finite
+from dashboards.views import View
+
+SIZES = ("bytes", "params", "macs")
+
+
+def drawable(trials: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
+    """Trials of their own that have an accuracy, and a size where an axis asks for one."""
+    keep = finite(trials["value"]) & trials["duplicate_of"].isna().to_numpy()
+    if axis is not None:
+        keep &= finite(trials[axis]) & (trials[axis] > 0).to_numpy()
+    return trials[keep]
+
+
+def complete(view: View) -> pd.DataFrame:
+    """Trials that were trained to their end."""
+    points = drawable(view.trials)
+    return points[points["state"] == "COMPLETE"]
+
+
+def why_nothing(view: View, *, sized: bool = False) -> str:
+    """In one or two sentences."""
+    trials = view.trials
+    if view.all.empty:
+        return "This study has no trial yet: the first one appears here when it ends."
+    if trials.empty:
+        return "No trial passes these filters. Take some of them away."
+    counts = trials["state"].value_counts()
+    failed, active = counts.get("FAIL", 0), counts.get("RUNNING", 0) + counts.get("WAITING", 0)
+    if failed and failed + active == len(trials):
+        name = view.subject.name
+        return f"{failed:,} of {len(trials):,} trials failed; their reasons: distilnas show {name}"
+    if active == len(trials):
+        return f"{active:,} trials are running: an accuracy appears here when the first one ends."
+    if sized and not finite(trials[view.filters.axis]).any():
+        return (
+            f"These trials have no {view.filters.axis}: another program made them, or an earlier "
+            "version. Other charts show what they have."
+        )
+    return "No trial has been trained to its end yet."

@@ -1,0 +1,234 @@
+"""A search as pictures: accuracy against size, with all that is known beside it."""
+
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboards.axes import WORDS, size_axis, size_range
+from dashboards.choice_figures import choices, importances, parallel
+from dashboards.picture import (
+    BLUE,
+    GREY,
+    PINK,
+    STATE_SYMBOLS,
+    SVG_POINTS,
+    VERMILION,
+    Picture,
+    block_colour,
+    nothing,
+    share_axis,
+    styled,
+)
+from dashboards.progress_figures import best, curves, hypervolume
+from dashboards.reasons import drawable, why_nothing
+from dashboards.views import Mark, View
+from search.report import short
+
+TITLE = "Accuracy against size"
+UNITS = {"bytes": "bytes", "params": "params"}  # of a budget, on the axis of that size
+
+
+class Front(NamedTuple):
+    """What the chart of accuracy against size shows."""
+
+    axis: str
+    points: pd.DataFrame  # trials with a size and an accuracy; `on_front` says which lead
+    limit: float | None  # the budget, where it limits this axis
+    references: list[Mark]  # near the points
+    far: list[Mark]
+    teachers: tuple[Mark, ...]
+    low: float  # ends of the axis
+    high: float
+
+
+def front(view: View) -> Picture:
+    """Every trial, the Pareto front, the budget, teachers and reference architectures."""
+    points = drawable(view.trials, view.filters.axis)
+    if points.empty:
+        return nothing(TITLE, why_nothing(view, sized=True))
+    info = front_info(view, points)
+    return Picture(TITLE, front_figure(info), front_data(info), front_note(info, view))
+
+
+def pareto(points: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Complete trials that no smaller or equal one beats or equals, smallest first."""
+    done = points[points["state"] == "COMPLETE"]
+    done = done.sort_values([axis, "value", "number"], ascending=[True, False, True])
+    before = done["value"].cummax().shift(fill_value=-np.inf)
+    return done[done["value"] > before]
+
+
+def front_info(view: View, points: pd.DataFrame) -> Front:
+    axis, limit = view.filters.axis, limit_of(view)
+    leading = pareto(points, axis).index
+    low, high = size_range([*points[axis], *([limit] if limit else [])])
+    marks = view.references(axis)
+    near = [mark for mark in marks if mark.size and low / 2 <= mark.size <= high * 2]
+    low, high = size_range([low, high, *(float(mark.size or low) for mark in near)])
+    return Front(
+        axis=axis,
+        points=points.assign(on_front=points.index.isin(leading)),
+        limit=limit,
+        references=near,
+        far=[mark for mark in marks if mark not in near],
+        teachers=tuple(mark for mark in view.teachers if mark.accuracy is not None),
+        low=low,
+        high=high,
+    )
+
+
+def limit_of(view: View) -> float | None:
+    """The budget on this axis; None where it is no limit of this size."""
+    budget, axis = view.subject.budget, view.filters.axis
+    if budget is None:
+        return None
+    if axis == "macs":
+        return budget.macs
+    return budget.limit if budget.unit == UNITS[axis] else None
+
+
+def front_figure(info: Front) -> go.Figure:
+    figure = styled(go.Figure(), height=520)
+    kind = go.Scattergl if len(info.points) > SVG_POINTS else go.Scatter
+    for (block, state), group in info.points.groupby(["block", "state"], sort=True):
+        figure.add_trace(kind(**_points(info, str(block), str(state), group)))
+    lead = info.points[info.points["on_front"]].sort_values(info.axis)
+    figure.add_trace(_front_line(info, lead))
+    _add_limit(figure, info)
+    _add_teachers(figure, info)
+    _add_references(figure, info)
+    figure.update_xaxes(**size_axis(info.axis, info.low, info.high))
+    figure.update_yaxes(
+        title={"text": "validation accuracy"}, **share_axis(info.points["value"].tolist())
+    )
+    return figure
+
+
+def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[str, Any]:
+    many = len(info.points)
+    size = 9 if many < 500 else 6 if many < SVG_POINTS else 4
+    is_done = state == "COMPLETE"
+    words = [escape(text) if isinstance(text, str) else "" for text in group["words"]]
+    return {
+        "x": group[info.axis].to_numpy(),
+        "y": group["value"].to_numpy(),
+        "customdata": group["number"].to_numpy(dtype=int),
+        "text": words,
+        "mode": "markers",
+        "name": f"{escape(block) or 'unknown block'}, {state.lower()}",
+        "marker": {
+            "color": block_colour(block),
+            "symbol": STATE_SYMBOLS.get(state, "circle-open"),
+            "size": size,
+            "opacity": 0.9 if is_done else 0.55,
+            "line": {"width": 0.5 if is_done else 1.2, "color": block_colour(block)},
+        },
+        "hovertemplate": "trial %{customdata}, " + state.lower() + "<br>%{y:.2%} at %{x:,} "
+        f"{info.axis}<br>%{{text}}<extra></extra>",
+    }
+
+
+def _front_line(info: Front, lead: pd.DataFrame) -> go.Scatter:
+    return go.Scatter(
+        x=[*lead[info.axis], info.high],
+        y=[*lead["value"], *lead["value"].tail(1)],
+        mode="lines",
+        line={"shape": "hv", "color": GREY, "width": 2},
+        name="Pareto front",
+        hoverinfo="skip",
+    )
+
+
+def _add_limit(figure: go.Figure, info: Front) -> None:
+    if info.limit is None:
+        return
+    figure.add_vrect(
+        x0=info.limit, x1=info.high * 10, fillcolor=VERMILION, opacity=0.08, line_width=0
+    )
+    figure.add_vline(x=info.limit, line={"color": VERMILION, "dash": "dash", "width": 1.5})
+    figure.add_annotation(
+        x=np.log10(info.limit),
+        y=0,
+        yref="paper",
+        yanchor="bottom",
+        xanchor="right",
+        showarrow=False,
+        text=f"budget {WORDS[info.axis](info.limit)}",
+    )
+
+
+def _add_teachers(figure: go.Figure, info: Front) -> None:
+    for mark in info.teachers:
+        words = f"teacher {escape(mark.name)} {mark.accuracy:.1%}"
+        figure.add_hline(
+            y=mark.accuracy,
+            line={"color": PINK, "dash": "dot", "width": 1.5},
+            annotation={"text": f"{words}, {short(mark.size or 0)} parameters"},
+            annotation_position="top left",
+        )
+
+
+def _add_references(figure: go.Figure, info: Front) -> None:
+    if not info.references:
+        return
+    marks = sorted(info.references, key=lambda mark: mark.size or 0)
+    figure.add_trace(
+        go.Scatter(
+            x=[mark.size for mark in marks],
+            y=[0.985] * len(marks),
+            yaxis="y2",
+            mode="markers+text",
+            text=[mark.name for mark in marks],
+            textposition="bottom center",
+            textfont={"size": 11, "color": GREY},
+            marker={"symbol": "triangle-down", "color": BLUE, "size": 9},
+            name="reference architectures (size only)",
+            hovertemplate="%{text}: %{x:,} " + info.axis + "<extra></extra>",
+        )
+    )
+    hidden = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
+    figure.update_layout(yaxis2=hidden)
+
+
+def front_data(info: Front) -> pd.DataFrame:
+    points = info.points.sort_values("number")
+    return pd.DataFrame(
+        {
+            "trial": points["number"].astype(int),
+            "state": points["state"].str.lower(),
+            "block": points["block"],
+            "accuracy": points["value"],
+            info.axis: points[info.axis].astype(int),
+            "on front": points["on_front"],
+            "architecture": points["words"],
+        }
+    )
+
+
+def front_note(info: Front, view: View) -> str:
+    twins = int(view.trials["duplicate_of"].notna().sum())
+    unsized = len(view.trials) - twins - len(info.points)
+    parts = [
+        f"{twins:,} trials drew a student that was trained before" if twins else "",
+        f"{unsized:,} trials have no size or no accuracy yet" if unsized else "",
+        "; ".join(
+            f"{mark.name} is outside: {WORDS[info.axis](mark.size or 0)}" for mark in info.far
+        ),
+        "Click a point to open the trial.",
+    ]
+    return ". ".join(part.rstrip(".") for part in parts if part) + "."
+
+
+SEARCH: Mapping[str, Callable[[View], Picture]] = {
+    "front": front,
+    "best": best,
+    "hypervolume": hypervolume,
+    "curves": curves,
+    "importances": importances,
+    "choices": choices,
+    "parallel": parallel,
+}
