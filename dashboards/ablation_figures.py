@@ -29,6 +29,7 @@ PAIRED_TITLE, FOREST_TITLE = "Arms, seed by seed", "Differences to the baseline"
 SIZES_TITLE = "Bytes of the arms"
 VERDICT_COLOURS = {"better": GREEN, "worse": VERMILION}  # any other verdict: grey
 ROW = 34  # pixels of an arm
+VERDICT_ROOM = 150  # pixels to the right
 
 
 def evidence(view: AblationView) -> list[Cells]:
@@ -189,16 +190,16 @@ def forest(view: AblationView) -> Picture:
 
 
 def _add_verdicts(figure: go.Figure, rows: pd.DataFrame, names: list[str]) -> None:
+    figure.update_layout(margin={"r": VERDICT_ROOM})
     for name, verdict in zip(names, rows["verdict"], strict=True):
         figure.add_annotation(
-            x=1,
+            x=1.01,
             xref="paper",
             y=name,
             text=verdict,
-            xanchor="right",
-            yanchor="bottom",
+            xanchor="left",
             showarrow=False,
-            font={"size": 11},
+            font={"size": 12},
         )
 
 
@@ -224,11 +225,11 @@ def sizes(view: AblationView) -> Picture:
             f"{format_bytes(int(size))}, {params:,.0f} parameters"
             for size, params in zip(rows["bytes"], rows["params"], strict=True)
         ],
-        textposition="inside",
-        insidetextanchor="start",
+        textposition="auto",
+        cliponaxis=False,
         hovertemplate="%{x:,} bytes<extra>%{y}</extra>",
     )
-    figure.update_xaxes(title={"text": "stored bytes"}, rangemode="tozero", tickformat=".3s")
+    figure.update_xaxes(title={"text": "stored bytes"}, rangemode="tozero", tickformat="~s")
     figure.update_yaxes(showgrid=False)
     data = rows[["arm", "bytes", "params", "macs"]].iloc[::-1]
     note = (

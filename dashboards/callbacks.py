@@ -18,7 +18,7 @@ from dashboards.addresses import (
     place,
     trial_link,
 )
-from dashboards.filters import Filters
+from dashboards.filters import Filters, parse_size
 from dashboards.library import Library
 from dashboards.trials_table import answer
 from space.errors import InputError
@@ -95,8 +95,8 @@ def _filters(app: Dash, library: Library) -> None:
             blocks=tuple(given["block"]),
             se=tuple(given["se"]),
             states=tuple(given["state"]),
-            low=given["low"],
-            high=given["high"],
+            low=parse_size(given["low"]),
+            high=parse_size(given["high"]),
             axis=before.axis,
         ).with_axis(given["axis"])
         asked = f"?{chosen.query}" if chosen.query else ""
@@ -121,7 +121,8 @@ def _filters(app: Dash, library: Library) -> None:
 def _values(filters: Filters) -> list[Any]:
     """Of the page's controls, in their order: see `study_page.controls`."""
     lists = (list(filters.blocks), list(filters.se), list(filters.states))
-    return [*lists, filters.low, filters.high, filters.axis]
+    low, high = ("" if size is None else f"{size:.12g}" for size in (filters.low, filters.high))
+    return [*lists, low, high, filters.axis]
 
 
 def _cards(app: Dash, library: Library) -> None:

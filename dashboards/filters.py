@@ -1,5 +1,6 @@
 """Filters of a study's page: what the address says, and which trials pass."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qs, urlencode
@@ -9,6 +10,8 @@ import pandas as pd
 STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 AXES = ("bytes", "params", "macs")  # what accuracy is drawn against
 SE = ("none", "some", "all")
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmM]?)[bB]?", re.ASCII)
+FACTORS = {"": 1, "K": 1_000, "M": 1_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,12 @@ def _known(
 ) -> tuple[str, ...]:
     values = dict.fromkeys(given.get(name, ()))
     return tuple(value for value in values if allowed is None or value in allowed)
+
+
+def parse_size(text: str | None) -> float | None:
+    """`20KB`, `256k` or `20000`; None for what is none of these, or nothing."""
+    match = SIZE.fullmatch((text or "").replace(",", "").strip())
+    return float(match[1]) * FACTORS[match[2].upper()] if match else None
 
 
 def _number(given: Mapping[str, list[str]], name: str) -> float | None:

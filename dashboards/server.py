@@ -84,10 +84,14 @@ def _same(given: str, token: str) -> bool:
 
 
 def content_policy(app: Dash) -> str:
-    """Scripts of our own only; nothing is loaded from, or sent to, elsewhere."""
+    """Scripts of our own only; nothing is loaded from, or sent to, elsewhere.
+
+    Plotly's WebGL charts compile their drawing code in the browser, and fail without
+    'unsafe-eval'; scripts that somebody writes into the page are still refused.
+    """
     rules = {
         "default-src": "'self'",
-        "script-src": " ".join(["'self'", *app.csp_hashes()]),
+        "script-src": " ".join(["'self'", "'unsafe-eval'", *app.csp_hashes()]),
         "style-src": "'self' 'unsafe-inline'",  # Plotly and AG Grid write styles
         "img-src": "'self' data: blob:",
         "font-src": "'self' data:",

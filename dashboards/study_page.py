@@ -14,6 +14,7 @@ from dashboards.filters import AXES, SE, STATES, Filters
 from dashboards.library import Library
 from dashboards.overview import budget_words
 from dashboards.search_figures import SEARCH as SEARCH_PICTURES
+from dashboards.trials_table import COLUMNS
 from dashboards.views import ABLATION, AblationView, Subject
 from search.ablation_views import Cells
 
@@ -34,13 +35,19 @@ TITLES = {
 }
 FIRST = "front"  # the picture that is waited for
 WIDE = frozenset(("front", "choices", "parallel", "paired", "forest"))
-GRID_COLUMNS = ("number", "state", "value", "bytes", "params", "macs", "epochs", "seconds", "words")
 GRID_TITLES = {
     "number": "trial",
     "value": "accuracy",
     "params": "parameters",
     "macs": "MACs",
     "words": "architecture",
+}
+FORMATS = {  # as the browser's table writes numbers
+    "value": "params.value == null ? '' : d3.format('.2%')(params.value)",
+    "seconds": "params.value == null ? '' : d3.format(',.1f')(params.value)",
+    **dict.fromkeys(
+        ("bytes", "params", "macs"), "params.value == null ? '' : d3.format(',')(params.value)"
+    ),
 }
 SHOWN_AT_ONCE = 100  # rows that the table asks for
 
@@ -101,10 +108,10 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
             _checks("state", "State", states, filters.states),
             html.Fieldset(
                 [
-                    html.Legend("Size, from and to"),
-                    _number("low", "smallest size", filters.low),
+                    html.Legend("Size"),
+                    _size("low", "from, e.g. 20KB", filters.low),
                     " ",
-                    _number("high", "largest size", filters.high),
+                    _size("high", "to, e.g. 1MB", filters.high),
                 ]
             ),
             html.Fieldset(
@@ -132,29 +139,23 @@ def _checks(name: str, title: str, options: Any, chosen: tuple[str, ...]) -> htm
     return html.Fieldset([html.Legend(title), checks])
 
 
-def _number(name: str, title: str, value: float | None) -> dcc.Input:
+def _size(name: str, title: str, value: float | None) -> dcc.Input:
     return dcc.Input(
-        id=cards.control(name), type="number", min=0, value=value, debounce=True, placeholder=title
+        id=cards.control(name),
+        type="text",
+        value="" if value is None else f"{value:.12g}",
+        debounce=True,
+        placeholder=title,
     )
 
 
 def trials_card() -> html.Section:
     """All trials: sorted and filtered where they are, rows fetched as one scrolls."""
-    definitions = [
-        {
-            "field": column,
-            "headerName": GRID_TITLES.get(column, column),
-            "filter": False if column == "words" else _filter(column),
-            "flex": 3 if column == "words" else 1,
-            "minWidth": 360 if column == "words" else 100,
-            "type": None if column in ("state", "words") else "rightAligned",
-        }
-        for column in GRID_COLUMNS
-    ]
+    grid_columns = [_grid_column(column) for column in COLUMNS]
     grid = dag.AgGrid(
         id="trials",
         rowModelType="infinite",
-        columnDefs=definitions,
+        columnDefs=grid_columns,
         defaultColDef={"sortable": True, "resizable": True},
         dashGridOptions={
             "cacheBlockSize": SHOWN_AT_ONCE,
@@ -175,8 +176,18 @@ def trials_card() -> html.Section:
     )
 
 
-def _filter(column: str) -> str:
-    return "agTextColumnFilter" if column == "state" else "agNumberColumnFilter"
+def _grid_column(column: str) -> dict[str, Any]:
+    is_text = column in ("state", "words")
+    is_long = column == "words"
+    return {
+        "field": column,
+        "headerName": GRID_TITLES.get(column, column),
+        "cellDataType": "text" if is_text else "number",  # told, for it waits to guess
+        "filter": f"ag{'Text' if is_text else 'Number'}ColumnFilter",
+        "width": 640 if is_long else 116,
+        **({"valueFormatter": {"function": FORMATS[column]}} if column in FORMATS else {}),
+        **({} if is_text else {"type": "rightAligned"}),
+    }
 
 
 def ablation_page(view: AblationView) -> list[Any]:
