@@ -66,4 +66,5 @@ def _nice_step(rough: float) -> float:
 
 def finite(values: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Which values are numbers."""
-    return np.isfinite(np.asarray(values, dtype=float))
+    found: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(np.asarray(values, dtype=float))
+    return found

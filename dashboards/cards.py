@@ -38,7 +38,7 @@ def card(key: str, title: str, *, wide: bool = False) -> html.Section:
             html.H2(title, id=part("title", key)),
             html.P(id=part("empty", key), className="empty", hidden=True),
             html.Div(
-                dcc.Graph(id=part("graph", key), config=dict(CONFIG), figure={}),
+                dcc.Graph(id=part("graph", key), config=CONFIG, figure={}),
                 id=part("frame", key),
                 className="frame",
             ),

@@ -45,7 +45,8 @@ def importances(view: View) -> Picture:
         why = f"Importances need {FEWEST} complete trials or more; there are {len(done)}."
         return nothing(IMPORTANCES_TITLE, why_nothing(view) if done.empty else why)
     sample = done.sample(min(EVALUATED, len(done)), random_state=0)
-    chosen = view.choices().reindex(sample["number"].astype(int))
+    numbers = sample["number"].astype(int).tolist()
+    chosen = view.choices(numbers).reindex(numbers)
     varying = [name for name in chosen if chosen[name].notna().all() and _varies(chosen[name])]
     if not varying or sample["value"].nunique() < 2:
         return nothing(IMPORTANCES_TITLE, "No parameter varies among the complete trials.")
@@ -79,17 +80,21 @@ def ped_anova(chosen: pd.DataFrame, values: Any) -> pd.Series:
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     texts = chosen.astype(str)
-    spaces = {
-        name: optuna.distributions.CategoricalDistribution(sorted(texts[name].unique()))
+    spaces: dict[str, optuna.distributions.BaseDistribution] = {
+        str(name): optuna.distributions.CategoricalDistribution(sorted(texts[name].unique()))
         for name in texts
     }
-    rows = zip(texts.to_dict("records"), values, strict=True)
+    rows = zip(texts.itertuples(index=False), values, strict=True)
     with warnings.catch_warnings():  # Optuna tells at every call what may change
         warnings.simplefilter("ignore")
         study = optuna.create_study(direction="maximize")
         study.add_trials(
             [
-                optuna.create_trial(params=dict(row), distributions=spaces, value=float(value))
+                optuna.create_trial(
+                    params=dict(zip(spaces, row, strict=True)),
+                    distributions=spaces,
+                    value=float(value),
+                )
                 for row, value in rows
             ]
         )

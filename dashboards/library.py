@@ -60,18 +60,18 @@ class Library:
         return table.studies(self.engine).sort_values("last_activity", ascending=False)
 
     def name(self, identity: int) -> str:
-        found = self.studies().set_index("identity")["name"]
-        if identity not in found.index:
+        names = table.names(self.engine)
+        if identity not in names:
             raise InputError(f"there is no study {identity} in this database")
-        return str(found[identity])
+        return names[identity]
 
     def identity(self, name: str) -> int:
         """Raises InputError, naming the studies, where there is none."""
-        found = self.studies().set_index("name")["identity"]
-        if name not in found.index:
-            known = ", ".join(found.index[:8]) or "none"
+        identities = {name: identity for identity, name in table.names(self.engine).items()}
+        if name not in identities:
+            known = ", ".join(list(identities)[:8]) or "none"
             raise InputError(f"no study is named {name!r} in this database; there are: {known}")
-        return int(found[name])
+        return identities[name]
 
     def subject(self, identity: int) -> Subject:
         name = self.name(identity)
@@ -95,6 +95,12 @@ class Library:
                 self._read[identity] = before
             return before.trials
 
+    def warm(self) -> None:
+        """Read the study that was active last, before somebody asks for it."""
+        studies = self.studies()
+        if len(studies):
+            self.trials(int(studies["identity"].iloc[0]))
+
     def _fresh(self, name: str, before: Read | None) -> pd.DataFrame:
         known = _finished_part(before.trials) if before else pd.DataFrame()
         columns, since = table.OVERVIEW_COLUMNS, len(known)
@@ -108,7 +114,7 @@ class Library:
             subject=subject,
             trials=filters.apply(trials),
             filters=filters,
-            choices=lambda: table.choices(self.engine, subject.name),
+            choices=lambda numbers: table.choices(self.engine, subject.name, numbers),
             curves=lambda numbers: table.curves(self.engine, subject.name, numbers),
             all=trials,
             references=lambda axis: reference_marks(subject, axis),

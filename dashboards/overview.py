@@ -1,6 +1,7 @@
 """The page of all studies."""
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def known(library: Library, studies: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _cells(row: dict[str, Any]) -> list[Any]:
+def _cells(row: Mapping[Any, Any]) -> list[Any]:
     best = "" if pd.isna(row["best"]) else f"{row['best']:.1%}"
     size = "" if pd.isna(row["bytes"]) else format_bytes(int(row["bytes"]))
     last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
@@ -76,7 +77,7 @@ def _cells(row: dict[str, Any]) -> list[Any]:
     ]
 
 
-def state_of(row: dict[str, Any]) -> str:
+def state_of(row: Mapping[Any, Any]) -> str:
     """Running, done (as many trials as were asked for) or stopped; a stranger's: idle."""
     if row["running"]:
         return "running"
@@ -96,7 +97,7 @@ def budget_words(budget: Any) -> str:
     return str(Budget(**budget)) if isinstance(budget, dict) else str(budget or "")
 
 
-def trials_words(row: dict[str, Any]) -> str:
+def trials_words(row: Mapping[Any, Any]) -> str:
     asked = "" if pd.isna(row["asked"]) else f" of {int(row['asked']):,}"
     return f"{row['complete'] + row['pruned'] + row['failed']:,}{asked}"
 

@@ -1,6 +1,6 @@
 """A picture: a figure, the numbers in it, and how all figures look."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -29,7 +29,8 @@ STATE_SYMBOLS: Mapping[str, str] = {
 SVG_POINTS = 15_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
 
 # Never the button that sends a figure to a cloud service.
-CONFIG: Mapping[str, Any] = {
+CONFIG: Any = {  # Dash has a type of its own for it
+
     "displaylogo": False,
     "responsive": True,
     "showSendToCloud": False,
@@ -96,10 +97,11 @@ def ink_on(colour: str) -> str:
     return "#000000" if luminance > 0.179 else "#FFFFFF"
 
 
-def share_axis(values: Sequence[float]) -> dict[str, Any]:
+def share_axis(values: Iterable[float]) -> dict[str, Any]:
     """Settings of an axis of accuracies (0 to 1), in per cent."""
     return {"tickformat": ".0%" if _spread(values) > 0.04 else ".1%"}
 
 
-def _spread(values: Sequence[float]) -> float:
-    return max(values) - min(values) if len(values) else 1.0
+def _spread(values: Iterable[float]) -> float:
+    known = [value for value in values if value == value]
+    return max(known) - min(known) if known else 1.0

@@ -1,6 +1,7 @@
 """Which picture a card shows: from a page's address and a card's key to the picture."""
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from dashboards.ablation_figures import ABLATION as ABLATION_PICTURES
 from dashboards.addresses import COMPARE, STUDY, TRIAL, Place, compared
@@ -12,6 +13,8 @@ from dashboards.search_figures import SEARCH as SEARCH_PICTURES
 from dashboards.trial_figures import TRIAL as TRIAL_PICTURES
 from dashboards.views import ABLATION
 from space.errors import InputError
+
+V = TypeVar("V")  # a view
 
 
 def picture(library: Library, where: Place, query: str, key: str) -> Picture:
@@ -37,7 +40,7 @@ def _compared(library: Library, query: str, key: str) -> Picture:
     return draw(views) if views else nothing("Compare", "Choose one or more studies above.")
 
 
-def _known(pictures: Any, key: str) -> Any:
+def _known(pictures: Mapping[str, Callable[[V], Picture]], key: str) -> Callable[[V], Picture]:
     if key not in pictures:
         raise InputError(f"there is no picture {key!r} on this page")
     return pictures[key]

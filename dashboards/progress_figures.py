@@ -206,7 +206,7 @@ def _add_pruned(figure: go.Figure, curves: pd.DataFrame) -> None:
 def _add_band(figure: go.Figure, curves: pd.DataFrame) -> None:
     if curves.empty:
         return
-    middle = curves.groupby("epoch")["accuracy"].quantile([0.25, 0.5, 0.75]).unstack()
+    middle = curves.groupby("epoch")["accuracy"].quantile(np.array([0.25, 0.5, 0.75])).unstack()
     edge = {"width": 0, "color": BLUE}
     for quantile, fill in ((0.25, None), (0.75, "tonexty")):
         figure.add_scatter(

@@ -18,7 +18,7 @@ from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.picture import CONFIG, Picture
 from dashboards.search_figures import SEARCH as SEARCH_PICTURES
-from dashboards.study_page import what
+from dashboards.study_page import WIDE, what
 from dashboards.views import ABLATION, SEARCH, Subject, View
 from search import report as printed
 from search import table
@@ -29,7 +29,10 @@ from trainers.files import write_atomically  # without torch, as this file must 
 
 BEST = 10  # trials that are listed
 MOST_ROWS = 1_000  # of a picture's data
-POLICY = "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY = (  # nothing is loaded or sent; WebGL charts compile their code, see `dashboards.server`
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'unsafe-inline'; img-src data: blob:"
+)
 
 # Figures are drawn when they come into sight, so that the page opens at once.
 SCRIPT = """
@@ -102,7 +105,7 @@ def _body(library: Library, subjects: Sequence[Subject]) -> Iterator[str]:
         yield contents(subjects)
     if len(views) > 1:
         yield "<h1>Compared</h1>"
-        yield _cards(draw(views) for draw in COMPARE.values())
+        yield _cards((key, draw(views)) for key, draw in COMPARE.items())
     for subject in subjects:
         yield f'<h1 id="study-{subject.identity}">{escape(subject.name)}</h1>'
         yield f'<p class="lead">{escape(what(subject))}</p>'
@@ -128,7 +131,7 @@ def _search(view: View) -> Iterator[str]:
     yield _best(view)
     if view.subject.kind == SEARCH:
         yield _finalists(view)
-    yield _cards(draw(view) for draw in SEARCH_PICTURES.values())
+    yield _cards((key, draw(view)) for key, draw in SEARCH_PICTURES.items())
 
 
 def _best(view: View) -> str:
@@ -169,26 +172,26 @@ def _ablation(library: Library, subject: Subject) -> Iterator[str]:
     ]
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(view))
     yield section("Evidence", "".join(tables) + f'<ul class="notes">{said}</ul>')
-    yield _cards(draw(view) for draw in ABLATION_PICTURES.values())
+    yield _cards((key, draw(view)) for key, draw in ABLATION_PICTURES.items())
 
 
-def _cards(pictures: Iterator[Picture]) -> str:
-    return f'<div class="grid">{"".join(map(card, pictures))}</div>'
+def _cards(pictures: Iterator[tuple[str, Picture]]) -> str:
+    drawn = "".join(card(picture, wide=key in WIDE) for key, picture in pictures)
+    return f'<div class="grid">{drawn}</div>'
 
 
-def card(picture: Picture) -> str:
+def card(picture: Picture, *, wide: bool) -> str:
     """A picture with its note, and its data to unfold."""
-    title = f"<h2>{escape(picture.title)}</h2>"
+    title, kind = f"<h2>{escape(picture.title)}</h2>", "card wide" if wide else "card"
     if picture.empty:
-        return (
-            f'<section class="card">{title}<p class="empty">{escape(picture.empty)}</p></section>'
-        )
+        why = f'<p class="empty">{escape(picture.empty)}</p>'
+        return f'<section class="{kind}">{title}{why}</section>'
     height = picture.figure.layout.height or 380
     figure = json.loads(picture.figure.to_json())
     drawn = {"data": figure["data"], "layout": figure["layout"]}
     label = escape(picture.title, quote=True)
     return (
-        f'<section class="card"><figure>{title}'
+        f'<section class="{kind}"><figure>{title}'
         f'<div class="plot" role="img" aria-label="{label}" style="height:{height}px"></div>'
         f'<script type="application/json">{script_json(drawn)}</script>'
         f'<figcaption class="note">{escape(picture.note)}</figcaption></figure>'

@@ -4,6 +4,7 @@ import logging
 import secrets
 import webbrowser
 from collections.abc import Sequence
+from threading import Thread
 
 from werkzeug.serving import BaseWSGIServer, make_server
 
@@ -42,6 +43,7 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
     address = f"http://{shown}:{port}{query}"
     out = report.console()
     out.print(f"{masked(storage)} at {address} (stop with Ctrl-C)", soft_wrap=True)
+    Thread(target=library.warm, daemon=True).start()
     if browser:
         webbrowser.open(address)
     try:

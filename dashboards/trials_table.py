@@ -43,7 +43,7 @@ def answer(trials: pd.DataFrame, request: Mapping[str, Any]) -> dict[str, Any]:
     filters = request.get("filterModel")
     for column, model in filters.items() if isinstance(filters, Mapping) else ():
         if column in COLUMNS and isinstance(model, Mapping):
-            found = found[_passes(found[column], model)]
+            found = found[_passes(pd.Series(found[column]), model)]
     found = _sorted(found, request.get("sortModel"))
     first = _whole(request.get("startRow"), 0)
     last = min(_whole(request.get("endRow"), first + MOST_ROWS), first + MOST_ROWS)
@@ -85,9 +85,9 @@ def _sorted(trials: pd.DataFrame, models: Any) -> pd.DataFrame:
     return trials.sort_values(list(columns), ascending=list(rising), kind="stable")
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
+def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
     """JSON has no NaN; a state is written as people read it."""
-    plain = {name: None if pd.isna(value) else value for name, value in row.items()}
+    plain = {str(name): None if pd.isna(value) else value for name, value in row.items()}
     return plain | {"state": str(row["state"]).lower()}
 
 

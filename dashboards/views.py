@@ -61,7 +61,7 @@ class View(NamedTuple):
     subject: Subject
     trials: pd.DataFrame  # that pass the filters, by number
     filters: Filters
-    choices: Callable[[], pd.DataFrame]  # read on demand: number -> params_<name> columns
+    choices: Callable[[list[int]], pd.DataFrame]  # trial numbers -> params_<name>, by number
     curves: Callable[[list[int]], pd.DataFrame]  # trial numbers -> rows (number, epoch, accuracy)
     all: pd.DataFrame  # trials without the filters
     references: Callable[[str], list[Mark]]  # of "bytes", "params" or "macs"

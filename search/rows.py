@@ -13,6 +13,7 @@ from space.errors import InputError
 
 SCHEMA = 12  # of Optuna's tables
 EVERY = 2**31 - 1  # no trial's number is larger
+CHOSEN = "param_name, param_value, distribution_json"  # columns of parameters
 PART = 500  # trials asked for at once: databases limit how many a question may name
 
 
@@ -70,38 +71,33 @@ def attributes(
     """Trial id -> the named user attributes, a column each."""
     columns = "key, value_json"
     found = of_trials(connection, "trial_user_attributes", columns, study, span, keys)
-    return wide(found["trial_id"], found["key"], map(json.loads, found["value_json"]))
+    return wide(found["trial_id"], found["key"], parsed(found["value_json"]))
 
 
-def attribute_of(connection: sa.Connection, trial_ids: Sequence[int], key: str) -> pd.Series:
-    """Trial id -> one attribute of some trials of whatever study."""
-    query = sa.text(
-        "SELECT trial_id, value_json FROM trial_user_attributes"
-        " WHERE key = :key AND trial_id IN :trials"
-    ).bindparams(sa.bindparam("trials", expanding=True))
-    found = pd.read_sql(query, connection, params={"key": key, "trials": list(trial_ids)})
-    return pd.Series(list(map(json.loads, found["value_json"])), index=found["trial_id"])
+def parsed(texts: pd.Series) -> list[Any]:
+    """What JSON texts say: as one text, for that takes a third of the time."""
+    found: list[Any] = json.loads(f"[{','.join(texts)}]")
+    return found
 
 
 def params(connection: sa.Connection, study: int, span: Span) -> pd.DataFrame:
     """Trial id -> parameters as they were chosen, a column `params_<name>` each."""
-    chosen = of_trials(
-        connection, "trial_params", "param_name, param_value, distribution_json", study, span
-    )
-    return wide(chosen["trial_id"], "params_" + chosen["param_name"], choices(chosen))
+    return _chosen(of_trials(connection, "trial_params", CHOSEN, study, span))
+
+
+def params_of(connection: sa.Connection, trial_ids: Sequence[int]) -> pd.DataFrame:
+    """The same of some trials of whatever study."""
+    return _chosen(of_some(connection, "trial_params", CHOSEN, trial_ids))
+
+
+def _chosen(found: pd.DataFrame) -> pd.DataFrame:
+    return wide(found["trial_id"], "params_" + found["param_name"], choices(found))
 
 
 def intermediate(connection: sa.Connection, trial_ids: Sequence[int]) -> pd.DataFrame:
     """trial_id, epoch, accuracy: what these trials reported."""
-    query = sa.text(
-        "SELECT trial_id, step, intermediate_value AS value, intermediate_value_type AS kind"
-        " FROM trial_intermediate_values WHERE trial_id IN :trials"
-    ).bindparams(sa.bindparam("trials", expanding=True))
-    parts = [
-        pd.read_sql(query, connection, params={"trials": list(trial_ids[begin : begin + PART])})
-        for begin in range(0, max(1, len(trial_ids)), PART)
-    ]
-    found = pd.concat(parts)
+    columns = "step, intermediate_value AS value, intermediate_value_type AS kind"
+    found = of_some(connection, "trial_intermediate_values", columns, trial_ids)
     return pd.DataFrame(
         {
             "trial_id": found["trial_id"],
@@ -109,6 +105,26 @@ def intermediate(connection: sa.Connection, trial_ids: Sequence[int]) -> pd.Data
             "accuracy": list(map(number, found["value"], found["kind"])),
         }
     )
+
+
+def attribute_of(connection: sa.Connection, trial_ids: Sequence[int], key: str) -> pd.Series:
+    """Trial id -> one attribute of some trials of whatever study."""
+    found = of_some(connection, "trial_user_attributes", "key, value_json", trial_ids)
+    found = found[found["key"] == key]
+    return pd.Series(parsed(found["value_json"]), index=found["trial_id"])
+
+
+def of_some(
+    connection: sa.Connection, source: str, columns: str, trial_ids: Sequence[int]
+) -> pd.DataFrame:
+    """A table's rows of some trials."""
+    query = sa.text(f"SELECT trial_id, {columns} FROM {source} WHERE trial_id IN :trials")
+    query = query.bindparams(sa.bindparam("trials", expanding=True))
+    parts = [
+        pd.read_sql(query, connection, params={"trials": list(trial_ids[begin : begin + PART])})
+        for begin in range(0, max(1, len(trial_ids)), PART)
+    ]
+    return pd.concat(parts)
 
 
 def of_trials(
@@ -133,7 +149,7 @@ def of_trials(
 def wide(trial_ids: pd.Series, names: pd.Series, values: Any) -> pd.DataFrame:
     """(trial, name, value) triples -> one row a trial, one column a name."""
     columns: dict[str, dict[int, Any]] = {}
-    for trial_id, name, value in zip(trial_ids, names, values, strict=True):
+    for trial_id, name, value in zip(trial_ids.tolist(), names.tolist(), values, strict=True):
         columns.setdefault(name, {})[trial_id] = value
     return pd.DataFrame(
         {name: pd.Series(column, dtype=None) for name, column in sorted(columns.items())}

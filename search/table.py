@@ -125,6 +125,13 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     return table.reset_index(drop=True)[list(STUDY_COLUMNS)]
 
 
+def names(engine: sa.Engine) -> dict[int, str]:
+    """Study id -> name."""
+    with rows.connection(engine) as connection:
+        found = rows.read(connection, "SELECT study_id, study_name FROM studies")
+    return dict(zip(found["study_id"].tolist(), found["study_name"], strict=True))
+
+
 def _subject(spec: dict[str, Any]) -> str | None:
     """What a study searches: a space; or that it is no search."""
     return spec.get("space", spec.get("kind"))
@@ -194,13 +201,12 @@ def trials(
     return table.join(params).reset_index(drop=True)
 
 
-def choices(engine: sa.Engine, name: str) -> pd.DataFrame:
+def choices(engine: sa.Engine, name: str, numbers: Sequence[int]) -> pd.DataFrame:
     """What the sampler chose: one row a trial, its number as the index, columns params_<name>."""
     with rows.connection(engine) as connection:
-        study = rows.study_id(connection, name)
-        numbers = _numbers(connection, study)
-        params = rows.params(connection, study, rows.Span())
-    params.index = pd.Index(numbers.loc[params.index], name="number")
+        wanted = _wanted(connection, name, numbers)
+        params = rows.params_of(connection, wanted.index.tolist())
+    params.index = pd.Index(wanted.loc[params.index], name="number")
     return params.sort_index()
 
 
@@ -208,10 +214,8 @@ def curves(engine: sa.Engine, name: str, numbers: Sequence[int]) -> pd.DataFrame
     """Learning curves as they were reported: number, epoch (from 1), accuracy; also of trials
     that are still running."""
     with rows.connection(engine) as connection:
-        study = rows.study_id(connection, name)
-        known = _numbers(connection, study)
-        wanted = known[known.isin(numbers)]
-        found = rows.intermediate(connection, [int(identity) for identity in wanted.index])
+        wanted = _wanted(connection, name, numbers)
+        found = rows.intermediate(connection, wanted.index.tolist())
     found["number"] = found["trial_id"].map(wanted)
     return found[["number", "epoch", "accuracy"]].sort_values(["number", "epoch"])
 
@@ -259,12 +263,14 @@ def version(engine: sa.Engine, name: str) -> str:
     return "".join(part.to_csv(header=False, index=False) for part in parts)
 
 
-def _numbers(connection: sa.Connection, study: int) -> pd.Series:
-    """Trial ids -> numbers."""
+def _wanted(connection: sa.Connection, name: str, numbers: Sequence[int]) -> pd.Series:
+    """Trial ids -> numbers, of some trials of a study."""
+    study = rows.study_id(connection, name)
     found = rows.read(
         connection, "SELECT trial_id, number FROM trials WHERE study_id = :study", study=study
     )
-    return found.set_index("trial_id")["number"]
+    known = found.set_index("trial_id")["number"]
+    return known[known.isin(numbers)]
 
 
 def attributes(engine: sa.Engine, name: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def facts(row: Any) -> list[tuple[str, str]]:
             )
         )
     if not pd.isna(row["value"]):
-        stored = not pd.isna(row["network_accuracy"])
+        stored = not pd.isna(row["file_accuracy"])
         network = f" of the file ({row['network_accuracy']:.2%} before storing)" if stored else ""
         known.append(("accuracy", f"{row['value']:.2%}{network}"))
     if isinstance(row["accuracies"], list):
