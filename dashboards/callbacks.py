@@ -129,27 +129,32 @@ def _cards(app: Dash, library: Library) -> None:
     parts = ("graph", "figure"), ("note", "children"), ("empty", "children")
     hidden = ("empty", "hidden"), ("frame", "className"), ("csv", "href")
 
-    @app.callback(
-        *(Output(cards.part(name, MATCH), prop) for name, prop in (*parts, *hidden)),
-        Input(cards.part("graph", MATCH), "id"),  # a new card is drawn because it is new
-        Input("version", "data"),
-        Input("address", "search"),
-        State("address", "pathname"),
-    )
-    def draw(identity: dict[str, str], _: str, query: str | None, path: str | None) -> Any:
+    def draw(identity: dict[str, str], _: Any, path: str | None, query: str | None) -> Any:
         where, key, query = place(path), identity["card"], query or ""
         drawn = pictures.picture(library, where, query, key)
         revision = f"{where}{Filters.parse(query).axis}"
         link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
         return (*cards.fill(drawn, revision), link)
 
+    query = "address", "search"
+    occasions = {
+        cards.FIRST: (Input("version", "data"), State("address", "pathname"), Input(*query)),
+        cards.LATER: (Input("drawn", "data"), State("address", "pathname"), State(*query)),
+    }
+    for turn, occasion in occasions.items():
+        app.callback(
+            *(Output(cards.part(name, MATCH, turn), prop) for name, prop in (*parts, *hidden)),
+            Input(cards.part("graph", MATCH, turn), "id"),  # a new card is drawn for being new
+            *occasion,
+        )(draw)
+
     @app.callback(
-        Output(cards.part("table", MATCH), "children"),
-        Input(cards.part("data", MATCH), "n_clicks"),
+        Output(cards.part("table", MATCH, MATCH), "children"),
+        Input(cards.part("data", MATCH, MATCH), "n_clicks"),
         Input("version", "data"),
         Input("address", "search"),
         State("address", "pathname"),
-        State(cards.part("data", MATCH), "id"),
+        State(cards.part("data", MATCH, MATCH), "id"),
         prevent_initial_call=True,
     )
     def table(
@@ -163,7 +168,7 @@ def _cards(app: Dash, library: Library) -> None:
 
     @app.callback(
         Output("address", "href", allow_duplicate=True),
-        Input(cards.part("graph", ALL), "clickData"),
+        Input(cards.part("graph", ALL, ALL), "clickData"),
         State("address", "pathname"),
         prevent_initial_call=True,
     )
@@ -177,12 +182,17 @@ def _cards(app: Dash, library: Library) -> None:
     app.clientside_callback(
         ClientsideFunction("distilnas", "drawn"),
         Output("drawn", "data"),
-        Input(cards.part("graph", study_page.FIRST), "figure"),
+        Input(cards.part("graph", study_page.FIRST, cards.FIRST), "figure"),
     )
 
-    @app.callback(Output("rest", "children"), Input("drawn", "data"), prevent_initial_call=True)
-    def others(_: Any) -> Any:
-        return study_page.other_cards()
+    @app.callback(
+        Output("rest", "children"),
+        Input("drawn", "data"),
+        State("rest", "children"),
+        prevent_initial_call=True,
+    )
+    def others(_: Any, there: Any) -> Any:
+        return no_update if there else study_page.other_cards()
 
 
 def _images(app: Dash) -> None:
@@ -190,10 +200,10 @@ def _images(app: Dash) -> None:
     for kind in ("png", "svg"):
         app.clientside_callback(
             ClientsideFunction("distilnas", kind),
-            Output(cards.part(kind, MATCH), "title"),
-            Input(cards.part(kind, MATCH), "n_clicks"),
-            State(cards.part(kind, MATCH), "id"),
-            State(cards.part(kind, MATCH), "title"),
+            Output(cards.part(kind, MATCH, MATCH), "title"),
+            Input(cards.part(kind, MATCH, MATCH), "n_clicks"),
+            State(cards.part(kind, MATCH, MATCH), "id"),
+            State(cards.part(kind, MATCH, MATCH), "title"),
             prevent_initial_call=True,
         )
     app.clientside_callback(

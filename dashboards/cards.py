@@ -10,11 +10,12 @@ from dashboards.picture import CONFIG, Picture
 
 SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
 NO_TABLE: list[Any] = []
+FIRST, LATER = "first", "later"  # turns: with the page, or when the first picture is there
 
 
-def part(name: str, key: Any) -> dict[str, Any]:
-    """The id of a part of a card; callbacks match on the key."""
-    return {"part": name, "card": key}
+def part(name: str, key: Any, turn: Any) -> dict[str, Any]:
+    """The id of a part of a card; callbacks match on the key, and on when it is drawn."""
+    return {"part": name, "card": key, "turn": turn}
 
 
 def control(name: Any) -> dict[str, Any]:
@@ -27,31 +28,31 @@ def labelled(name: str) -> dict[str, Any]:
     return {"aria-label": name}
 
 
-def card(key: str, title: str, *, wide: bool = False) -> html.Section:
+def card(key: str, title: str, *, wide: bool = False, turn: str = FIRST) -> html.Section:
     """A card whose picture is yet to come; `fill` gives its parts."""
     buttons = [
-        html.Button(kind.upper(), id=part(kind, key), title=f"{title} as {kind.upper()}")
+        html.Button(kind.upper(), id=part(kind, key, turn), title=f"{title} as {kind.upper()}")
         for kind in ("png", "svg")
     ]
     return html.Section(
         [
-            html.H2(title, id=part("title", key)),
-            html.P(id=part("empty", key), className="empty", hidden=True),
+            html.H2(title, id=part("title", key, turn)),
+            html.P(id=part("empty", key, turn), className="empty", hidden=True),
             html.Div(
-                dcc.Graph(id=part("graph", key), config=CONFIG, figure={}),
-                id=part("frame", key),
+                dcc.Graph(id=part("graph", key, turn), config=CONFIG, figure={}),
+                id=part("frame", key, turn),
                 className="frame",
             ),
-            html.P(id=part("note", key), className="note"),
+            html.P(id=part("note", key, turn), className="note"),
             html.Div(
                 [
-                    html.Button("Data", id=part("data", key), title=f"{title} as a table"),
+                    html.Button("Data", id=part("data", key, turn), title=f"{title} as a table"),
                     *buttons,
-                    html.A("CSV", id=part("csv", key), href="", download=""),
+                    html.A("CSV", id=part("csv", key, turn), href="", download=""),
                 ],
                 className="tools",
             ),
-            html.Div(NO_TABLE, id=part("table", key), className="data"),
+            html.Div(NO_TABLE, id=part("table", key, turn), className="data"),
         ],
         id=key,
         className="card wide" if wide else "card",

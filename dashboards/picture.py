@@ -26,7 +26,7 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "RUNNING": "diamond-open",
     "WAITING": "diamond-open",
 }
-SVG_POINTS = 15_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
+SVG_POINTS = 3_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
 
 # Never the button that sends a figure to a cloud service.
 CONFIG: Any = {  # Dash has a type of its own for it

@@ -41,4 +41,6 @@ def why_nothing(view: View, *, sized: bool = False) -> str:
             f"These trials have no {view.filters.axis}: another program made them, or an earlier "
             "version. Other charts show what they have."
         )
+    if len(trials) < len(view.all):
+        return f"None of the {len(trials):,} trials that pass these filters reached its end."
     return "No trial has been trained to its end yet."

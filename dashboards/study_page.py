@@ -94,7 +94,8 @@ def search_page(subject: Subject, trials: pd.DataFrame, filters: Filters) -> lis
 def other_cards() -> list[Any]:
     """What waits until the first picture is there."""
     keys = [key for key in SEARCH_PICTURES if key != FIRST]
-    return [*(cards.card(key, TITLES[key], wide=key in WIDE) for key in keys), trials_card()]
+    later = [cards.card(key, TITLES[key], wide=key in WIDE, turn=cards.LATER) for key in keys]
+    return [*later, trials_card()]
 
 
 def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:

@@ -39,7 +39,7 @@ window.dash_clientside.distilnas = {
   // Dash draws nothing that waits for itself.
   drawn(figure) {
     if (figure && figure.layout) {
-      window.setTimeout(() => window.dash_clientside.set_props("drawn", { data: true }), 0);
+      window.setTimeout(() => window.dash_clientside.set_props("drawn", { data: Date.now() }), 0);
     }
     return window.dash_clientside.no_update;
   },
