@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from html import escape
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -17,8 +16,12 @@ from space.count import layer_costs
 
 ARCHITECTURE_TITLE, BYTES_TITLE = "Architecture", "Where the bytes go"
 UNKNOWN = "The trial does not say what its network is: another program made it, or it failed early."
-SLAB, GAP, LABEL = 0.34, 0.07, 1.5  # widths of a block, between blocks, and that a caption needs
-INPUT_HEIGHT = 2.0
+SIZES = ("bytes", "parameters", "macs")  # of a layer
+READABLE = {"minsize": 9, "mode": "hide"}  # pixels of a label
+COLUMN = 1.0  # of each stage, as wide as captions need
+SLAB, MOST_SLABS = 0.24, 0.9  # widths of a block and of all blocks, which get thinner if many
+GAP = 0.17  # between blocks, as a share of a block
+UNBUILT = "The trial has no file: it has not come so far, or its network could not be built."
 
 
 class Box(NamedTuple):
@@ -46,9 +49,8 @@ def architecture(view: TrialView) -> Picture:
     figure = styled(go.Figure(), height=340)
     for box in boxes:
         _draw(figure, box)
-    right = boxes[-1].left + LABEL
     top = max(box.height for box in boxes)
-    figure.update_xaxes(range=[-0.2, right], visible=False, fixedrange=True)
+    figure.update_xaxes(range=[0, COLUMN * len(boxes)], visible=False, fixedrange=True)
     figure.update_yaxes(range=[-top * 0.75 - 1.2, top + 1.4], visible=False, fixedrange=True)
     figure.update_layout(margin={"l": 4, "r": 4, "t": 4, "b": 4}, hovermode=False)
     note = "Height: channels (logarithmic); one slab a block. Above: channels x pixels behind it."
@@ -86,35 +88,32 @@ def settings_words(stage: Stage) -> str:
 
 
 def _boxes(stages: pd.DataFrame) -> Iterator[Box]:
-    left = 0.0
-    for row in stages.to_dict("records"):
-        slabs = max(1, row["blocks"])
-        count = f"{row['blocks']}x " if row["blocks"] > 1 else ""
-        title = f"{count}{row['block']} {row['channels']}" if row["block"] else row["stage"]
-        details = row["settings"].split(", ") if row["settings"] else []
+    for place, row in enumerate(stages.to_dict("records")):
+        blocks = f"{row['blocks']} blocks" if row["blocks"] > 1 else ""
+        title = (row["block"] or row["stage"]).replace("-", "-<br>")
+        details = [blocks, *row["settings"].split(", ")]
         yield Box(
-            left=left,
-            slabs=slabs,
+            left=COLUMN * place,
+            slabs=max(1, row["blocks"]),
             height=math.log2(row["channels"] + 1),
             colour=block_colour(row["block"]) if row["block"] else GREY,
             above=f"{row['channels']} x {row['pixels']}²",
-            below="<br>".join([f"<b>{escape(title)}</b>", *map(escape, details)]),
+            below="<br>".join([f"<b>{title}</b>", *filter(None, details)]),
         )
-        left += max(LABEL, slabs * (SLAB + GAP) + 0.3)
 
 
 def _draw(figure: go.Figure, box: Box) -> None:
+    step = min(SLAB, MOST_SLABS / box.slabs)
     for slab in range(box.slabs):
-        x = box.left + slab * (SLAB + GAP)
+        x = box.left + slab * step
         figure.add_shape(
             type="rect",
             x0=x,
-            x1=x + SLAB,
+            x1=x + step * (1 - GAP),
             y0=0,
             y1=box.height,
             fillcolor=box.colour,
             line={"width": 0},
-            opacity=0.9,
         )
     words = ((box.above, box.height, "bottom"), (box.below, 0.0, "top"))
     for text, y, anchor in words:
@@ -132,8 +131,10 @@ def _draw(figure: go.Figure, box: Box) -> None:
 
 def bytes_by_layer(view: TrialView) -> Picture:
     """Stages, their blocks, their layers, each as wide as its bytes; all sum to the file."""
-    if not is_known(view) or not view.subject.spec:
+    if not is_known(view):
         return nothing(BYTES_TITLE, UNKNOWN)
+    if pd.isna(view.row["bytes"]):
+        return nothing(BYTES_TITLE, UNBUILT)
     data = stored_layers(view)
     whole = int(data["bytes"].sum())
     parts = _tree(data, whole, stage_colours(view.row))
@@ -145,6 +146,7 @@ def bytes_by_layer(view: TrialView) -> Picture:
             parents=parts["parent"],
             values=parts["bytes"],
             branchvalues="total",
+            leaf={"opacity": 1},
             marker={"colors": parts["colour"], "line": {"width": 1, "color": "#FFFFFF"}},
             textfont={"color": [ink_on(colour) for colour in parts["colour"]]},
             tiling={"orientation": "v"},
@@ -153,22 +155,26 @@ def bytes_by_layer(view: TrialView) -> Picture:
             sort=False,
         )
     )
-    figure.update_layout(margin={"l": 4, "r": 4, "t": 4, "b": 4})
+    figure.update_layout(margin={"l": 4, "r": 4, "t": 4, "b": 4}, uniformtext=READABLE)
     return Picture(BYTES_TITLE, figure, data, "Click a part to look into it.")
 
 
 def stored_layers(view: TrialView) -> pd.DataFrame:
-    """layer, type, stage, block, bytes, parameters, macs; the file's header as a part."""
+    """layer, type, stage, block, output, bytes, parameters, macs; the file's header as a part."""
     layers = layers_of(view.row, view.subject.spec)
-    rows = [
-        (x["name"], x["type"], *_place(x["name"]), x["bytes"], x["parameters"], x["macs"])
+    rows: list[tuple[Any, ...]] = [
+        (x["name"], x["type"], *_place(x["name"]), _output(x), *(x[size] for size in SIZES))
         for x in layers
         if x["bytes"]
     ]
-    header = int(view.row["bytes"]) - sum(row[4] for row in rows)
-    rows.append(("header", "file header", "header", "", header, 0, 0))
-    columns = ["layer", "type", "stage", "block", "bytes", "parameters", "macs"]
+    header = int(view.row["bytes"]) - sum(layer["bytes"] for layer in layers)
+    rows.append(("header", "file header", "header", "", "", header, 0, 0))
+    columns = ["layer", "type", "stage", "block", "output", *SIZES]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _output(layer: Mapping[str, Any]) -> str:
+    return " x ".join(map(str, layer["output"]))
 
 
 def _place(layer: str) -> tuple[str, str]:
@@ -182,25 +188,33 @@ def _place(layer: str) -> tuple[str, str]:
 
 def _tree(layers: pd.DataFrame, whole: int, colours: Mapping[str, str]) -> pd.DataFrame:
     """Rows of an icicle: id, label, parent, bytes, colour, words."""
-    rows = [("file", "file", "", whole, GREY, f"file: {format_bytes(whole)}")]
-    for stage, of_stage in layers.groupby("stage", sort=False):
-        colour, size = colours.get(str(stage), GREY), int(of_stage["bytes"].sum())
-        rows.append((stage, stage, "file", size, colour, f"{stage}: {format_bytes(size)}"))
-        for block, of_block in of_stage.groupby("block", sort=False):
-            parent = f"{stage}/{block}" if block else str(stage)
-            if block:
-                size = int(of_block["bytes"].sum())
-                words = f"{stage}, {block}: {format_bytes(size)}"
-                rows.append((parent, block, stage, size, colour, words))
-            inner = of_block[of_block["layer"] != stage]  # the header has no layers
-            rows.extend(_leaf(row, parent, colour) for row in inner.to_dict("records"))
+    whole_words = f"file, {format_bytes(whole)}"
+    rows: list[tuple[Any, ...]] = [("file", whole_words, "", whole, GREY, f"{whole:,} bytes")]
+    drawn = set()
+    for stage, block in layers[["stage", "block"]].drop_duplicates().to_numpy().tolist():
+        of_stage, colour = layers[layers["stage"] == stage], colours.get(stage, GREY)
+        inner = of_stage[of_stage["block"] == block]
+        if stage not in drawn:
+            rows.append(_part(of_stage, stage, stage, "file", colour))
+            drawn.add(stage)
+        parent = f"{stage}/{block}" if block else stage
+        if block:
+            rows.append(_part(inner, parent, block, stage, colour))
+        leaves = inner[inner["layer"] != stage]  # the header has no layers
+        rows.extend(_leaf(row, parent, colour) for row in leaves.to_dict("records"))
     return pd.DataFrame(rows, columns=["id", "label", "parent", "bytes", "colour", "words"])
 
 
+def _part(layers: pd.DataFrame, key: str, label: str, parent: str, colour: str) -> tuple[Any, ...]:
+    size = int(layers["bytes"].sum())
+    return key, label, parent, size, colour, f"{key.replace('/', ', ')}: {format_bytes(size)}"
+
+
 def _leaf(row: Mapping[Any, Any], parent: str, colour: str) -> tuple[Any, ...]:
-    label = f"{row['layer'].split('.')[-1]} {row['type']}"
+    name, kind = row["layer"].split(".")[-1], row["type"]
+    label = kind if kind.startswith(name) else f"{name} {kind}"
     words = (
-        f"{row['layer']} {row['type']}: {row['bytes']:,} bytes, "
+        f"{row['layer']} {row['type']} to {row['output']}: {row['bytes']:,} bytes, "
         f"{row['parameters']:,} parameters, {row['macs']:,} MACs"
     )
     return f"layer/{row['layer']}", label, parent, row["bytes"], colour, words

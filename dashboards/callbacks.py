@@ -1,5 +1,6 @@
 """What the page does: it follows its address, its controls and the database."""
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -77,30 +78,27 @@ def _live(app: Dash, library: Library) -> None:
 def _filters(app: Dash, library: Library) -> None:
     @app.callback(
         Output("address", "search"),
-        Output(cards.control(ALL), "value"),
-        Input(cards.control(ALL), "value"),
+        Output(cards.choice(ALL, ALL), "aria-pressed"),
+        Output(cards.limit(ALL), "value"),
+        Input(cards.choice(ALL, ALL), "n_clicks"),
+        Input(cards.limit(ALL), "value"),
         Input("address", "search"),
         prevent_initial_call=True,
     )
-    def follow(values: list[Any], query: str | None) -> Any:
-        """Controls change the address; an address that comes otherwise sets the controls."""
-        if not values:
-            return no_update, []  # a page without filters
-        before = Filters.parse(query or "")
-        if dash.ctx.triggered_id == "address":
-            return no_update, _values(before)
-        names = [part["id"]["control"] for part in dash.ctx.inputs_list[0]]
-        given = dict(zip(names, values, strict=True))
-        chosen = Filters(
-            blocks=tuple(given["block"]),
-            se=tuple(given["se"]),
-            states=tuple(given["state"]),
-            low=parse_size(given["low"]),
-            high=parse_size(given["high"]),
-            axis=before.axis,
-        ).with_axis(given["axis"])
+    def follow(_: Any, sizes: list[str], query: str | None) -> Any:
+        """Controls change the address, and show what it says."""
+        pressed, triggered = dash.ctx.triggered_id, dash.ctx.triggered[0]["value"]
+        chosen = Filters.parse(query or "")
+        if isinstance(pressed, dict) and "choice" in pressed and triggered:
+            chosen = chosen.toggled(pressed["choice"], pressed["value"])
+        elif isinstance(pressed, dict) and "limit" in pressed:
+            low, high = map(parse_size, sizes)
+            chosen = replace(chosen, low=low, high=high)
         asked = f"?{chosen.query}" if chosen.query else ""
-        return no_update if asked == (query or "") else asked, _values(chosen)
+        buttons = [part["id"] for part in dash.ctx.outputs_list[1]]
+        is_on = [str(chosen.has(key["choice"], key["value"])).lower() for key in buttons]
+        limits = [_size_text(chosen.low), _size_text(chosen.high)][: len(sizes)]
+        return no_update if asked == (query or "") else asked, is_on, limits
 
     @app.callback(
         Output("count", "children"),
@@ -113,16 +111,22 @@ def _filters(app: Dash, library: Library) -> None:
         passing = len(Filters.parse(query or "").apply(trials))
         return f"{passing:,} of {len(trials):,} trials"
 
-    @app.callback(Output("address", "href"), Input("compared", "value"), prevent_initial_call=True)
-    def compare(chosen: list[int]) -> str:
-        return compare_link(chosen)
+    @app.callback(
+        Output("address", "href"),
+        Input(cards.compared(ALL), "n_clicks"),
+        State("address", "search"),
+        prevent_initial_call=True,
+    )
+    def compare(_: Any, query: str | None) -> Any:
+        if not dash.ctx.triggered[0]["value"]:
+            return no_update  # the buttons have only come
+        pressed, chosen = dash.ctx.triggered_id["compared"], compared(query)
+        others = [study for study in chosen if study != pressed]
+        return compare_link(others if pressed in chosen else [*chosen, pressed])
 
 
-def _values(filters: Filters) -> list[Any]:
-    """Of the page's controls, in their order: see `study_page.controls`."""
-    lists = (list(filters.blocks), list(filters.se), list(filters.states))
-    low, high = ("" if size is None else f"{size:.12g}" for size in (filters.low, filters.high))
-    return [*lists, low, high, filters.axis]
+def _size_text(size: float | None) -> str:
+    return "" if size is None else f"{size:.12g}"
 
 
 def _cards(app: Dash, library: Library) -> None:

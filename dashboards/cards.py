@@ -18,9 +18,29 @@ def part(name: str, key: Any, turn: Any) -> dict[str, Any]:
     return {"part": name, "card": key, "turn": turn}
 
 
-def control(name: Any) -> dict[str, Any]:
-    """The id of a filter's control."""
-    return {"control": name}
+def choice(name: Any, value: Any) -> dict[str, Any]:
+    """The id of a button that a filter has for a value."""
+    return {"choice": name, "value": value}
+
+
+def limit(name: Any) -> dict[str, Any]:
+    """The id of a field for a size."""
+    return {"limit": name}
+
+
+def compared(study: Any) -> dict[str, Any]:
+    """The id of a button that takes a study into a comparison, or out of it."""
+    return {"compared": study}
+
+
+def toggles(title: str, buttons: Sequence[tuple[str, dict[str, Any], bool]]) -> html.Fieldset:
+    """A row of buttons that are on or off: (words, id, on)."""
+    states: list[dict[str, Any]] = [{"aria-pressed": str(on).lower()} for *_, on in buttons]
+    drawn = [
+        html.Button(words, id=key, className="toggle", **state)
+        for (words, key, _), state in zip(buttons, states, strict=True)
+    ]
+    return html.Fieldset([html.Legend(title), *drawn])
 
 
 def labelled(name: str) -> dict[str, Any]:

@@ -3,17 +3,24 @@
 from html import escape
 from itertools import combinations
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.arms import WAITING, arms_with, results, short_name
+from dashboards.arms import arms_with, numbers_in, places, results
+from dashboards.heat import SCALE, limits_of, write_cells
 from dashboards.picture import BLUE, GREY, Picture, nothing, share_axis, styled
 from dashboards.views import AblationView
 
 MARGINAL_TITLE, INTERACTION_TITLE = "Marginal means", "Interactions"
 FACTORIAL = "This is for factorial designs, in which factors are crossed."
-PANELS = 3  # in a row
+INCOMPLETE = (
+    "No seed has a result in every cell yet: means over the other factors would not be balanced."
+)
+TOO_FEW = "No cell has three results yet: fewer are no mean."
+PANELS = 2  # in a row
+ROW, BETWEEN = 320, 90  # pixels of a row of them, and of the labels in between
 
 
 def marginal(view: AblationView) -> Picture:
@@ -22,50 +29,66 @@ def marginal(view: AblationView) -> Picture:
         return nothing(MARGINAL_TITLE, FACTORIAL)
     levels, found = view.analysis.levels, results(view)
     if levels["mean"].isna().all():
-        return nothing(MARGINAL_TITLE, WAITING)
+        return nothing(MARGINAL_TITLE, INCOMPLETE)
     factors = list(view.plan["factors"])
     figure = make_subplots(
-        1, len(factors), shared_yaxes=True, subplot_titles=[escape(f) for f in factors]
+        1,
+        len(factors),
+        shared_yaxes=True,
+        horizontal_spacing=0.03,
+        column_widths=[len(view.plan["factors"][factor]) for factor in factors],
     )
+    styled(figure)
     for column, factor in enumerate(factors, 1):
         rows = levels[levels["factor"] == factor]
-        names = [short_name(level) for level in rows["level"]]
-        for name, level in zip(names, rows["level"], strict=True):
-            cell = found[arms_with(view, {factor: level})].to_numpy().ravel()
-            figure.add_scatter(
-                x=[name] * len(cell),
-                y=cell,
-                mode="markers",
-                showlegend=False,
-                marker={"color": GREY, "size": 6, "opacity": 0.5},
-                hoverinfo="skip",
-                row=1,
-                col=column,
-            )
-        figure.add_scatter(
-            x=names,
-            y=rows["mean"],
-            mode="markers",
-            showlegend=False,
-            marker={"color": BLUE, "size": 11},
-            error_y={
-                "symmetric": False,
-                "array": rows["high"] - rows["mean"],
-                "arrayminus": rows["mean"] - rows["low"],
-                "color": BLUE,
-                "thickness": 2.5,
-            },
-            hovertemplate="%{x}: %{y:.2%}<extra></extra>",
-            row=1,
-            col=column,
-        )
-    styled(figure)
-    figure.update_layout(margin={"t": 36})
+        _add_points(figure, view, found, rows, column)
+        _add_intervals(figure, rows, column)
+        axis = places(list(rows["level"])) | {"title": {"text": escape(factor)}}
+        figure.update_xaxes(axis, col=column)
     figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
-    figure.update_yaxes(**share_axis(found.stack()))
+    figure.update_yaxes(**share_axis(numbers_in(found)))
     data = levels[["factor", "level", "n", "mean", "sd", "low", "high"]]
     note = "Means over the other factors, with bootstrap intervals; grey: every training."
     return Picture(MARGINAL_TITLE, figure, data, note)
+
+
+def _add_points(
+    figure: go.Figure, view: AblationView, found: pd.DataFrame, rows: pd.DataFrame, column: int
+) -> None:
+    for place, (factor, level) in enumerate(zip(rows["factor"], rows["level"], strict=True)):
+        points = found[arms_with(view, {factor: level})].to_numpy().ravel()
+        figure.add_scatter(
+            x=[place] * len(points),
+            y=points,
+            mode="markers",
+            showlegend=False,
+            marker={"color": GREY, "size": 6, "opacity": 0.5},
+            hoverinfo="skip",
+            row=1,
+            col=column,
+        )
+
+
+def _add_intervals(figure: go.Figure, rows: pd.DataFrame, column: int) -> None:
+    figure.add_scatter(
+        x=list(range(len(rows))),
+        y=rows["mean"],
+        mode="markers",
+        showlegend=False,
+        marker={"color": BLUE, "size": 11},
+        error_y={
+            "symmetric": False,
+            "array": rows["high"] - rows["mean"],
+            "arrayminus": rows["mean"] - rows["low"],
+            "color": BLUE,
+            "thickness": 2.5,
+        },
+        customdata=np.stack([rows["low"], rows["high"], rows["n"]], axis=1),
+        hovertemplate="%{y:.2%} [%{customdata[0]:.2%}, %{customdata[1]:.2%}], "
+        "%{customdata[2]} seeds<extra></extra>",
+        row=1,
+        col=column,
+    )
 
 
 def interaction(view: AblationView) -> Picture:
@@ -74,48 +97,57 @@ def interaction(view: AblationView) -> Picture:
         return nothing(INTERACTION_TITLE, FACTORIAL)
     cells = view.interactions
     if cells.empty or cells["mean"].isna().all():
-        return nothing(INTERACTION_TITLE, "No cell has three results yet: fewer are no mean.")
+        return nothing(INTERACTION_TITLE, TOO_FEW)
     pairs = list(combinations(view.plan["factors"], 2))
     columns = min(PANELS, len(pairs))
     rows = -(-len(pairs) // columns)
-    figure = make_subplots(rows, columns, horizontal_spacing=0.16, vertical_spacing=0.2)
-    for place, (a, b) in enumerate(pairs):
-        chosen = cells[(cells["factor_a"] == a) & (cells["factor_b"] == b)]
+    limits = limits_of(cells["mean"].to_numpy(dtype=float))
+    figure = make_subplots(
+        rows, columns, horizontal_spacing=0.24, vertical_spacing=BETWEEN / ROW / rows
+    )
+    styled(figure, height=ROW * rows)
+    for place, pair in enumerate(pairs):
         row, column = divmod(place, columns)
-        _add_cells(figure, view, chosen, (a, b), row + 1, column + 1)
-    styled(figure, height=320 * rows)
-    figure.update_layout(coloraxis={"colorscale": "Cividis", "colorbar": {"tickformat": ".0%"}})
-    figure.update_xaxes(showgrid=False)
-    figure.update_yaxes(showgrid=False)
+        _add_cells(figure, view, pair, limits, row + 1, column + 1)
+    low, high = limits
+    bar = {"thickness": 12, **share_axis(limits)}
+    axis = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
+    figure.update_layout(coloraxis=axis)
     return Picture(INTERACTION_TITLE, figure, cells, "Means of all results in a cell.")
 
 
 def _add_cells(
     figure: go.Figure,
     view: AblationView,
-    cells: pd.DataFrame,
     factors: tuple[str, str],
+    limits: tuple[float, float],
     row: int,
     column: int,
 ) -> None:
     across, down = (list(view.plan["factors"][factor]) for factor in factors)
-    means = cells.pivot(index="level_b", columns="level_a", values="mean")
-    counts = cells.pivot(index="level_b", columns="level_a", values="n")
-    means, counts = (wide.reindex(index=down, columns=across) for wide in (means, counts))
+    cells = view.interactions
+    chosen = cells[(cells["factor_a"] == factors[0]) & (cells["factor_b"] == factors[1])]
+    means, counts = (
+        chosen.pivot(index="level_b", columns="level_a", values=column_name)
+        .reindex(index=down, columns=across)
+        .to_numpy()
+        for column_name in ("mean", "n")
+    )
     texts = [
         [f"{mean:.1%}" if mean == mean else f"n = {n}" for mean, n in zip(m, c, strict=True)]
-        for m, c in zip(means.to_numpy(), counts.to_numpy(), strict=True)
+        for m, c in zip(means, counts, strict=True)
     ]
     figure.add_heatmap(
-        z=means.to_numpy(),
-        x=[short_name(level) for level in across],
-        y=[short_name(level) for level in down],
-        text=texts,
-        texttemplate="%{text}",
+        z=means,
+        customdata=counts,
         coloraxis="coloraxis",
-        hovertemplate="%{x}, %{y}: %{text}<extra></extra>",
+        hovertemplate="mean of %{customdata} results: %{z:.2%}<extra></extra>",
         row=row,
         col=column,
     )
-    figure.update_xaxes(title={"text": escape(factors[0])}, row=row, col=column)
-    figure.update_yaxes(title={"text": escape(factors[1])}, row=row, col=column)
+    write_cells(figure, means, texts, limits, row=row, col=column)
+    figure.update_xaxes(
+        places(across) | {"title": {"text": escape(factors[0])}}, row=row, col=column
+    )
+    downwards = {"title": {"text": escape(factors[1])}, "range": [len(down) - 0.5, -0.5]}
+    figure.update_yaxes(places(down) | downwards, row=row, col=column)

@@ -10,6 +10,7 @@ import pandas as pd
 STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 AXES = ("bytes", "params", "macs")  # what accuracy is drawn against
 SE = ("none", "some", "all")
+FIELDS = {"block": "blocks", "se": "se", "state": "states"}  # of the names in addresses
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmM]?)[bB]?", re.ASCII)
 FACTORS = {"": 1, "K": 1_000, "M": 1_000_000}
 
@@ -50,6 +51,18 @@ class Filters:
             *([("axis", self.axis)] if self.axis != "bytes" else []),
         ]
         return urlencode(pairs)
+
+    def has(self, name: str, value: str) -> bool:
+        """Whether a filter (block, se, state, axis) has a value."""
+        return value == self.axis if name == "axis" else value in getattr(self, FIELDS[name])
+
+    def toggled(self, name: str, value: str) -> "Filters":
+        """The value taken in, or out where it was in."""
+        if name == "axis":
+            return self.with_axis(value if value in AXES else self.axis)
+        values = getattr(self, FIELDS[name])
+        left = tuple(other for other in values if other != value)
+        return replace(self, **{FIELDS[name]: left if value in values else (*values, value)})
 
     def with_axis(self, axis: str) -> "Filters":
         """Another axis: limits of the old one mean nothing there."""

@@ -30,7 +30,6 @@ SVG_POINTS = 3_000  # beyond them WebGL, of which a page may have few: browsers 
 
 # Never the button that sends a figure to a cloud service.
 CONFIG: Any = {  # Dash has a type of its own for it
-
     "displaylogo": False,
     "responsive": True,
     "showSendToCloud": False,

@@ -1,5 +1,6 @@
 """The page of one study: a search's charts and trials, or an ablation's evidence."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dash_ag_grid as dag
@@ -10,7 +11,7 @@ from dashboards import cards
 from dashboards.ablation_figures import ABLATION as ABLATION_PICTURES
 from dashboards.ablation_figures import evidence, notes
 from dashboards.addresses import compare_link
-from dashboards.filters import AXES, SE, STATES, Filters
+from dashboards.filters import SE, STATES, Filters
 from dashboards.library import Library
 from dashboards.overview import budget_words
 from dashboards.search_figures import SEARCH as SEARCH_PICTURES
@@ -104,26 +105,15 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
     states = [state for state in STATES if (trials["state"] == state).any()]
     return html.Div(
         [
-            _checks("block", "Block type", blocks, filters.blocks),
-            _checks("se", "Squeeze-and-excitation", SE, filters.se),
-            _checks("state", "State", states, filters.states),
+            _choices("Block type", "block", {block: block for block in blocks}, filters),
+            _choices("Squeeze-and-excitation", "se", {se: se for se in SE}, filters),
+            _choices("State", "state", {state: state.lower() for state in states}, filters),
+            _choices("Size is", "axis", AXIS_WORDS, filters),
             html.Fieldset(
                 [
                     html.Legend("Size"),
                     _size("low", "from, e.g. 20KB", filters.low),
-                    " ",
                     _size("high", "to, e.g. 1MB", filters.high),
-                ]
-            ),
-            html.Fieldset(
-                [
-                    html.Legend("Size is"),
-                    dcc.RadioItems(
-                        id=cards.control("axis"),
-                        options=[{"label": AXIS_WORDS[axis], "value": axis} for axis in AXES],
-                        value=filters.axis,
-                        inline=True,
-                    ),
                 ]
             ),
             html.Span(id="count", className="count", role="status"),
@@ -132,17 +122,19 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
     )
 
 
-def _checks(name: str, title: str, options: Any, chosen: tuple[str, ...]) -> html.Fieldset:
-    labelled = [{"label": str(option).lower(), "value": option} for option in options]
-    checks = dcc.Checklist(
-        id=cards.control(name), options=labelled, value=list(chosen), inline=True
+def _choices(title: str, name: str, words: Mapping[str, str], filters: Filters) -> html.Fieldset:
+    return cards.toggles(
+        title,
+        [
+            (word, cards.choice(name, value), filters.has(name, value))
+            for value, word in words.items()
+        ],
     )
-    return html.Fieldset([html.Legend(title), checks])
 
 
 def _size(name: str, title: str, value: float | None) -> dcc.Input:
     return dcc.Input(
-        id=cards.control(name),
+        id=cards.limit(name),
         type="text",
         value="" if value is None else f"{value:.12g}",
         debounce=True,

@@ -1,7 +1,8 @@
 """One trial as pictures: its network, where its bytes go, how it learned, what it confuses."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,19 @@ from plotly.subplots import make_subplots
 from scipy import stats
 
 from dashboards.architecture_figures import architecture, bytes_by_layer
+from dashboards.arms import DOWN, places
+from dashboards.heat import SCALE, write_cells
 from dashboards.library import card_of
-from dashboards.picture import BLUE, GREY, ORANGE, Picture, nothing, styled
+from dashboards.picture import (
+    BLUE,
+    GREY,
+    ORANGE,
+    VERMILION,
+    Picture,
+    nothing,
+    share_axis,
+    styled,
+)
 from dashboards.views import TrialView
 from search import trial_facts
 from space.architecture import Architecture
@@ -21,10 +33,16 @@ from space.storage import FORMATS, stored_bytes
 CURVE_TITLE, CONFUSION_TITLE, CLASSES_TITLE = (
     *("Learning curve", "Confusion matrix", "Accuracy by class"),
 )
+Counts = np.ndarray[Any, np.dtype[np.int64]]
+
 NO_CONFUSION = (
     "No confusion matrix is stored with this trial: it did not end with a file, it has more than "
     "100 classes, or an earlier version trained it."
 )
+NO_IMAGE = "The confusion matrix counts no image."
+NO_EPOCH = "No epoch has been reported yet: the curve appears here with the first."
+FEW_EPOCHS = 8  # each of them gets a tick
+NAME = 20  # characters of a class's name at the matrix: one line
 WRITTEN_CLASSES = 12  # with more of them numbers do not fit into cells
 
 
@@ -67,52 +85,59 @@ def _measured(view: TrialView, format: str) -> str:
         return f"{row['file_accuracy']:.2%}"
     if format == "fp32" and not pd.isna(row["network_accuracy"]):
         return f"{row['network_accuracy']:.2%}"
-    command = f"distilnas export {view.subject.name} --trial {int(row['number'])}"
-    return f"not measured; write it with: {command} --format {format}"
+    return "not measured"
 
 
 def curve(view: TrialView) -> Picture:
-    """Accuracy and training loss by epoch."""
-    found, losses = view.curve, view.row["losses"]
+    """Accuracy by epoch, with a cross where it was pruned; and training loss."""
+    found, losses = view.curve, _losses(view)
     if found.empty:
-        return nothing(CURVE_TITLE, "No epoch has been reported yet.")
-    panels = 2 if isinstance(losses, list) and losses else 1
-    figure = make_subplots(1, panels, horizontal_spacing=0.12)
-    figure.add_scatter(
-        x=found["epoch"],
-        y=found["accuracy"],
-        mode="lines+markers",
-        line={"color": BLUE, "width": 2},
-        showlegend=False,
-        hovertemplate="epoch %{x}: %{y:.2%}<extra></extra>",
-        row=1,
-        col=1,
-    )
-    if view.row["state"] == "PRUNED":
-        last = found.iloc[-1]
-        figure.add_annotation(x=last["epoch"], y=last["accuracy"], text="pruned", ax=-40, ay=24)
+        return nothing(CURVE_TITLE, NO_EPOCH)
+    panels = 2 if len(losses) else 1
+    figure = styled(make_subplots(1, panels, horizontal_spacing=0.2))
+    _add_curve(figure, found["epoch"], found["accuracy"], BLUE, ".2%", 1)
     if panels == 2:
-        figure.add_scatter(
-            x=list(range(1, len(losses) + 1)),
-            y=losses,
-            mode="lines+markers",
-            line={"color": ORANGE, "width": 2},
-            showlegend=False,
-            hovertemplate="epoch %{x}: %{y:.4g}<extra></extra>",
-            row=1,
-            col=2,
-        )
+        _add_curve(figure, losses.index, losses, ORANGE, ".4g", 2)
         figure.update_yaxes(title={"text": "mean training loss"}, col=2)
-    styled(figure)
-    figure.update_xaxes(title={"text": "epoch"})
-    figure.update_yaxes(title={"text": "validation accuracy"}, tickformat=".0%", col=1)
-    known = pd.Series(
-        losses if panels == 2 else [],
-        index=range(1, 1 + len(losses or [])) if panels == 2 else [],
-        dtype=float,
+    was_pruned = view.row["state"] == "PRUNED"
+    if was_pruned:
+        figure.add_scatter(
+            x=found["epoch"].tail(1),
+            y=found["accuracy"].tail(1),
+            mode="markers",
+            marker={"symbol": "x", "size": 12, "color": VERMILION},
+            showlegend=False,
+            hoverinfo="skip",
+            row=1,
+            col=1,
+        )
+    last = int(found["epoch"].max())
+    figure.update_xaxes(title={"text": "epoch"}, dtick=1 if last <= FEW_EPOCHS else None)
+    shares = share_axis(found["accuracy"].dropna())
+    figure.update_yaxes(shares, title={"text": "validation accuracy"}, col=1)
+    data = found[["epoch", "accuracy"]].assign(loss=found["epoch"].map(losses))
+    return Picture(CURVE_TITLE, figure, data, "Cross: pruned here." if was_pruned else "")
+
+
+def _losses(view: TrialView) -> pd.Series:
+    """Mean training loss by epoch, from 1."""
+    known = view.row["losses"] if isinstance(view.row["losses"], list) else []
+    return pd.Series(known, index=range(1, len(known) + 1), dtype=float)
+
+
+def _add_curve(
+    figure: go.Figure, epochs: Any, values: pd.Series, colour: str, format: str, column: int
+) -> None:
+    figure.add_scatter(
+        x=list(epochs),
+        y=values,
+        mode="lines+markers",
+        line={"color": colour, "width": 2},
+        showlegend=False,
+        hovertemplate=f"epoch %{{x}}: %{{y:{format}}}<extra></extra>",
+        row=1,
+        col=column,
     )
-    data = found[["epoch", "accuracy"]].assign(loss=found["epoch"].map(known))
-    return Picture(CURVE_TITLE, figure, data)
 
 
 def class_names(view: TrialView, count: int) -> list[str]:
@@ -126,42 +151,53 @@ def confusion(view: TrialView) -> Picture:
         return nothing(CONFUSION_TITLE, NO_CONFUSION)
     counts = np.array(view.confusion)
     names = class_names(view, len(counts))
-    labels = [escape(name) for name in names]
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     figure = styled(go.Figure(), height=max(380, min(900, 90 + 30 * len(counts))))
-    written = len(counts) <= WRITTEN_CLASSES
     figure.add_heatmap(
         z=shares,
-        x=labels,
-        y=labels,
-        customdata=counts,
-        text=np.where(counts > 0, counts.astype(str), "") if written else None,
-        texttemplate="%{text}" if written else None,
-        colorscale="Cividis",
+        customdata=[
+            [_mistaken(a, b, n) for b, n in zip(names, row, strict=True)]
+            for a, row in zip(names, counts, strict=True)
+        ],
+        colorscale=SCALE,
         zmin=0,
         zmax=1,
         colorbar={"tickformat": ".0%", "thickness": 12},
-        hovertemplate="%{y} taken for %{x}: %{customdata} images (%{z:.1%})<extra></extra>",
+        hovertemplate="%{customdata} (%{z:.1%})<extra></extra>",
     )
-    figure.update_xaxes(title={"text": "predicted"}, showgrid=False, type="category")
-    figure.update_yaxes(
-        title={"text": "true"}, showgrid=False, autorange="reversed", type="category"
-    )
-    pairs = pd.DataFrame(counts, index=names, columns=names).rename_axis("true class")
-    data = pairs.reset_index().melt("true class", var_name="predicted class", value_name="images")
+    if len(counts) <= WRITTEN_CLASSES:
+        texts = [[str(count) if count else "" for count in row] for row in counts]
+        write_cells(figure, shares, texts, (0.0, 1.0))
+    shown = [name if len(name) <= NAME else f"{name[: NAME - 1]}…" for name in names]
+    downwards = {"range": [len(names) - 0.5, -0.5], "title": {"text": "true"}}
+    figure.update_xaxes(places(shown, NAME) | {"title": {"text": "predicted"}})
+    figure.update_yaxes(places(shown, NAME) | downwards)
     note = "Numbers: validation images; colour: share of the true class. Of the file as read back."
-    return Picture(CONFUSION_TITLE, figure, data, note)
+    return Picture(CONFUSION_TITLE, figure, confused(names, counts), note)
+
+
+def _mistaken(true: str, predicted: str, count: int) -> str:
+    return f"{escape(true)} taken for {escape(predicted)}: {count:,} images"
+
+
+def confused(names: Sequence[str], counts: Counts) -> pd.DataFrame:
+    """One row a cell of the confusion matrix."""
+    cells = zip(product(names, names), counts.ravel().tolist(), strict=True)
+    rows = [(true, predicted, count) for (true, predicted), count in cells]
+    return pd.DataFrame(rows, columns=["true class", "predicted class", "images"])
 
 
 def classes(view: TrialView) -> Picture:
     """Accuracy by true class with Wilson's interval, best first."""
     if view.confusion is None:
         return nothing(CLASSES_TITLE, NO_CONFUSION)
-    data = by_class(view).sort_values("accuracy", ascending=True)
+    data = by_class(view).sort_values("accuracy", kind="stable")
+    if data.empty:
+        return nothing(CLASSES_TITLE, NO_IMAGE)
     figure = styled(go.Figure(), height=max(280, 90 + 26 * len(data)))
     figure.add_scatter(
         x=data["accuracy"],
-        y=[escape(name) for name in data["class"]],
+        y=list(range(len(data))),
         mode="markers",
         marker={"color": BLUE, "size": 9},
         error_x={
@@ -170,12 +206,14 @@ def classes(view: TrialView) -> Picture:
             "arrayminus": data["accuracy"] - data["low"],
             "color": GREY,
         },
-        customdata=data["images"],
-        hovertemplate="%{y}: %{x:.1%} of %{customdata} images<extra></extra>",
+        customdata=np.stack([data["low"], data["high"], data["images"]], axis=1),
+        hovertemplate="%{x:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] of "
+        "%{customdata[2]} images<extra></extra>",
     )
     figure.update_xaxes(title={"text": "accuracy"}, tickformat=".0%", range=[-0.02, 1.02])
-    figure.update_yaxes(type="category")
-    note = "Intervals: Wilson's, 95 %, for each class by itself."
+    names = zip(data["class"], data["images"], strict=True)
+    figure.update_yaxes(places([f"{name} ({images:,})" for name, images in names], DOWN))
+    note = "In brackets: validation images. Intervals: Wilson's, 95 %, for each class by itself."
     return Picture(CLASSES_TITLE, figure, data.iloc[::-1].reset_index(drop=True), note)
 
 
@@ -183,11 +221,9 @@ def by_class(view: TrialView) -> pd.DataFrame:
     """class, images, accuracy, low, high; classes without an image are left out."""
     counts = np.array(view.confusion)
     rows: list[tuple[Any, ...]] = []
-    for name, row, place in zip(
-        class_names(view, len(counts)), counts, range(len(counts)), strict=True
-    ):
-        if row.sum():
-            right, images = int(row[place]), int(row.sum())
+    for place, name in enumerate(class_names(view, len(counts))):
+        right, images = int(counts[place, place]), int(counts[place].sum())
+        if images:
             interval = stats.binomtest(right, images).proportion_ci(method="wilson")
             rows.append((name, images, right / images, interval.low, interval.high))
     return pd.DataFrame(rows, columns=["class", "images", "accuracy", "low", "high"])

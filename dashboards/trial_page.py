@@ -71,22 +71,14 @@ def _neighbours(library: Library, identity: int, number: int) -> list[Any]:
 
 def compare_page(library: Library, chosen: list[int]) -> list[Any]:
     studies = library.studies()
-    options = [
-        {"label": name, "value": identity}
-        for identity, name in zip(studies["identity"], studies["name"], strict=True)
+    buttons = [
+        (name, cards.compared(identity), identity in chosen)
+        for identity, name in zip(studies["identity"].tolist(), studies["name"], strict=True)
     ]
     pictures = [cards.card(key, COMPARE_TITLES[key], wide=key in WIDE) for key in COMPARE]
     return [
         html.H1("Compare"),
         html.P(COMPARE_LEAD, className="lead"),
-        html.Div(
-            html.Fieldset(
-                [
-                    html.Legend("Studies"),
-                    dcc.Checklist(id="compared", options=options, value=chosen, inline=True),
-                ]
-            ),
-            className="filters",
-        ),
+        html.Div(cards.toggles("Studies", buttons), className="filters"),
         html.Div(pictures, className="grid"),
     ]

@@ -111,7 +111,7 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
         table[column] = counts[state]
     table["best"] = best.set_index("study_id")["best"]
     times = states.groupby("study_id")[["completed", "started"]].max()
-    table["last_activity"] = pd.to_datetime(times.max(axis=1))
+    table["last_activity"] = pd.to_datetime(times.max(axis=1), format="ISO8601")
     known: dict[int, dict[str, Any]] = {}
     for study, key, text in told.itertuples(index=False):
         known.setdefault(study, {})[key] = json.loads(text)
@@ -196,7 +196,7 @@ def trials(
         known = rows.attributes(connection, study, columns, span)
         params = rows.params(connection, study, span) if with_params else pd.DataFrame()
     for column in ("started", "completed"):
-        table[column] = pd.to_datetime(table[column])
+        table[column] = pd.to_datetime(table[column], format="ISO8601")  # whole seconds have no dot
     table = table[list(BASE_COLUMNS)].join(known.reindex(columns=list(columns)))
     return table.join(params).reset_index(drop=True)
 

@@ -7,11 +7,13 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import sync_playwright
 
 # As in `commands.environment`: what is trained here is compared with what those processes train.
 torch.set_num_threads(1)
@@ -105,3 +107,17 @@ def postgres() -> Iterator[str]:
         stop = [*control, "-m", "immediate", "stop"]
         subprocess.run(stop, cwd=place, env=clean, **quiet)  # type: ignore[call-overload]
         shutil.rmtree(place, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A browser."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("needs Debian's chromium: apt-get install chromium")
+    flags = ["--disable-gpu", "--enable-unsafe-swiftshader", "--disable-background-networking"]
+    root = ["--no-sandbox"] if os.geteuid() == 0 else []  # it refuses to run as root otherwise
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=[*flags, *root])
+        yield browser
+        browser.close()
