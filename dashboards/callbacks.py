@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 import dash
 from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, no_update
+from dash.exceptions import PreventUpdate
 
 from dashboards import cards, overview, pictures, study_page
 from dashboards.addresses import (
@@ -56,8 +57,10 @@ def _live(app: Dash, library: Library) -> None:
         try:
             found = version(library, place(path), query or "")
         except InputError:
-            return no_update
-        return no_update if found == shown else found
+            raise PreventUpdate from None
+        if found == shown:
+            raise PreventUpdate  # sends nothing at all
+        return found
 
     @app.callback(
         Output("studies", "children"), Input("version", "data"), prevent_initial_call=True

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from dashboards.axes import finite
 from dashboards.picture import BLUE, SEQUENCE, VERMILION, Picture, nothing, share_axis, styled
-from dashboards.reasons import complete, drawable, why_nothing
+from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
 from space.budget import format_bytes
 
@@ -159,7 +159,7 @@ def _add_strips(
         figure.add_scatter(
             x=place + rng.uniform(-0.28, 0.28, len(shown)),
             y=shown["value"],
-            customdata=shown["number"].to_numpy(dtype=int),
+            customdata=trial_numbers(shown),
             mode="markers",
             marker={"color": colour, "size": 4, "opacity": 0.45},
             hovertemplate="trial %{customdata}: %{y:.2%}<extra></extra>",

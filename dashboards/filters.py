@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import pandas as pd
@@ -62,7 +63,8 @@ class Filters:
             return self.with_axis(value if value in AXES else self.axis)
         values = getattr(self, FIELDS[name])
         left = tuple(other for other in values if other != value)
-        return replace(self, **{FIELDS[name]: left if value in values else (*values, value)})
+        changed: dict[str, Any] = {FIELDS[name]: left if value in values else (*values, value)}
+        return replace(self, **changed)
 
     def with_axis(self, axis: str) -> "Filters":
         """Another axis: limits of the old one mean nothing there."""

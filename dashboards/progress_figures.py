@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards.picture import BLUE, GREY, SEQUENCE, Picture, nothing, share_axis, styled
-from dashboards.reasons import complete, drawable, why_nothing
+from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
 from space.budget import format_bytes
 
@@ -195,7 +195,7 @@ def _add_pruned(figure: go.Figure, curves: pd.DataFrame) -> None:
     figure.add_scatter(
         x=ends["epoch"],
         y=ends["accuracy"],
-        customdata=ends["number"],
+        customdata=trial_numbers(ends),
         mode="markers",
         marker={"symbol": "x-thin-open", "size": 7, "color": GREY, "line": {"width": 1.5}},
         name="pruned",

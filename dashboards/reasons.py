@@ -16,6 +16,11 @@ def drawable(trials: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
     return trials[keep]
 
 
+def trial_numbers(trials: pd.DataFrame) -> list[int]:
+    """What a point carries, so that a click opens its trial: a list, for Dash drops arrays."""
+    return [int(number) for number in trials["number"]]
+
+
 def complete(view: View) -> pd.DataFrame:
     """Trials that were trained to their end."""
     points = drawable(view.trials)

@@ -24,7 +24,7 @@ from dashboards.picture import (
     styled,
 )
 from dashboards.progress_figures import best, curves, hypervolume
-from dashboards.reasons import drawable, why_nothing
+from dashboards.reasons import drawable, trial_numbers, why_nothing
 from dashboards.views import Mark, View
 from search.report import short
 
@@ -116,7 +116,7 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
     return {
         "x": group[info.axis].to_numpy(),
         "y": group["value"].to_numpy(),
-        "customdata": group["number"].to_numpy(dtype=int),
+        "customdata": trial_numbers(group),
         "text": words,
         "mode": "markers",
         "name": f"{escape(block) or 'unknown block'}, {state.lower()}",

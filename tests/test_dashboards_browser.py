@@ -88,9 +88,9 @@ def drawn(page: Any) -> None:
     page.wait_for_function(
         "[...document.querySelectorAll('section.card .frame')].every(frame =>"
         " frame.classList.contains('hidden') ||"
-        " frame.querySelector('.js-plotly-plot')?.data?.length)"
+        " frame.querySelector('.js-plotly-plot')?.layout?.uirevision)"
         " && document.querySelectorAll('section.card .frame').length > 1",
-        timeout=30_000,
+        timeout=12_000,
     )
 
 
@@ -235,13 +235,13 @@ def test_a_figure_is_downloaded_in_every_form(opened: Any, address: str) -> None
     drawn(page)
     for kind, begin in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
         with page.expect_download() as waiting:
-            page.locator("#front").get_by_role("button", name=f"as {kind}").click()
+            page.locator("#front").get_by_role("button", name=kind).click()
         assert Path(waiting.value.path()).read_bytes().startswith(begin)
     with page.expect_download() as waiting:
         page.locator("#front").get_by_role("link", name="CSV").click()
     rows = list(csv.reader(io.StringIO(Path(waiting.value.path()).read_text())))
     assert len(rows) - 1 == page.evaluate(DRAWN)
-    page.locator("#front").get_by_role("button", name="as a table").click()
+    page.locator("#front").get_by_role("button", name="Data").click()
     table = page.locator("#front table")
     table.wait_for()
     assert table.locator("thead th").all_inner_texts() == rows[0]
