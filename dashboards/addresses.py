@@ -44,7 +44,7 @@ def compare_link(studies: Iterable[int]) -> str:
 
 def compared(query: str | None) -> list[int]:
     """Studies that an address compares."""
-    given = parse_qs((query or "").removeprefix("?"), max_num_fields=200).get("study", [])
+    given = parse_qs((query or "").removeprefix("?")).get("study", [])
     return list(
         dict.fromkeys(
             int(text) for text in given if text.isascii() and text.isdecimal() and len(text) < 10

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from dash import Dash, Input, Output, State, dcc, html
-from flask import Response, abort, request
+from dash.exceptions import DependencyException
+from flask import Response, request
+from werkzeug.exceptions import NotFound
 
 from dashboards import overview, pictures, study_page, trial_page
 from dashboards.addresses import (
@@ -119,9 +121,9 @@ def _routes(app: Dash, library: Library, downloads: Downloads) -> None:
     def data(path: str) -> Response:
         key, query = request.args.get("picture", ""), request.query_string.decode()
         where = place(f"/{path}")
-        try:
-            found = pictures.picture(library, where, query, key)
-            name = library.name(where.study) if where.study >= 0 else COMPARE
-        except InputError:
-            abort(404)
+        found = pictures.picture(library, where, query, key)
+        name = library.name(where.study) if where.study >= 0 else COMPARE
         return csv_of(found.data, f"{name}-{key}")
+
+    for error in (InputError, DependencyException):  # no such study; no file of Dash's
+        app.server.register_error_handler(error, lambda _: NotFound())

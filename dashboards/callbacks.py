@@ -136,12 +136,20 @@ def _cards(app: Dash, library: Library) -> None:
     parts = ("graph", "figure"), ("note", "children"), ("empty", "children")
     hidden = ("empty", "hidden"), ("frame", "className"), ("csv", "href")
 
-    def draw(identity: dict[str, str], _: Any, path: str | None, query: str | None) -> Any:
+    def draw(
+        identity: dict[str, str],
+        _: Any,
+        path: str | None,
+        query: str | None,
+        moved: Any,
+        before: str,
+    ) -> Any:
         where, key, query = place(path), identity["card"], query or ""
         drawn = pictures.picture(library, where, query, key)
-        revision = f"{where}{Filters.parse(query).axis}"
         link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
-        return (*cards.fill(drawn, revision), link)
+        axis, last = Filters.parse(query).axis, Filters.parse(before.partition("?")[2]).axis
+        cards.keep_zoom(drawn.figure, moved if before and axis == last else None)
+        return (*cards.fill(drawn, f"{where}{axis}"), link)
 
     query = "address", "search"
     occasions = {
@@ -153,6 +161,8 @@ def _cards(app: Dash, library: Library) -> None:
             *(Output(cards.part(name, MATCH, turn), prop) for name, prop in (*parts, *hidden)),
             Input(cards.part("graph", MATCH, turn), "id"),  # a new card is drawn for being new
             *occasion,
+            State(cards.part("graph", MATCH, turn), "relayoutData"),
+            State(cards.part("csv", MATCH, turn), "href"),
         )(draw)
 
     @app.callback(

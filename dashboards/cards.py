@@ -1,13 +1,16 @@
 """The parts of a page that show a picture: heading, figure, note, downloads, data as a table."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 from dash import dcc, html
 
 from dashboards.picture import CONFIG, Picture
 
+RANGE = re.compile(r"([xy]axis\d*)\.range\[([01])\]", re.ASCII)
 SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
 NO_TABLE: list[Any] = []
 FIRST, LATER = "first", "later"  # turns: with the page, or when the first picture is there
@@ -89,6 +92,24 @@ def fill(picture: Picture, revision: str) -> tuple[Any, str, str, bool, str]:
     figure = picture.figure.update_layout(uirevision=revision)
     hidden = "frame hidden" if picture.empty else "frame"
     return figure, picture.note, picture.empty, not picture.empty, hidden
+
+
+def keep_zoom(figure: go.Figure, moved: Any) -> None:
+    """Give the axes the ranges that the reader chose.
+
+    Plotly forgets them where an axis had found its range by itself, whatever `uirevision` says.
+
+    Args:
+        moved: the graph's `relayoutData`: `xaxis.range[0]` and so on; anything else is left out.
+    """
+    ranges: dict[str, dict[str, float]] = {}
+    for key, value in (moved if isinstance(moved, dict) else {}).items():
+        match = RANGE.fullmatch(str(key))
+        if match and isinstance(value, int | float):
+            ranges.setdefault(match[1], {})[match[2]] = value
+    for axis, ends in ranges.items():
+        if len(ends) == 2 and axis in figure.layout:
+            figure.layout[axis].update(range=[ends["0"], ends["1"]], autorange=False)
 
 
 def data_table(data: pd.DataFrame) -> list[Any]:

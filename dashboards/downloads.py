@@ -54,7 +54,8 @@ class Downloads:
 
     def serve(self, key: str) -> Response:
         """The answer to a request for an id."""
-        wanted = next((wanted for wanted, known in self.ids.items() if known == key), None)
+        with self.lock:
+            wanted = next((wanted for wanted, known in self.ids.items() if known == key), None)
         if wanted is None:
             abort(404)
         view = self.library.trial(wanted.study, wanted.trial)

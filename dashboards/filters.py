@@ -30,7 +30,7 @@ class Filters:
     @classmethod
     def parse(cls, query: str) -> "Filters":
         """From an address; what is unknown or no number is left out, whatever it is."""
-        given = parse_qs(query.removeprefix("?"), max_num_fields=50)
+        given = parse_qs(query.removeprefix("?"))
         axis = given.get("axis", ["bytes"])[-1]
         return cls(
             blocks=_known(given, "block", None),

@@ -34,7 +34,7 @@ CONFIG: Any = {  # Dash has a type of its own for it
     "responsive": True,
     "showSendToCloud": False,
     "plotlyServerURL": "",
-    "modeBarButtonsToRemove": ["sendDataToCloud", "lasso2d", "select2d", "autoScale2d"],
+    "modeBarButtonsToRemove": ["sendDataToCloud", "toImage", "lasso2d", "select2d", "autoScale2d"],
 }
 
 

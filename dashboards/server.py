@@ -3,14 +3,13 @@
 import hmac
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from dash import Dash
 from flask import Response, abort, redirect, request
 
-COOKIE = "distilnas"
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 UPDATE = "/_dash-update-component"  # the one address that is posted to
+SUITES = "/_dash-component-suites/"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -18,6 +17,7 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Server": "distilnas",  # not which versions it is made of
 }
 
 
@@ -33,20 +33,19 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
 
     @app.server.before_request
     def check() -> Any:
-        if request.host.lower() not in allowed:
+        if request.headers.get("Host", "").lower() not in allowed:
             abort(400, "this page is not known under that name")
         if not _is_own(allowed):
             abort(403, "another page may not ask this one")
         if request.method not in ("GET", "HEAD") and request.path != UPDATE:
             abort(405)
-        return None if token is None else _admit(token)
+        return None if token is None else _admit(token, f"distilnas-{port}")
 
     @app.server.after_request
     def add_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
         response.headers["Content-Security-Policy"] = policy
-        response.headers.pop("Server", None)
-        if "/_dash-component-suites/" in request.path and response.status_code == 200:
+        if request.path.startswith(SUITES) and response.status_code == 200:
             # Their addresses hold their versions, so a browser may keep them.
             response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
         return response
@@ -61,20 +60,23 @@ def _with_ports(hosts: Sequence[str], port: int) -> list[str]:
 def _is_own(allowed: frozenset[str]) -> bool:
     """Whether the request comes from the page itself, or from nobody's page."""
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc.lower() not in allowed:
+    if origin is not None and origin.lower().removeprefix("http://") not in allowed:
         return False
     site = request.headers.get("Sec-Fetch-Site", "none")
     navigates = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method == "GET"
     return site in ("none", "same-origin") or navigates
 
 
-def _admit(token: str) -> Any:
-    """A token in the address becomes a cookie; after that the cookie is enough."""
+def _admit(token: str, cookie: str) -> Any:
+    """A token in the address becomes a cookie; after that the cookie is enough.
+
+    Browsers keep cookies by host, without the port: two dashboards name theirs differently.
+    """
     if _same(request.args.get("token", ""), token):
         answer = redirect(request.path)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
+        answer.set_cookie(cookie, token, httponly=True, samesite="Strict")
         return answer
-    if not _same(request.cookies.get(COOKIE, ""), token):
+    if not _same(request.cookies.get(cookie, ""), token):
         abort(401, "open the address that distilnas dashboard printed: it holds the token")
     return None
 

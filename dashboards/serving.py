@@ -1,7 +1,9 @@
 """`distilnas dashboard`: one local server, until Ctrl-C."""
 
 import logging
+import re
 import secrets
+import socket
 import webbrowser
 from collections.abc import Sequence
 from threading import Thread
@@ -10,10 +12,10 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 from dashboards.library import Library
 from search import report
-from search.addresses import masked
-from space.errors import InputError, require_range
+from space.errors import InputError, require, require_range
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+NAME = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:]+\]", re.ASCII)  # of a host
 
 
 def serve(storage: str, host: str, port: int, names: Sequence[str], browser: bool) -> None:
@@ -35,6 +37,9 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
             f"--host {host} lets other machines in: name how they may call this one, "
             "e.g. --allow-host lab.example.org"
         )
+    for name in names:
+        rule = "a host without http:// and port, e.g. lab.example.org"
+        require("--allow-host", name, NAME.fullmatch(name) is not None, rule)
     library = Library(storage)
     token = None if is_local else secrets.token_urlsafe(24)
     server = make(library, host, port, names, token)
@@ -42,7 +47,8 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
     shown = "localhost" if host == "::1" else host if is_local else names[0]
     address = f"http://{shown}:{port}{query}"
     out = report.console()
-    out.print(f"{masked(storage)} at {address} (stop with Ctrl-C)", soft_wrap=True)
+    database = report.masked_for_shell(storage)
+    out.print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
     Thread(target=library.warm, daemon=True).start()
     if browser:
         webbrowser.open(address)
@@ -63,10 +69,16 @@ def make(
     app.server.debug = False
     guard(app, port, names, token)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every poll helps nobody
+    with _listening(host, port) as bound:
+        return make_server(host, port, app.server, threaded=True, fd=bound.fileno())
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A bound socket: werkzeug would print advice of its own, and exit."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return make_server(host, port, app.server, threaded=True)
-    except (OSError, SystemExit):
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
         raise InputError(
-            f"port {port} of {host} cannot be listened at: another program may have it; "
-            "choose another --port"
+            f"port {port} of {host} cannot be listened at: {error.strerror}; choose another --port"
         ) from None
