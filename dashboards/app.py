@@ -39,6 +39,14 @@ def make_app(library: Library) -> Dash:
         serve_locally=True,
     )
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')
+    app.enable_dev_tools(  # off, whatever DASH_DEBUG and the like say
+        debug=False,
+        dev_tools_ui=False,
+        dev_tools_props_check=False,
+        dev_tools_serve_dev_bundles=False,
+        dev_tools_hot_reload=False,
+        dev_tools_disable_version_check=True,
+    )
     app.layout = _frame
     downloads = Downloads(library)
     _pages(app, library, downloads)

@@ -19,14 +19,15 @@ WORDS: Mapping[str, Callable[[float], str]] = {
     "params": short,
     "macs": short,
 }
-NARROW = 1.6  # a range of less than this factor gets evenly spaced ticks
+LEAST_ROOM = 1.005  # a factor; sizes may differ by a single byte
 TICKS = 6
+FEWEST = 3  # ticks
 
 
 def size_range(sizes: Sequence[float]) -> tuple[float, float]:
     """Ends that leave room around the sizes."""
     low, high = min(sizes), max(sizes)
-    room = (high / low) ** 0.06 if high > low else 1.05
+    room = max((high / low) ** 0.06, LEAST_ROOM) if high > low else 1.05
     return low / room, high * room
 
 
@@ -49,13 +50,13 @@ def tick_words(axis: str, ticks: Sequence[float]) -> list[str]:
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between the ends: 1, 2, 5 a decade, or evenly spaced in a narrow range."""
-    if high / low < NARROW:
-        step = _nice_step((high - low) / TICKS)
-        return [tick * step for tick in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    """Round numbers between the ends: 1, 2, 5 a decade, or evenly spaced where these are few."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = [m * 10.0**power for power in range(first, last + 1) for m in (1, 2, 5)]
     inside = [tick for tick in every if low <= tick <= high]
+    if len(inside) < FEWEST:
+        step = max(1.0, _nice_step((high - low) / TICKS))
+        return [tick * step for tick in range(math.ceil(low / step), math.floor(high / step) + 1)]
     return inside if len(inside) <= 2 * TICKS else [t for t in inside if str(t).startswith("1")]
 
 

@@ -1,7 +1,7 @@
 """How a search went: best so far, hypervolume, learning curves."""
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import numpy as np
@@ -10,16 +10,19 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from dashboards.axes import WORDS, finite
 from dashboards.picture import BLUE, GREY, SEQUENCE, Picture, nothing, share_axis, styled
 from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
-from space.budget import format_bytes
 
 BEST_TITLE, VOLUME_TITLE, CURVES_TITLE = "Best so far", "Hypervolume so far", "Learning curves"
 NARROW = 0.9  # sizes that close to their reference make no area worth looking at
 SAMPLE = 300  # learning curves that medians and quartiles are of
 PRUNED = 60  # drawn one by one
 NAMED = 5
+ACTIVE = ("RUNNING", "WAITING")
+
+UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first of which there are two
 
 Floats = npt.NDArray[np.float64]
 
@@ -27,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 class Steps(NamedTuple):
     """Something that grows in steps, over trials and over compute time."""
 
-    number: list[int]  # the trial that made the step
+    number: list[int]  # the trial that made the step; at the end, the last step's again
     ended: list[int]  # trials that had ended by then
     hours: list[float]  # of training, all trials together
     value: list[float]
@@ -35,7 +38,7 @@ class Steps(NamedTuple):
 
 def in_order(view: View) -> pd.DataFrame:
     """Trials that ended, as they ended; `hours` is the training of all until then."""
-    ended = view.trials[view.trials["completed"].notna()]
+    ended = view.trials[~view.trials["state"].isin(ACTIVE)]
     ended = ended.sort_values(["completed", "number"])
     return ended.assign(
         ended=np.arange(1, len(ended) + 1), hours=ended["seconds"].fillna(0).cumsum() / 3600
@@ -56,7 +59,7 @@ def _steps(found: pd.DataFrame, values: list[float], ended: pd.DataFrame) -> Ste
     """The last value holds until the last trial that ended."""
     last = ended.tail(1)
     return Steps(
-        [*found["number"].astype(int), *last["number"].astype(int)],
+        [*found["number"].astype(int), *found["number"].tail(1).astype(int)],
         [*found["ended"], *last["ended"]],
         [*found["hours"], *last["hours"]],
         [*values, *values[-1:]],
@@ -68,16 +71,21 @@ def best(view: View) -> Picture:
     if complete(view).empty:
         return nothing(BEST_TITLE, why_nothing(view))
     steps = best_steps(view)
-    figure = _two_panels(steps, "best validation accuracy", BLUE)
+    figure = _two_panels(steps, "best validation accuracy", BLUE, ".2%")
     figure.update_yaxes(**share_axis(steps.value))
-    note = f"{steps.value[-1]:.2%} by trial {steps.number[-2]}, after {steps.ended[-2]:,} trials."
+    note = f"{steps.value[-1]:.2%} by trial {steps.number[-1]}, the {_th(steps.ended[-2])} to end."
     return Picture(BEST_TITLE, figure, _data(steps, "best accuracy"), note)
+
+
+def _th(place: int) -> str:
+    """1st, 2nd, 3rd, 4th."""
+    ending = "th" if place // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place:,}{ending}"
 
 
 def hypervolume(view: View) -> Picture:
     """Dominated hypervolume of accuracy against size, over trials and over compute time."""
-    points = complete(view)
-    points = points[points[view.filters.axis] > 0]
+    points = complete(view, view.filters.axis)
     if points.empty:
         return nothing(VOLUME_TITLE, why_nothing(view, sized=True))
     axis, sizes = view.filters.axis, points[view.filters.axis]
@@ -92,11 +100,10 @@ def hypervolume(view: View) -> Picture:
     ended = ended.assign(volume=volumes(ended, points, axis, smallest, reference))
     grown = ended[ended["volume"].diff().fillna(1) > 0]
     steps = _steps(grown, grown["volume"].tolist(), ended)
-    figure = _two_panels(steps, "hypervolume, 0 to 1", SEQUENCE[2])
-    words = format_bytes(round(reference)) if axis == "bytes" else f"{reference:,.0f} {axis}"
+    figure = _two_panels(steps, "hypervolume, 0 to 1", SEQUENCE[2], ".3f")
     note = (
-        f"Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to {words}, "
-        "the largest trial; 1 is full accuracy at the smallest size."
+        "Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to "
+        f"{WORDS[axis](reference)}, the largest trial; 1 is full accuracy at the smallest size."
     )
     return Picture(VOLUME_TITLE, figure, _data(steps, "hypervolume"), note)
 
@@ -121,22 +128,19 @@ def volumes(
 
 
 class StaircaseArea:
-    """The area below a rising staircase, from each step to the next, and at last to `end`."""
+    """The area between 0 and a rising staircase, from each step to the next, at last to `end`."""
 
     def __init__(self, end: float) -> None:
         self.end, self.area = end, 0.0
         self.x: list[float] = []
-        self.y: list[float] = []  # rising with x
+        self.y: list[float] = []  # rising with x, from above 0
 
     def add(self, x: float, y: float) -> float:
         """Add a point; returns the area."""
-        place = bisect_left(self.x, x)
-        if place < len(self.x) and self.x[place] == x:
-            if self.y[place] >= y:
-                return self.area
-        elif place and self.y[place - 1] >= y:
+        upto = bisect_right(self.x, x)
+        if y <= (self.y[upto - 1] if upto else 0):
             return self.area
-        last = place
+        place = last = bisect_left(self.x, x)
         while last < len(self.x) and self.y[last] <= y:  # beaten by the new point
             last += 1
         self.x[place:last], self.y[place:last] = [x], [y]
@@ -152,9 +156,12 @@ def curves(view: View) -> Picture:
     pruned = _sample(points[points["state"] == "PRUNED"], PRUNED)
     sample = _sample(done, SAMPLE)
     wanted = {int(n) for part in (leaders, pruned, sample) for n in part["number"]}
-    found = view.curves(sorted(wanted))
-    if found.empty:
+    if not wanted:
         return nothing(CURVES_TITLE, why_nothing(view))
+    found = view.curves(sorted(wanted))
+    found = found[finite(found["accuracy"])]
+    if found.empty:
+        return nothing(CURVES_TITLE, "These trials reported no accuracies by epoch.")
     figure = styled(go.Figure())
     _add_pruned(figure, found[found["number"].isin(pruned["number"])])
     _add_band(figure, found[found["number"].isin(sample["number"])])
@@ -169,10 +176,20 @@ def curves(view: View) -> Picture:
         )
     figure.update_xaxes(title={"text": "epoch"})
     figure.update_yaxes(title={"text": "validation accuracy"}, tickformat=".0%")
-    drawn = f" of {SAMPLE} trials drawn at random" if len(done) > SAMPLE else " of complete trials"
-    note = f"Band: the middle half{drawn}; line: their median. Crosses: where trials were pruned."
+    note = _curves_note(len(done), int((points["state"] == "PRUNED").sum()))
     data = found.rename(columns={"number": "trial"})
     return Picture(CURVES_TITLE, figure, data, note)
+
+
+def _curves_note(done: int, pruned: int) -> str:
+    drawn = f"{SAMPLE} trials drawn at random" if done > SAMPLE else "complete trials"
+    few = f"{PRUNED} of {pruned:,} pruned trials" if pruned > PRUNED else "pruned trials"
+    return " ".join(
+        [
+            *([f"Band: the middle half of {drawn}; line: their median."] if done else []),
+            *([f"Crosses: where {few} ended."] if pruned else []),
+        ]
+    )
 
 
 def _sample(trials: pd.DataFrame, count: int) -> pd.DataFrame:
@@ -224,9 +241,9 @@ def _add_band(figure: go.Figure, curves: pd.DataFrame) -> None:
     )
 
 
-def _two_panels(steps: Steps, title: str, colour: str) -> go.Figure:
+def _two_panels(steps: Steps, title: str, colour: str, digits: str) -> go.Figure:
     figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.05)
-    factor, unit = (1.0, "hours") if steps.hours[-1] >= 2 else (60.0, "minutes")
+    factor, unit = next((f, unit) for f, unit in UNITS if f * steps.hours[-1] >= 2 or f == 3600)
     for column, x in ((1, steps.ended), (2, [hour * factor for hour in steps.hours])):
         figure.add_scatter(
             x=x,
@@ -236,13 +253,13 @@ def _two_panels(steps: Steps, title: str, colour: str) -> go.Figure:
             marker={"size": 5},
             line={"shape": "hv", "color": colour, "width": 2},
             showlegend=False,
-            hovertemplate="trial %{customdata}: %{y:.4g}<extra></extra>",
+            hovertemplate=f"trial %{{customdata}}: %{{y:{digits}}}<extra></extra>",
             row=1,
             col=column,
         )
     styled(figure)
-    figure.update_xaxes(title={"text": "trials that ended"}, col=1)
-    figure.update_xaxes(title={"text": f"{unit} of training"}, col=2)
+    figure.update_xaxes(title={"text": "trials ended"}, col=1)
+    figure.update_xaxes(title={"text": f"{unit} trained"}, col=2)
     figure.update_yaxes(title={"text": title}, col=1)
     return figure
 

@@ -21,14 +21,19 @@ def trial_numbers(trials: pd.DataFrame) -> list[int]:
     return [int(number) for number in trials["number"]]
 
 
-def complete(view: View) -> pd.DataFrame:
-    """Trials that were trained to their end."""
-    points = drawable(view.trials)
+def complete(view: View, axis: str | None = None) -> pd.DataFrame:
+    """Trials that were trained to their end; with a size where an axis asks for one."""
+    points = drawable(view.trials, axis)
     return points[points["state"] == "COMPLETE"]
 
 
-def why_nothing(view: View, *, sized: bool = False) -> str:
-    """In one or two sentences."""
+def why_nothing(view: View, *, sized: bool = False, described: bool = False) -> str:
+    """In one or two sentences.
+
+    Args:
+        sized: the picture needs sizes.
+        described: it needs to know what was trained.
+    """
     trials = view.trials
     if view.all.empty:
         return "This study has no trial yet: the first one appears here when it ends."
@@ -40,12 +45,16 @@ def why_nothing(view: View, *, sized: bool = False) -> str:
         name = view.subject.name
         return f"{failed:,} of {len(trials):,} trials failed; their reasons: distilnas show {name}"
     if active == len(trials):
-        return f"{active:,} trials are running: an accuracy appears here when the first one ends."
+        return "All trials are still running: an accuracy appears here when the first one ends."
+    if trials["duplicate_of"].notna().all():
+        return "These trials drew students that were trained before, and are drawn only there."
     if sized and not finite(trials[view.filters.axis]).any():
         return (
             f"These trials have no {view.filters.axis}: another program made them, or an earlier "
             "version. Other charts show what they have."
         )
+    if described and (trials["block"] == "").all():
+        return "These trials do not say what was trained: another program made them."
     if len(trials) < len(view.all):
-        return f"None of the {len(trials):,} trials that pass these filters reached its end."
-    return "No trial has been trained to its end yet."
+        return "No trial that passes these filters has been trained to its end. Take some away."
+    return "No trial has been trained to its end yet: the first one appears here when it has."

@@ -1,9 +1,11 @@
 """`distilnas dashboard`: one local server, until Ctrl-C."""
 
 import logging
+import os
 import re
 import secrets
 import socket
+import sys
 import webbrowser
 from collections.abc import Sequence
 from threading import Thread
@@ -32,14 +34,7 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
     """
     require_range("--port", port, 1, 65_535)
     is_local = host in LOCAL_HOSTS
-    if not is_local and not names:
-        raise InputError(
-            f"--host {host} lets other machines in: name how they may call this one, "
-            "e.g. --allow-host lab.example.org"
-        )
-    for name in names:
-        rule = "a host without http:// and port, e.g. lab.example.org"
-        require("--allow-host", name, NAME.fullmatch(name) is not None, rule)
+    _check(host, names, is_local)
     library = Library(storage)
     token = None if is_local else secrets.token_urlsafe(24)
     server = make(library, host, port, names, token)
@@ -50,12 +45,28 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
     database = report.masked_for_shell(storage)
     out.print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
     Thread(target=library.warm, daemon=True).start()
-    if browser:
+    if browser and _has_display():
         webbrowser.open(address)
     try:
         server.serve_forever()
     finally:
         server.server_close()
+
+
+def _check(host: str, names: Sequence[str], is_local: bool) -> None:
+    if not is_local and not names:
+        raise InputError(
+            f"--host {host} lets other machines in: name how they may call this one, "
+            "e.g. --allow-host lab.example.org"
+        )
+    for name in names:
+        rule = "a host without http:// and port, e.g. lab.example.org"
+        require("--allow-host", name, NAME.fullmatch(name) is not None, rule)
+
+
+def _has_display() -> bool:
+    """Without one a browser of text would take the terminal."""
+    return sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
 
 
 def make(

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from benchmarks import results
-from search.cli import main
+from dashboards.cli import main
 
 ROOT = Path(__file__).parents[1]
 SMALL = (

@@ -1,0 +1,192 @@
+"""Who may ask the dashboard for what: hosts, origins, methods, tokens, files; one by one."""
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from commands import environment, inside, refused
+from dashboard_server import free_port, served
+
+from benchmarks import synthetic_studies
+
+PAGES = (
+    *("/", "/study/1", "/assets/style.css", "/_dash-layout", "/_dash-dependencies"),
+    *("/_favicon.ico", "/csv/study/1?picture=front", "/download/x", "/nothing/at/all"),
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Got(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+def ask(address: str, path: str, method: str = "GET", body: str = "", **headers: str) -> Got:
+    """One request; `Host` and all else as given."""
+    connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=20)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, path, body or None, named)
+    answer = connection.getresponse()
+    got = Got(answer.status, dict(answer.getheaders()), answer.read())
+    connection.close()
+    return got
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("served") / "studies.db"
+    synthetic_studies.make(path, 30)
+    return path
+
+
+@pytest.fixture(scope="module")
+def address(database: Path) -> Iterator[str]:
+    with served(database, DASH_DEBUG="1", FLASK_DEBUG="1", DASH_HOT_RELOAD="1") as found:
+        yield found
+
+
+def test_a_forged_host_is_refused_on_every_route(address: str) -> None:
+    port = address.rpartition(":")[2]
+    for path in PAGES:
+        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1.evil:{port}"):
+            assert ask(address, path, Host=host).status == 400, (path, host)
+    for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+        assert ask(address, "/", Host=host).status == 200
+
+
+def test_another_page_is_refused_on_every_route(address: str) -> None:
+    for path in PAGES:
+        assert ask(address, path, Origin="https://evil.example").status == 403, path
+        assert ask(address, path, Origin="null").status == 403, path
+        assert ask(address, path, Sec_Fetch_Site="cross-site").status == 403, path
+    assert ask(address, "/", Origin=address).status == 200
+    link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert ask(address, "/", **link).status == 200  # somebody follows a link to it
+
+
+def test_only_the_update_is_posted_to(address: str) -> None:
+    for path in PAGES:
+        for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+            assert ask(address, path, method).status == 405, (path, method)
+    nonsense = ask(
+        address, "/_dash-update-component", "POST", "{}", Content_Type="application/json"
+    )
+    assert nonsense.status in (400, 500)
+    assert b"Traceback" not in nonsense.body
+    foreign = ask(address, "/_dash-update-component", "POST", "{}", Origin="https://evil.example")
+    assert foreign.status == 403
+
+
+def test_every_answer_carries_the_headers(address: str) -> None:
+    answers = [ask(address, path) for path in PAGES]
+    answers += [ask(address, "/", Host="evil.example"), ask(address, "/", "PUT")]
+    assert {answer.status for answer in answers} >= {200, 400, 404, 405}
+    for answer in answers:
+        for name, value in HEADERS.items():
+            assert answer.headers[name] == value
+        policy = answer.headers["Content-Security-Policy"]
+        for rule in ("default-src 'self'", "object-src 'none'", "frame-ancestors 'none'"):
+            assert rule in policy
+        assert "unsafe-inline" not in policy.partition("script-src")[2].partition(";")[0]
+
+
+def test_debug_is_off_whatever_the_environment_says(address: str) -> None:
+    settings = json.loads(ask(address, "/").body.split(b'"application/json">')[1].split(b"<")[0])
+    assert not settings.get("ui")
+    assert not settings.get("hot_reload")
+    assert ask(address, "/?__debugger__=yes&cmd=resource&f=debugger.js").body.startswith(b"<!DOC")
+    assert (
+        ask(address, "/_reload-hash").status == 404
+        or b"reloadHash" not in ask(address, "/_reload-hash").body
+    )
+
+
+def test_no_path_leads_elsewhere(address: str, database: Path) -> None:
+    secret = database.parent / "secret.txt"
+    secret.write_text("secret")
+    for path in (
+        "/assets/../secret.txt",
+        "/assets/..%2f..%2fsecret.txt",
+        f"/assets/{secret}",
+        "/download/../../secret.txt",
+        "/download/..%2f..%2fsecret.txt",
+        "/csv/study/1/../../secret.txt",
+        "/csv/study/1?picture=../../secret.txt",
+        "/csv/study/1?picture=__class__",
+        "/csv/study/99?picture=front",
+    ):
+        got = ask(address, path)
+        assert got.status in (400, 404), path
+        assert b"secret" not in got.body.replace(path.encode(), b"")
+
+
+def test_a_csv_is_an_attachment(address: str) -> None:
+    got = ask(address, "/csv/study/1?picture=front&state=COMPLETE")
+    assert got.status == 200
+    assert got.headers["Content-Disposition"] == 'attachment; filename="synthetic-front.csv"'
+    rows = got.body.decode().splitlines()
+    assert rows[0].startswith("trial,state,block,accuracy,bytes")
+    assert all(",complete," in row for row in rows[1:])
+
+
+def test_beyond_this_machine_a_token_is_asked_for(database: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "dashboards", "dashboard", "--no-browser", "--host", "0.0.0.0"]
+    flags = ["--allow-host", "lab.example", "--port", str(port), "--storage", str(database)]
+    process = subprocess.Popen(
+        [*command, *flags], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        printed = process.stdout.readline().split()
+        (link,) = (word for word in printed if word.startswith("http://"))
+        assert link.startswith(f"http://lab.example:{port}/?token=")
+        token, address = link.partition("token=")[2], f"http://127.0.0.1:{port}"
+        host = f"lab.example:{port}"
+        for path in PAGES:
+            assert ask(address, path, Host=host).status == 401, path
+            assert ask(address, path, Host=host, Cookie="distilnas=wrong").status == 401
+        assert ask(address, "/?token=wrong", Host=host).status == 401
+        entered = ask(address, f"/?token={token}", Host=host)
+        assert (entered.status, entered.headers["Location"]) == (302, "/")
+        cookie = entered.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert ask(address, "/", Host=host, Cookie=cookie.partition(";")[0]).status == 200
+        assert ask(address, "/", Host=f"other:{port}", Cookie=cookie).status == 400
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_wrong_call_is_one_line(tmp_path: Path, database: Path, address: str) -> None:
+    def dashboard(*flags: str) -> list[str]:
+        return ["dashboard", "--no-browser", *flags]
+
+    here = str(database)
+    refused(inside(tmp_path, *dashboard()), "studies.db", "does not exist", "distilnas search")
+    (tmp_path / "no.db").write_text("this is no database, but text of some length" * 9)
+    refused(inside(tmp_path, *dashboard("--storage", "no.db")), "cannot be used")
+    outside = ("--storage", here, "--host", "0.0.0.0")
+    refused(inside(tmp_path, *dashboard(*outside)), "--allow-host")
+    refused(inside(tmp_path, *dashboard("--storage", here, "--port", "0")), "1 to 65,535")
+    taken = address.rpartition(":")[2]
+    refused(
+        inside(tmp_path, *dashboard("--storage", here, "--port", taken)), "choose another --port"
+    )
+    password = "postgresql+psycopg://me:topsecret@127.0.0.1:1/x"
+    answer = inside(tmp_path, *dashboard("--storage", password))
+    refused(answer, "cannot be used")
+    assert "topsecret" not in answer.out + answer.err
