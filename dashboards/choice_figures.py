@@ -1,5 +1,6 @@
 """What a search chose, and how accurate that was: observed, so no more than a hint."""
 
+import math
 import warnings
 from html import escape
 from typing import Any
@@ -9,11 +10,20 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.axes import finite
-from dashboards.picture import BLUE, SEQUENCE, VERMILION, Picture, nothing, share_axis, styled
+from dashboards.axes import finite, nice_ticks, size_range, tick_words
+from dashboards.picture import (
+    BLUE,
+    GREY,
+    ORANGE,
+    SEQUENCE,
+    VERMILION,
+    Picture,
+    nothing,
+    share_axis,
+    styled,
+)
 from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
-from space.budget import format_bytes
 
 IMPORTANCES_TITLE = "What accuracy depends on"
 CHOICES_TITLE = "Accuracy by choice, observed in search"
@@ -26,11 +36,15 @@ CHOICES = {
     "width": "widest stage",
 }
 SE_ORDER = ("none", "some", "all")
-BINS = 5  # of widths
+BINNED = ("depth", "width")
+BINS = 5
 MOST_POINTS = 400  # of a level
+FEW = 30
+DOTS, CLOUD = {"size": 8, "opacity": 0.8}, {"size": 4, "opacity": 0.45}
 MOST_LINES = 5_000
 ALWAYS = 500  # best trials that are among the lines
 EVALUATED = 2_000  # trials that importances are computed from
+COLOURS = [[0, ORANGE], [0.5, GREY], [1, BLUE]]  # lines are read on white and on black
 FEWEST = 5  # trials below which importances are no news
 OBSERVED = (
     "Observed in search: samplers prefer what did well, so these are no effects. "
@@ -52,7 +66,7 @@ def importances(view: View) -> Picture:
         return nothing(IMPORTANCES_TITLE, "No parameter varies among the complete trials.")
     found = ped_anova(chosen[varying], sample["value"].to_numpy(dtype=float))
     data = pd.DataFrame({"parameter": found.index.str.removeprefix("params_"), "share": found})
-    figure = styled(go.Figure(), height=max(220, 60 + 22 * len(data)))
+    figure = styled(go.Figure(), height=max(220, 60 + 18 * len(data)))
     figure.add_bar(
         y=[escape(name) for name in data["parameter"]],
         x=data["share"],
@@ -60,7 +74,7 @@ def importances(view: View) -> Picture:
         marker={"color": BLUE},
         hovertemplate="%{y}: %{x:.1%}<extra></extra>",
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12})
     figure.update_xaxes(title={"text": "share of the importance"}, tickformat=".0%")
     drawn = (
         f"{len(sample):,} trials drawn at random" if len(done) > EVALUATED else "complete trials"
@@ -108,25 +122,26 @@ def choices(view: View) -> Picture:
     done = complete(view)
     done = done[done["block"] != ""]
     if done.empty:
-        return nothing(CHOICES_TITLE, why_nothing(view))
+        return nothing(CHOICES_TITLE, why_nothing(view, described=True))
+    levels = {choice: labelled(done, choice) for choice in CHOICES}
     figure = make_subplots(
         1,
         len(CHOICES),
         shared_yaxes=True,
         horizontal_spacing=0.02,
         subplot_titles=[*CHOICES.values()],
+        column_widths=[1 + len(found.cat.categories) for found in levels.values()],
     )
     parts = []
     for place, (choice, title) in enumerate(CHOICES.items()):
-        levels = labelled(done, choice)
-        _add_strips(figure, done, levels, place + 1, SEQUENCE[place])
-        parts.append(_medians(done, levels, title))
+        _add_strips(figure, done, levels[choice], place + 1, SEQUENCE[place])
+        parts.append(_medians(done, levels[choice], title))
     styled(figure)
     figure.update_annotations(font={"size": 13})
     figure.update_layout(margin={"t": 36}, showlegend=False)
     figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
     figure.update_yaxes(**share_axis(done["value"].tolist()))
-    figure.update_xaxes(showgrid=False)
+    figure.update_xaxes(showgrid=False, tickangle=0, tickfont={"size": 11})
     note = f"Bars: medians, with the number of trials. {OBSERVED}"
     return Picture(CHOICES_TITLE, figure, pd.concat(parts, ignore_index=True), note)
 
@@ -134,7 +149,7 @@ def choices(view: View) -> Picture:
 def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
     """Each trial's level as an ordered category."""
     values = trials[choice]
-    if choice == "width" and values.nunique() > BINS:
+    if choice in BINNED and values.nunique() > BINS:
         return pd.qcut(values, BINS, duplicates="drop").map(_interval_words)
     found = set(values.unique())
     order = [se for se in SE_ORDER if se in found] if choice == "se" else sorted(found)
@@ -145,7 +160,9 @@ def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
 
 
 def _interval_words(interval: pd.Interval) -> str:
-    return f"{interval.left:.0f}-{interval.right:.0f}"
+    """Of whole numbers: the left end is not in it."""
+    first, last = math.floor(interval.left) + 1, math.floor(interval.right)
+    return f"{first}-{last}" if first < last else f"{last}"
 
 
 def _add_strips(
@@ -161,7 +178,7 @@ def _add_strips(
             y=shown["value"],
             customdata=trial_numbers(shown),
             mode="markers",
-            marker={"color": colour, "size": 4, "opacity": 0.45},
+            marker={"color": colour, **(CLOUD if len(group) > FEW else DOTS)},
             hovertemplate="trial %{customdata}: %{y:.2%}<extra></extra>",
             row=1,
             col=column,
@@ -197,7 +214,7 @@ def parallel(view: View) -> Picture:
     points = drawable(view.trials)
     points = points[points["block"] != ""]
     if points.empty:
-        return nothing(PARALLEL_TITLE, why_nothing(view))
+        return nothing(PARALLEL_TITLE, why_nothing(view, described=True))
     leaders = points.nlargest(ALWAYS, "value")
     others = points.drop(leaders.index)
     drawn = pd.concat(
@@ -206,14 +223,14 @@ def parallel(view: View) -> Picture:
     drawn = drawn.sort_values("value")
     axis = view.filters.axis
     dimensions = [_dimension(drawn, choice, title) for choice, title in CHOICES.items()]
-    if finite(drawn[axis]).all():
-        dimensions.append({"label": axis, "values": drawn[axis]} | _size_ticks(drawn, axis))
+    if (finite(drawn[axis]) & (drawn[axis] > 0)).all():
+        dimensions.append(_size_dimension(drawn, axis))
     dimensions.append({"label": "accuracy", "values": drawn["value"], "tickformat": ".0%"})
     figure = styled(go.Figure(), height=420)
     figure.add_trace(
         go.Parcoords(
             dimensions=dimensions,
-            line={"color": drawn["value"], "colorscale": "Cividis"},
+            line={"color": drawn["value"], "colorscale": COLOURS},
             labelfont={"size": 13},
             tickfont={"size": 11},
         )
@@ -224,7 +241,10 @@ def parallel(view: View) -> Picture:
         if len(others) > (MOST_LINES - ALWAYS)
         else ""
     )
-    note = f"{few}Drag along an axis to pick lines. {OBSERVED}"
+    note = (
+        f"{few}Blue lines are the most accurate, orange ones the least. "
+        f"Drag along an axis to pick lines. {OBSERVED}"
+    )
     columns = ["number", *CHOICES, axis, "value"]
     data = drawn[columns].rename(columns={"number": "trial", "value": "accuracy"} | CHOICES)
     return Picture(PARALLEL_TITLE, figure, data, note)
@@ -243,8 +263,13 @@ def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
     }
 
 
-def _size_ticks(trials: pd.DataFrame, axis: str) -> dict[str, Any]:
-    if axis != "bytes":
-        return {"tickformat": ".3s"}
-    ticks = np.linspace(trials[axis].min(), trials[axis].max(), 5).round()
-    return {"tickvals": ticks, "ticktext": [format_bytes(int(tick)) for tick in ticks]}
+def _size_dimension(trials: pd.DataFrame, axis: str) -> dict[str, Any]:
+    ends = size_range(trials[axis].tolist())
+    ticks = nice_ticks(*ends)
+    return {
+        "label": axis,
+        "values": np.log10(trials[axis]),
+        "range": np.log10(ends).tolist(),
+        "tickvals": np.log10(ticks).tolist(),
+        "ticktext": tick_words(axis, ticks),
+    }

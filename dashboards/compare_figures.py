@@ -6,7 +6,7 @@ from html import escape
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.axes import TITLES, WORDS, size_axis, size_range
+from dashboards.axes import TITLES, size_axis, size_range, tick_words
 from dashboards.picture import SEQUENCE, Picture, nothing, share_axis, styled
 from dashboards.progress_figures import best_steps
 from dashboards.reasons import complete, drawable
@@ -17,6 +17,7 @@ FRONTS_TITLE, BEST_TITLE = "Pareto fronts", "Best so far"
 BUDGETS_TITLE = "The best at each budget"
 NOTHING = "None of these studies has a complete trial yet."
 DASHES = ("solid", "dash", "dot", "dashdot")
+SYMBOLS = ("circle", "diamond", "square", "cross")
 
 
 def fronts(views: list[View]) -> Picture:
@@ -67,6 +68,12 @@ def _line(place: int) -> dict[str, object]:
     return {"color": SEQUENCE[colour], "width": 2, "dash": DASHES[round_ % len(DASHES)]}
 
 
+def _mark(place: int) -> dict[str, object]:
+    """Colours come again with other symbols."""
+    round_, colour = divmod(place, len(SEQUENCE))
+    return {"color": SEQUENCE[colour], "symbol": SYMBOLS[round_ % len(SYMBOLS)]}
+
+
 def best_so_far(views: list[View]) -> Picture:
     """Best accuracy of each study over the trials that ended."""
     found = [(view, best_steps(view)) for view in views if len(complete(view))]
@@ -102,9 +109,10 @@ def best_at_budgets(views: list[View]) -> Picture:
     """For each budget of these studies, the best trial of each study that keeps it."""
     axis = views[0].filters.axis
     limits = sorted({limit for view in views if (limit := limit_of(view)) is not None})
+    budgets = [*zip(limits, tick_words(axis, limits), strict=True), (float("inf"), "no limit")]
     rows = [
-        row
-        for limit in [*limits, float("inf")]
+        {"budget": words, "study": view.subject.name, **row}
+        for limit, words in budgets
         for view in views
         if (row := _best_under(view, axis, limit)) is not None
     ]
@@ -118,7 +126,7 @@ def best_at_budgets(views: list[View]) -> Picture:
             y=group["accuracy"],
             customdata=group["trial"],
             mode="markers",
-            marker={"size": 12, "color": SEQUENCE[place % len(SEQUENCE)]},
+            marker={"size": 12, **_mark(place)},
             name=escape(str(study)),
             hovertemplate="trial %{customdata}: %{y:.2%}<extra>" + escape(str(study)) + "</extra>",
         )
@@ -136,8 +144,6 @@ def _best_under(view: View, axis: str, limit: float) -> dict[str, object] | None
         return None
     row = done.sort_values(["value", "number"], ascending=[False, True]).iloc[0]
     return {
-        "budget": "no limit" if limit == float("inf") else WORDS[axis](limit),
-        "study": view.subject.name,
         "trial": int(row["number"]),
         "accuracy": row["value"],
         axis: row[axis],

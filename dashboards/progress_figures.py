@@ -21,7 +21,6 @@ SAMPLE = 300  # learning curves that medians and quartiles are of
 PRUNED = 60  # drawn one by one
 NAMED = 5
 ACTIVE = ("RUNNING", "WAITING")
-
 UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first of which there are two
 
 Floats = npt.NDArray[np.float64]
@@ -40,9 +39,8 @@ def in_order(view: View) -> pd.DataFrame:
     """Trials that ended, as they ended; `hours` is the training of all until then."""
     ended = view.trials[~view.trials["state"].isin(ACTIVE)]
     ended = ended.sort_values(["completed", "number"])
-    return ended.assign(
-        ended=np.arange(1, len(ended) + 1), hours=ended["seconds"].fillna(0).cumsum() / 3600
-    )
+    seconds = ended["seconds"].where(finite(ended["seconds"]), 0)
+    return ended.assign(ended=np.arange(1, len(ended) + 1), hours=seconds.cumsum() / 3600)
 
 
 def best_steps(view: View) -> Steps:
@@ -73,14 +71,8 @@ def best(view: View) -> Picture:
     steps = best_steps(view)
     figure = _two_panels(steps, "best validation accuracy", BLUE, ".2%")
     figure.update_yaxes(**share_axis(steps.value))
-    note = f"{steps.value[-1]:.2%} by trial {steps.number[-1]}, the {_th(steps.ended[-2])} to end."
+    note = f"{steps.value[-1]:.2%} by trial {steps.number[-1]}, number {steps.ended[-2]:,} to end."
     return Picture(BEST_TITLE, figure, _data(steps, "best accuracy"), note)
-
-
-def _th(place: int) -> str:
-    """1st, 2nd, 3rd, 4th."""
-    ending = "th" if place // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
-    return f"{place:,}{ending}"
 
 
 def hypervolume(view: View) -> Picture:

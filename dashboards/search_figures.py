@@ -29,7 +29,8 @@ from dashboards.views import Mark, View
 from search.report import short
 
 TITLE = "Accuracy against size"
-UNITS = {"bytes": "bytes", "params": "params"}  # of a budget, on the axis of that size
+REACH = 0.5  # of the range of sizes: how far beside it a reference is still shown
+ROWS = (0.985, 0.92)  # heights of references that lie side by side, of the whole
 
 
 class Front(NamedTuple):
@@ -66,9 +67,10 @@ def front_info(view: View, points: pd.DataFrame) -> Front:
     axis, limit = view.filters.axis, limit_of(view)
     leading = pareto(points, axis).index
     low, high = size_range([*points[axis], *([limit] if limit else [])])
-    marks = view.references(axis)
-    near = [mark for mark in marks if mark.size and low / 2 <= mark.size <= high * 2]
-    low, high = size_range([low, high, *(float(mark.size or low) for mark in near)])
+    marks, reach = view.references(axis), (high / low) ** REACH
+    near = [mark for mark in marks if mark.size and low / reach <= mark.size <= high * reach]
+    if near:
+        low, high = size_range([low, high, *(float(mark.size or low) for mark in near)])
     return Front(
         axis=axis,
         points=points.assign(on_front=points.index.isin(leading)),
@@ -88,14 +90,17 @@ def limit_of(view: View) -> float | None:
         return None
     if axis == "macs":
         return budget.macs
-    return budget.limit if budget.unit == UNITS[axis] else None
+    return budget.limit if budget.unit == axis else None
 
 
 def front_figure(info: Front) -> go.Figure:
     figure = styled(go.Figure(), height=520)
     kind = go.Scattergl if len(info.points) > SVG_POINTS else go.Scatter
-    for (block, state), group in info.points.groupby(["block", "state"], sort=True):
-        figure.add_trace(kind(**_points(info, str(block), str(state), group)))
+    for block, trials in info.points.groupby("block", sort=True):
+        for place, (state, group) in enumerate(trials.groupby("state", sort=True)):
+            marks = _points(info, str(block), str(state), group)
+            figure.add_trace(kind(**marks, showlegend=place == 0))
+    _add_states(figure, info)
     lead = info.points[info.points["on_front"]].sort_values(info.axis)
     figure.add_trace(_front_line(info, lead))
     _add_limit(figure, info)
@@ -119,7 +124,8 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
         "customdata": trial_numbers(group),
         "text": words,
         "mode": "markers",
-        "name": f"{escape(block) or 'unknown block'}, {state.lower()}",
+        "name": escape(block) or "unknown block",
+        "legendgroup": block,
         "marker": {
             "color": block_colour(block),
             "symbol": STATE_SYMBOLS.get(state, "circle-open"),
@@ -132,9 +138,24 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
     }
 
 
+def _add_states(figure: go.Figure, info: Front) -> None:
+    """Entries of the legend: what the symbols of trials mean that are not complete."""
+    for state in sorted({*info.points["state"]} - {"COMPLETE"}):
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            marker={"symbol": STATE_SYMBOLS.get(state, "circle-open"), "size": 9, "color": GREY},
+            name=state.lower(),
+            legendgroup=f"state {state}",
+            hoverinfo="skip",
+        )
+
+
 def _front_line(info: Front, lead: pd.DataFrame) -> go.Scatter:
+    """Up to the budget, or to the largest trial."""
     return go.Scatter(
-        x=[*lead[info.axis], info.high],
+        x=[*lead[info.axis], max(info.points[info.axis].max(), info.limit or 0)],
         y=[*lead["value"], *lead["value"].tail(1)],
         mode="lines",
         line={"shape": "hv", "color": GREY, "width": 2},
@@ -179,14 +200,14 @@ def _add_references(figure: go.Figure, info: Front) -> None:
     figure.add_trace(
         go.Scatter(
             x=[mark.size for mark in marks],
-            y=[0.985] * len(marks),
+            y=[ROWS[place % len(ROWS)] for place in range(len(marks))],
             yaxis="y2",
             mode="markers+text",
             text=[mark.name for mark in marks],
             textposition="bottom center",
             textfont={"size": 11, "color": GREY},
             marker={"symbol": "triangle-down", "color": BLUE, "size": 9},
-            name="reference architectures (size only)",
+            showlegend=False,
             hovertemplate="%{text}: %{x:,} " + info.axis + "<extra></extra>",
         )
     )
@@ -212,15 +233,18 @@ def front_data(info: Front) -> pd.DataFrame:
 def front_note(info: Front, view: View) -> str:
     twins = int(view.trials["duplicate_of"].notna().sum())
     unsized = len(view.trials) - twins - len(info.points)
-    parts = [
-        f"{twins:,} trials drew a student that was trained before" if twins else "",
-        f"{unsized:,} trials have no size or no accuracy yet" if unsized else "",
-        "; ".join(
-            f"{mark.name} is outside: {WORDS[info.axis](mark.size or 0)}" for mark in info.far
-        ),
+    absent = [
+        *([f"{twins:,} that drew a student trained before"] if twins else []),
+        *([f"{unsized:,} without a size or an accuracy"] if unsized else []),
+    ]
+    far = [f"{mark.name} ({WORDS[info.axis](mark.size or 0)})" for mark in info.far]
+    sentences = [
+        *(["Triangles: sizes of reference architectures."] if info.references else []),
+        *([f"Outside this range: {', '.join(far)}."] if far else []),
+        *([f"Trials not drawn: {', '.join(absent)}."] if absent else []),
         "Click a point to open the trial.",
     ]
-    return ". ".join(part.rstrip(".") for part in parts if part) + "."
+    return " ".join(sentences)
 
 
 SEARCH: Mapping[str, Callable[[View], Picture]] = {

@@ -10,7 +10,7 @@ import webbrowser
 from collections.abc import Sequence
 from threading import Thread
 
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from dashboards.library import Library
 from search import report
@@ -18,6 +18,13 @@ from space.errors import InputError, require, require_range
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 NAME = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:]+\]", re.ASCII)  # of a host
+
+
+class Handler(WSGIRequestHandler):
+    """Does not tell which versions it is made of."""
+
+    def version_string(self) -> str:
+        return "distilnas"
 
 
 def serve(storage: str, host: str, port: int, names: Sequence[str], browser: bool) -> None:
@@ -81,7 +88,9 @@ def make(
     guard(app, port, names, token)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every poll helps nobody
     with _listening(host, port) as bound:
-        return make_server(host, port, app.server, threaded=True, fd=bound.fileno())
+        return make_server(
+            host, port, app.server, threaded=True, request_handler=Handler, fd=bound.fileno()
+        )
 
 
 def _listening(host: str, port: int) -> socket.socket:
