@@ -1,8 +1,9 @@
 """`distilnas report`: studies as one HTML file that needs no network."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from dashboards.ablation_figures import ABLATION as ABLATION_PICTURES
 from dashboards.ablation_figures import evidence, notes
 from dashboards.app import ASSETS
+from dashboards.architecture_figures import architecture
 from dashboards.cards import cell_text, numeric_columns
 from dashboards.compare_figures import COMPARE
 from dashboards.filters import Filters
@@ -34,17 +36,20 @@ POLICY = (  # nothing is loaded or sent; WebGL charts compile their code, see `d
     "style-src 'unsafe-inline'; img-src data: blob:"
 )
 
-# Figures are drawn when they come into sight, so that the page opens at once.
+# Figures are drawn when they come into sight, so that the page opens at once; all before printing.
 SCRIPT = """
+const draw = (plot) => {
+  seen.unobserve(plot);
+  const drawn = JSON.parse(plot.nextElementSibling.textContent);
+  Plotly.newPlot(plot, drawn.data, drawn.layout, CONFIG);
+};
 const seen = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    seen.unobserve(entry.target);
-    const drawn = JSON.parse(entry.target.nextElementSibling.textContent);
-    Plotly.newPlot(entry.target, drawn.data, drawn.layout, CONFIG);
-  }
+  for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
 }, { rootMargin: "600px" });
 document.querySelectorAll(".plot").forEach((plot) => seen.observe(plot));
+window.addEventListener("beforeprint", () => {
+  document.querySelectorAll(".plot:not(.js-plotly-plot)").forEach(draw);
+});
 """
 
 
@@ -112,7 +117,7 @@ def _body(library: Library, subjects: Sequence[Subject]) -> Iterator[str]:
         if subject.kind == ABLATION:
             yield from _ablation(library, subject)
         else:
-            yield from _search(views[searches.index(subject)])
+            yield from _search(library, views[searches.index(subject)])
 
 
 def contents(subjects: Sequence[Subject]) -> str:
@@ -124,14 +129,22 @@ def contents(subjects: Sequence[Subject]) -> str:
     return f'<nav aria-label="Studies"><ul>{"".join(links)}</ul></nav>'
 
 
-def _search(view: View) -> Iterator[str]:
+def _search(library: Library, view: View) -> Iterator[str]:
     counts = view.trials["state"].value_counts()
     words = ", ".join(f"{count:,} {str(state).lower()}" for state, count in counts.items())
     yield f'<p class="lead">{words or "no trials yet"}</p>'
     yield _best(view)
     if view.subject.kind == SEARCH:
         yield _finalists(view)
-    yield _cards((key, draw(view)) for key, draw in SEARCH_PICTURES.items())
+    pictures = ((key, draw(view)) for key, draw in SEARCH_PICTURES.items())
+    yield _cards(chain(_networks(library, view), pictures))
+
+
+def _networks(library: Library, view: View) -> Iterator[tuple[str, Picture]]:
+    """The best trial's; none where there is no trial of ours."""
+    for number in table.best(view.trials[view.trials["params"].notna()], 1)["number"].astype(int):
+        drawn = architecture(library.trial(view.subject.identity, number))
+        yield "architecture", drawn._replace(title=f"Architecture of trial {number}, the best")
 
 
 def _best(view: View) -> str:
@@ -175,8 +188,8 @@ def _ablation(library: Library, subject: Subject) -> Iterator[str]:
     yield _cards((key, draw(view)) for key, draw in ABLATION_PICTURES.items())
 
 
-def _cards(pictures: Iterator[tuple[str, Picture]]) -> str:
-    drawn = "".join(card(picture, wide=key in WIDE) for key, picture in pictures)
+def _cards(pictures: Iterable[tuple[str, Picture]]) -> str:
+    drawn = "".join(card(picture, wide=key in {*WIDE, "architecture"}) for key, picture in pictures)
     return f'<div class="grid">{drawn}</div>'
 
 

@@ -33,7 +33,8 @@ depth = [1, 2]
 LIVE_SECONDS = 3
 FRONT = "document.querySelector('#front .js-plotly-plot')"
 DRAWN = (  # trials in the first chart
-    f"{FRONT}.calcdata.filter(points => points[0]?.trace.name?.includes(', ')).flat().length"
+    f"{FRONT}.calcdata.filter(points => points[0]?.trace.hovertemplate?.startsWith('trial '))"
+    ".flat().length"
 )
 
 

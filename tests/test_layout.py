@@ -48,7 +48,7 @@ def test_files_are_short_and_say_what_they_are(path: Path) -> None:
         "import search.show",
         "import search.ablation_views, search.effects",
         "import search.cli",
-        "import dashboards.library, dashboards.downloads",
+        "import dashboards.app, dashboards.report, dashboards.serving",
         "from space import families, budget, count, storage",
     ],
 )
