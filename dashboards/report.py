@@ -19,6 +19,7 @@ from dashboards.compare_figures import COMPARE
 from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.picture import CONFIG, Picture
+from dashboards.search_figures import CLICK
 from dashboards.search_figures import SEARCH as SEARCH_PICTURES
 from dashboards.study_page import WIDE, what
 from dashboards.views import ABLATION, SEARCH, Subject, View
@@ -31,6 +32,7 @@ from trainers.files import write_atomically  # without torch, as this file must 
 
 BEST = 10  # trials that are listed
 MOST_ROWS = 1_000  # of a picture's data
+BROAD = WIDE | {"architecture", "fronts"}
 POLICY = (  # nothing is loaded or sent; WebGL charts compile their code, see `dashboards.server`
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:"
@@ -189,13 +191,13 @@ def _ablation(library: Library, subject: Subject) -> Iterator[str]:
 
 
 def _cards(pictures: Iterable[tuple[str, Picture]]) -> str:
-    drawn = "".join(card(picture, wide=key in {*WIDE, "architecture"}) for key, picture in pictures)
+    drawn = "".join(card(key, picture) for key, picture in pictures)
     return f'<div class="grid">{drawn}</div>'
 
 
-def card(picture: Picture, *, wide: bool) -> str:
+def card(key: str, picture: Picture) -> str:
     """A picture with its note, and its data to unfold."""
-    title, kind = f"<h2>{escape(picture.title)}</h2>", "card wide" if wide else "card"
+    title, kind = f"<h2>{escape(picture.title)}</h2>", "card wide" if key in BROAD else "card"
     if picture.empty:
         why = f'<p class="empty">{escape(picture.empty)}</p>'
         return f'<section class="{kind}">{title}{why}</section>'
@@ -205,9 +207,9 @@ def card(picture: Picture, *, wide: bool) -> str:
     label = escape(picture.title, quote=True)
     return (
         f'<section class="{kind}"><figure>{title}'
-        f'<div class="plot" role="img" aria-label="{label}" style="height:{height}px"></div>'
+        f'<div class="plot {key}" role="img" aria-label="{label}" style="height:{height}px"></div>'
         f'<script type="application/json">{script_json(drawn)}</script>'
-        f'<figcaption class="note">{escape(picture.note)}</figcaption></figure>'
+        f'<figcaption class="note">{escape(picture.note.removesuffix(CLICK))}</figcaption></figure>'
         f"{_data(picture.data)}</section>"
     )
 

@@ -230,6 +230,9 @@ def front_data(info: Front) -> pd.DataFrame:
     )
 
 
+CLICK = "Click a point to open the trial."  # of the page; a report has no trials to open
+
+
 def front_note(info: Front, view: View) -> str:
     twins = int(view.trials["duplicate_of"].notna().sum())
     unsized = len(view.trials) - twins - len(info.points)
@@ -242,7 +245,7 @@ def front_note(info: Front, view: View) -> str:
         *(["Triangles: sizes of reference architectures."] if info.references else []),
         *([f"Outside this range: {', '.join(far)}."] if far else []),
         *([f"Trials not drawn: {', '.join(absent)}."] if absent else []),
-        "Click a point to open the trial.",
+        CLICK,
     ]
     return " ".join(sentences)
 

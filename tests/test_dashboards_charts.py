@@ -152,8 +152,8 @@ def test_the_chart_has_the_numbers_of_the_trials() -> None:
     assert picture.data["bytes"].to_list() == [row["bytes"] for row in rows]
     leading = set(pareto(frame.iloc[:50], "bytes")["number"])
     assert set(picture.data["trial"][picture.data["on front"]]) == leading
-    assert "1 trials drew a student that was trained before" in picture.note
-    assert "far is outside" in picture.note
+    assert "1 that drew a student trained before, 1 without" in picture.note
+    assert "Outside this range: far" in picture.note
 
 
 @pytest.mark.parametrize(
