@@ -90,6 +90,8 @@ def _filters(app: Dash, library: Library) -> None:
     )
     def follow(_: Any, sizes: list[str], query: str | None) -> Any:
         """Controls change the address, and show what it says."""
+        if not sizes:
+            return no_update, [], []  # a page without filters: its address means other things
         pressed, triggered = dash.ctx.triggered_id, dash.ctx.triggered[0]["value"]
         chosen = Filters.parse(query or "")
         if isinstance(pressed, dict) and "choice" in pressed and triggered:

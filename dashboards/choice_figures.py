@@ -251,7 +251,7 @@ def parallel(view: View) -> Picture:
 
 
 def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
-    if choice == "width":
+    if choice in BINNED:
         return {"label": title, "values": trials[choice]}
     levels = labelled(trials, choice)
     names = list(levels.cat.categories)

@@ -79,7 +79,7 @@ class Library:
         spec = attributes.get("spec")
         spec = spec if isinstance(spec, Mapping) else {}
         kind = ABLATION if spec.get("kind") == ABLATION else SEARCH if "space" in spec else OTHER
-        return Subject(identity, name, kind, spec, attributes)
+        return Subject(identity, name, kind, {} if kind == OTHER else spec, attributes)
 
     def version(self, identity: int) -> str:
         """Changes with the study: see `search.table.version`."""

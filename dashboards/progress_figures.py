@@ -20,6 +20,7 @@ NARROW = 0.9  # sizes that close to their reference make no area worth looking a
 SAMPLE = 300  # learning curves that medians and quartiles are of
 PRUNED = 60  # drawn one by one
 NAMED = 5
+TICKS = 10  # epochs that have one each
 ACTIVE = ("RUNNING", "WAITING")
 UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first of which there are two
 
@@ -166,7 +167,7 @@ def curves(view: View) -> Picture:
             line={"color": colour, "width": 1.8},
             name=f"trial {int(trial['number'])}, {trial['value']:.1%}",
         )
-    figure.update_xaxes(title={"text": "epoch"})
+    figure.update_xaxes(title={"text": "epoch"}, dtick=1 if found["epoch"].max() <= TICKS else None)
     figure.update_yaxes(title={"text": "validation accuracy"}, tickformat=".0%")
     note = _curves_note(len(done), int((points["state"] == "PRUNED").sum()))
     data = found.rename(columns={"number": "trial"})

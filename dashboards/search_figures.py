@@ -30,7 +30,7 @@ from search.report import short
 
 TITLE = "Accuracy against size"
 REACH = 0.5  # of the range of sizes: how far beside it a reference is still shown
-ROWS = (0.985, 0.92)  # heights of references that lie side by side, of the whole
+ROWS = (0.985, 0.92, 0.855)  # heights of references that lie side by side, of the whole
 
 
 class Front(NamedTuple):
@@ -66,11 +66,10 @@ def pareto(points: pd.DataFrame, axis: str) -> pd.DataFrame:
 def front_info(view: View, points: pd.DataFrame) -> Front:
     axis, limit = view.filters.axis, limit_of(view)
     leading = pareto(points, axis).index
-    low, high = size_range([*points[axis], *([limit] if limit else [])])
-    marks, reach = view.references(axis), (high / low) ** REACH
-    near = [mark for mark in marks if mark.size and low / reach <= mark.size <= high * reach]
-    if near:
-        low, high = size_range([low, high, *(float(mark.size or low) for mark in near)])
+    sizes = [*points[axis], *([limit] if limit else [])]
+    marks = view.references(axis)
+    near = [mark for mark in marks if is_near(mark, *size_range(sizes))]
+    low, high = size_range([*sizes, *(mark.size for mark in near if mark.size)])
     return Front(
         axis=axis,
         points=points.assign(on_front=points.index.isin(leading)),
@@ -81,6 +80,12 @@ def front_info(view: View, points: pd.DataFrame) -> Front:
         low=low,
         high=high,
     )
+
+
+def is_near(mark: Mark, low: float, high: float) -> bool:
+    """Whether a mark may stand beside sizes between two ends."""
+    reach = (high / low) ** REACH
+    return mark.size is not None and low / reach <= mark.size <= high * reach
 
 
 def limit_of(view: View) -> float | None:
@@ -125,7 +130,7 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
         "text": words,
         "mode": "markers",
         "name": escape(block) or "unknown block",
-        "legendgroup": block,
+        "legendgroup": escape(block),
         "marker": {
             "color": block_colour(block),
             "symbol": STATE_SYMBOLS.get(state, "circle-open"),

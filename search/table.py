@@ -115,7 +115,7 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     known: dict[int, dict[str, Any]] = {}
     for study, key, text in told.itertuples(index=False):
         known.setdefault(study, {})[key] = json.loads(text)
-    specs = [known.get(study, {}).get("spec") or {} for study in table.index]
+    specs = [_spec(known.get(study, {})) for study in table.index]
     table["space"] = list(map(_subject, specs))
     table["budget"] = [spec.get("budget") for spec in specs]
     table["asked"] = [_asked(known.get(study, {})) for study in table.index]
@@ -132,6 +132,12 @@ def names(engine: sa.Engine) -> dict[int, str]:
     return dict(zip(found["study_id"].tolist(), found["study_name"], strict=True))
 
 
+def _spec(attributes: dict[str, Any]) -> dict[str, Any]:
+    """What a study says of itself; another program's may say anything."""
+    found = attributes.get("spec")
+    return found if isinstance(found, dict) else {}
+
+
 def _subject(spec: dict[str, Any]) -> str | None:
     """What a study searches: a space; or that it is no search."""
     return spec.get("space", spec.get("kind"))
@@ -139,8 +145,9 @@ def _subject(spec: dict[str, Any]) -> str | None:
 
 def _asked(attributes: dict[str, Any]) -> int | None:
     """Trials that a study is to have: None where it does not say."""
-    if "seeds" in attributes and "spec" in attributes:
-        return int(attributes["seeds"]) * len(attributes["spec"]["arms"])
+    spec = _spec(attributes)
+    if spec.get("kind") == "ablation" and "seeds" in attributes:
+        return int(attributes["seeds"]) * len(spec["arms"])
     return attributes.get("target_trials")
 
 

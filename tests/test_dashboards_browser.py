@@ -153,6 +153,18 @@ def test_a_name_is_text(opened: Any, address: str) -> None:
     assert compared.locator("main img[src=x]").count() == 0
 
 
+def test_studies_are_compared(opened: Any, address: str) -> None:
+    page = opened(f"{address}/compare?study=1")
+    drawn(page)
+    page.get_by_role("button", name="a", exact=True).click()
+    page.wait_for_url("**/compare?study=1&study=2")
+    fronts = "document.querySelector('#fronts .js-plotly-plot')"
+    page.wait_for_function(f"{fronts}?.data?.map(t => t.name).join() === 'synthetic,a'")
+    page.get_by_role("button", name="synthetic").click()
+    page.wait_for_url("**/compare?study=2")
+    page.wait_for_function(f"{fronts}.data.map(t => t.name).join() === 'a'")
+
+
 def test_a_page_that_is_not_there_is_told(opened: Any, address: str) -> None:
     for path in ("/study/99", "/study/1/trial/9999", "/nothing"):
         assert opened(address + path).inner_text("h1") == "Not found"

@@ -2,8 +2,11 @@
 
 import http.client
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -60,7 +63,13 @@ def address(database: Path) -> Iterator[str]:
 def test_a_forged_host_is_refused_on_every_route(address: str) -> None:
     port = address.rpartition(":")[2]
     for path in PAGES:
-        for host in ("evil.example", f"evil.example:{port}", "127.0.0.1", f"127.0.0.1.evil:{port}"):
+        for host in (
+            "",
+            "evil.example",
+            f"evil.example:{port}",
+            "127.0.0.1",
+            f"localhost.evil:{port}",
+        ):
             assert ask(address, path, Host=host).status == 400, (path, host)
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
         assert ask(address, "/", Host=host).status == 200
@@ -70,6 +79,7 @@ def test_another_page_is_refused_on_every_route(address: str) -> None:
     for path in PAGES:
         assert ask(address, path, Origin="https://evil.example").status == 403, path
         assert ask(address, path, Origin="null").status == 403, path
+        assert ask(address, path, Origin="http://[").status == 403, path
         assert ask(address, path, Sec_Fetch_Site="cross-site").status == 403, path
     assert ask(address, "/", Origin=address).status == 200
     link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
@@ -96,6 +106,7 @@ def test_every_answer_carries_the_headers(address: str) -> None:
     for answer in answers:
         for name, value in HEADERS.items():
             assert answer.headers[name] == value
+        assert answer.headers["Server"] == "distilnas"  # and no version
         policy = answer.headers["Content-Security-Policy"]
         for rule in ("default-src 'self'", "object-src 'none'", "frame-ancestors 'none'"):
             assert rule in policy
@@ -118,6 +129,7 @@ def test_no_path_leads_elsewhere(address: str, database: Path) -> None:
         f"/assets/{secret}",
         "/download/../../secret.txt",
         "/download/..%2f..%2fsecret.txt",
+        "/_dash-component-suites/dash/../../../../secret.txt",
         "/csv/study/1/../../secret.txt",
         "/csv/study/1?picture=../../secret.txt",
         "/csv/study/1?picture=__class__",
@@ -127,6 +139,40 @@ def test_no_path_leads_elsewhere(address: str, database: Path) -> None:
         is_page = b"<!DOCTYPE html>" in got.body  # which says that there is no such page
         assert got.status in (400, 404) or is_page, path
         assert b"nobody may read" not in got.body
+
+
+def contents(address: str, path: str) -> str:
+    """What a page shows, as the browser asks for it."""
+    outputs = [{"id": "page", "property": "children"}, {"id": "version", "property": "data"}]
+    asked = {
+        "output": "..page.children...version.data..",
+        "outputs": outputs,
+        "inputs": [{"id": "address", "property": "pathname", "value": path}],
+        "state": [{"id": "address", "property": "search", "value": ""}],
+        "changedPropIds": ["address.pathname"],
+    }
+    update = "/_dash-update-component"
+    got = ask(address, update, "POST", json.dumps(asked), Content_Type="application/json")
+    assert got.status == 200
+    return got.body.decode()
+
+
+def test_files_go_by_ids_that_say_nothing(address: str, database: Path) -> None:
+    file = database.parent / "runs" / "synthetic" / "trial0001" / "student.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"weights")
+    keys = re.findall('"/download/([^"]+)"', contents(address, "/study/1/trial/1"))
+    assert len(set(keys)) == 2  # the file, and the architecture
+    assert all(re.fullmatch(r"[\w-]{20,}", key) for key in keys)
+    (key,) = (key for key in keys if ask(address, f"/download/{key}").body == b"weights")
+    for guess in (key[:-1], key[::-1], "1", "synthetic", "student.safetensors"):
+        assert ask(address, f"/download/{guess}").status == 404
+    secret = database.parent / "elsewhere"
+    secret.write_bytes(b"what nobody may read")
+    file.unlink()
+    file.symlink_to(secret)
+    assert ask(address, f"/download/{key}").status == 404
+    assert len(re.findall("/download/", contents(address, "/study/1/trial/1"))) == 1
 
 
 def test_a_csv_is_an_attachment(address: str) -> None:
@@ -154,11 +200,12 @@ def test_beyond_this_machine_a_token_is_asked_for(database: Path) -> None:
         host = f"lab.example:{port}"
         for path in PAGES:
             assert ask(address, path, Host=host).status == 401, path
-            assert ask(address, path, Host=host, Cookie="distilnas=wrong").status == 401
+            assert ask(address, path, Host=host, Cookie=f"distilnas-{port}=wrong").status == 401
         assert ask(address, "/?token=wrong", Host=host).status == 401
         entered = ask(address, f"/?token={token}", Host=host)
         assert (entered.status, entered.headers["Location"]) == (302, "/")
         cookie = entered.headers["Set-Cookie"]
+        assert cookie.startswith(f"distilnas-{port}=")  # browsers keep them without the port
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
         assert ask(address, "/", Host=host, Cookie=cookie.partition(";")[0]).status == 200
@@ -178,6 +225,8 @@ def test_a_wrong_call_is_one_line(tmp_path: Path, database: Path, address: str) 
     refused(inside(tmp_path, *dashboard("--storage", "no.db")), "cannot be used")
     outside = ("--storage", here, "--host", "0.0.0.0")
     refused(inside(tmp_path, *dashboard(*outside)), "--allow-host")
+    named = (*outside, "--allow-host", "http://lab.example:80")
+    refused(inside(tmp_path, *dashboard(*named)), "--allow-host", "without http://")
     refused(inside(tmp_path, *dashboard("--storage", here, "--port", "0")), "1 to 65,535")
     taken = address.rpartition(":")[2]
     refused(
@@ -187,3 +236,36 @@ def test_a_wrong_call_is_one_line(tmp_path: Path, database: Path, address: str) 
     answer = inside(tmp_path, *dashboard("--storage", password))
     refused(answer, "cannot be used")
     assert "topsecret" not in answer.out + answer.err
+
+
+@pytest.mark.parametrize("display", [":9", ""])
+def test_it_opens_a_browser_where_one_is_seen_and_ends_quietly(
+    tmp_path: Path, database: Path, display: str
+) -> None:
+    program, opened = tmp_path / "browser", tmp_path / "opened"
+    program.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    program.chmod(0o755)
+    hidden = ("DISPLAY", "WAYLAND_DISPLAY")
+    variables = {name: value for name, value in environment().items() if name not in hidden}
+    variables |= {"BROWSER": str(program)} | ({"DISPLAY": display} if display else {})
+    command = [sys.executable, "-m", "dashboards", "dashboard", "--storage", str(database)]
+    process = subprocess.Popen(
+        [*command, "--port", str(free_port())],
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    printed = process.stdout.readline()
+    assert printed.startswith(f"{database} at http://127.0.0.1:")
+    for _ in range(100 if display else 5):
+        if opened.exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=20)[1] == "interrupted\n"
+    assert process.returncode == 130
+    assert opened.exists() == bool(display)
+    if display:
+        assert opened.read_text().strip() in printed
