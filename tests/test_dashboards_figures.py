@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from strategies import settings
 
@@ -315,11 +315,14 @@ def test_marks_beside_the_trials() -> None:
     assert words == ["budget 20.0 KB", "teacher &lt;resnet&gt; 49.3%, 11.2M parameters"]
 
 
+@example([20_000, 20_001], "bytes")
+@example([21_000, 49_000], "bytes")
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=5), st.sampled_from(AXES))
 def test_an_axis_holds_its_sizes_and_has_ticks_to_tell_them(sizes: list[int], axis: str) -> None:
     low, high = size_range(sizes)
     drawn = size_axis(axis, low, high)
     assert low < min(sizes) <= max(sizes) < high
+    assert high / low > 1.009
     assert drawn["range"] == pytest.approx([math.log10(low), math.log10(high)])
     assert 1 <= len(drawn["tickvals"]) <= 14
     assert all(low <= tick <= high for tick in drawn["tickvals"])
