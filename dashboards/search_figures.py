@@ -1,5 +1,6 @@
 """A search as pictures: accuracy against size, with all that is known beside it."""
 
+import math
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from search.report import short
 
 TITLE = "Accuracy against size"
 REACH = 0.5  # of the range of sizes: how far beside it a reference is still shown
+NAME = 0.12  # of the range: as wide as a reference's name
 ROWS = (0.985, 0.92, 0.855)  # heights of references that lie side by side, of the whole
 
 
@@ -205,7 +207,8 @@ def _add_references(figure: go.Figure, info: Front) -> None:
     figure.add_trace(
         go.Scatter(
             x=[mark.size for mark in marks],
-            y=[ROWS[place % len(ROWS)] for place in range(len(marks))],
+            y=reference_heights(info, marks),
+            cliponaxis=False,
             yaxis="y2",
             mode="markers+text",
             text=[mark.name for mark in marks],
@@ -218,6 +221,19 @@ def _add_references(figure: go.Figure, info: Front) -> None:
     )
     hidden = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
     figure.update_layout(yaxis2=hidden)
+
+
+def reference_heights(info: Front, marks: list[Mark]) -> list[float]:
+    """The highest row in which a name does not run into the one before it, left to right."""
+    apart = math.log(info.high / info.low) * NAME
+    ends = [-math.inf] * len(ROWS)
+    heights = []
+    for mark in marks:
+        x = math.log(mark.size or 1)
+        row = next((row for row, end in enumerate(ends) if x > end), len(ROWS) - 1)
+        ends[row] = x + apart
+        heights.append(ROWS[row])
+    return heights
 
 
 def front_data(info: Front) -> pd.DataFrame:

@@ -30,7 +30,7 @@ design = "factorial"
 se = [4, 0]
 depth = [1, 2]
 """
-LIVE_SECONDS = 3
+PATIENCE = 15  # seconds; a quiet machine takes less than 3
 FRONT = "document.querySelector('#front .js-plotly-plot')"
 DRAWN = (  # trials in the first chart
     f"{FRONT}.calcdata.filter(points => points[0]?.trace.hovertemplate?.startsWith('trial '))"
@@ -91,7 +91,7 @@ def drawn(page: Any) -> None:
         " frame.classList.contains('hidden') ||"
         " frame.querySelector('.js-plotly-plot')?.layout?.uirevision)"
         " && document.querySelectorAll('section.card .frame').length > 1",
-        timeout=12_000,
+        timeout=30_000,
     )
 
 
@@ -176,7 +176,9 @@ def test_filters_hold_for_all_and_stand_in_the_address(
     page = opened(f"{address}/study/1")
     drawn(page)
     page.get_by_role("button", name="group", exact=True).click()
+    page.wait_for_url("**block=group*")
     page.get_by_role("button", name="complete", exact=True).click()
+    page.wait_for_url("**state=COMPLETE*")
     page.get_by_placeholder("from").fill("50KB")
     page.get_by_placeholder("from").press("Enter")
     page.wait_for_url("**low=50000*")
@@ -252,8 +254,8 @@ def test_a_running_search_is_seen_at_once(opened: Any, tmp_path: Path) -> None:
         )
         attributes = study.trials[0].user_attrs | {"words": "conv 4 | group 8 g2", "bytes": 90_000}
         study.add_trial(create_trial(value=0.6, user_attrs=attributes))
-        page.get_by_text("31 of 31 trials").wait_for(timeout=1000 * LIVE_SECONDS)
-        page.wait_for_function(f"{DRAWN} === {before + 1}", timeout=1000 * LIVE_SECONDS)
+        page.get_by_text("31 of 31 trials").wait_for(timeout=1000 * PATIENCE)
+        page.wait_for_function(f"{DRAWN} === {before + 1}", timeout=1000 * PATIENCE)
         assert page.evaluate(f"kept === {FRONT}")  # drawn into the same place, so no flicker
         assert page.evaluate("kept.layout.yaxis.range") == zoomed
         page.close()

@@ -315,6 +315,17 @@ def test_marks_beside_the_trials() -> None:
     assert words == ["budget 20.0 KB", "teacher &lt;resnet&gt; 49.3%, 11.2M parameters"]
 
 
+def test_names_of_references_do_not_run_into_each_other() -> None:
+    sizes = {"a": 10_000, "b": 100_000, "c": 105_000, "d": 110_000, "e": 900_000}
+    references = [Mark(name, size, None) for name, size in sizes.items()]
+    trials = trials_of(one(bytes=5e3) + one(bytes=1e6))
+    figure = front(view_of(trials, references=references)).figure
+    (marks,) = (trace for trace in figure.data if trace.yaxis == "y2")
+    heights = dict(zip(marks.text, marks.y, strict=True))
+    assert heights["a"] == heights["b"] == heights["e"]
+    assert heights["b"] > heights["c"] > heights["d"]
+
+
 @example([20_000, 20_001], "bytes")
 @example([21_000, 49_000], "bytes")
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=5), st.sampled_from(AXES))

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -63,13 +62,7 @@ def address(database: Path) -> Iterator[str]:
 def test_a_forged_host_is_refused_on_every_route(address: str) -> None:
     port = address.rpartition(":")[2]
     for path in PAGES:
-        for host in (
-            "",
-            "evil.example",
-            f"evil.example:{port}",
-            "127.0.0.1",
-            f"localhost.evil:{port}",
-        ):
+        for host in ("", f"evil.example:{port}", "127.0.0.1", f"localhost.x:{port}"):
             assert ask(address, path, Host=host).status == 400, (path, host)
     for host in (f"localhost:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
         assert ask(address, "/", Host=host).status == 200
@@ -154,7 +147,7 @@ def contents(address: str, path: str) -> str:
     update = "/_dash-update-component"
     got = ask(address, update, "POST", json.dumps(asked), Content_Type="application/json")
     assert got.status == 200
-    return got.body.decode()
+    return json.dumps(json.loads(got.body))  # slashes are escaped in it
 
 
 def test_files_go_by_ids_that_say_nothing(address: str, database: Path) -> None:
@@ -259,13 +252,10 @@ def test_it_opens_a_browser_where_one_is_seen_and_ends_quietly(
     assert process.stdout is not None
     printed = process.stdout.readline()
     assert printed.startswith(f"{database} at http://127.0.0.1:")
-    for _ in range(100 if display else 5):
-        if opened.exists():
-            break
-        time.sleep(0.1)
+    address = printed.split()[2]
+    assert ask(address.removesuffix("/"), "/").status == 200  # so the browser has been begun
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=20)[1] == "interrupted\n"
-    assert process.returncode == 130
-    assert opened.exists() == bool(display)
-    if display:
-        assert opened.read_text().strip() in printed
+    assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == 0
+    told = opened.read_text().strip() if opened.exists() else None
+    assert told == (address if display else None)
