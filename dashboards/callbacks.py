@@ -1,6 +1,5 @@
 """What the page does: it follows its address, its controls and the database."""
 
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,12 +14,11 @@ from dashboards.addresses import (
     STUDY,
     TRIAL,
     Place,
-    compare_link,
     compared,
     place,
     trial_link,
 )
-from dashboards.filters import Filters, parse_size
+from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.trials_table import answer
 from space.errors import InputError
@@ -79,7 +77,9 @@ def _live(app: Dash, library: Library) -> None:
 
 
 def _filters(app: Dash, library: Library) -> None:
-    @app.callback(
+    # In the browser: a server's answer would undo the click that came meanwhile.
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "filter"),
         Output("address", "search"),
         Output(cards.choice(ALL, ALL), "aria-pressed"),
         Output(cards.limit(ALL), "value"),
@@ -88,22 +88,14 @@ def _filters(app: Dash, library: Library) -> None:
         Input("address", "search"),
         prevent_initial_call=True,
     )
-    def follow(_: Any, sizes: list[str], query: str | None) -> Any:
-        """Controls change the address, and show what it says."""
-        if not sizes:
-            return no_update, [], []  # a page without filters: its address means other things
-        pressed, triggered = dash.ctx.triggered_id, dash.ctx.triggered[0]["value"]
-        chosen = Filters.parse(query or "")
-        if isinstance(pressed, dict) and "choice" in pressed and triggered:
-            chosen = chosen.toggled(pressed["choice"], pressed["value"])
-        elif isinstance(pressed, dict) and "limit" in pressed:
-            low, high = map(parse_size, sizes)
-            chosen = replace(chosen, low=low, high=high)
-        asked = f"?{chosen.query}" if chosen.query else ""
-        buttons = [part["id"] for part in dash.ctx.outputs_list[1]]
-        is_on = [str(chosen.has(key["choice"], key["value"])).lower() for key in buttons]
-        limits = [_size_text(chosen.low), _size_text(chosen.high)][: len(sizes)]
-        return no_update if asked == (query or "") else asked, is_on, limits
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "compare"),
+        Output("address", "search", allow_duplicate=True),
+        Output(cards.compared(ALL), "aria-pressed"),
+        Input(cards.compared(ALL), "n_clicks"),
+        Input("address", "search"),
+        prevent_initial_call=True,
+    )
 
     @app.callback(
         Output("count", "children"),
@@ -115,23 +107,6 @@ def _filters(app: Dash, library: Library) -> None:
         trials = library.trials(place(path).study)
         passing = len(Filters.parse(query or "").apply(trials))
         return f"{passing:,} of {len(trials):,} trials"
-
-    @app.callback(
-        Output("address", "href"),
-        Input(cards.compared(ALL), "n_clicks"),
-        State("address", "search"),
-        prevent_initial_call=True,
-    )
-    def compare(_: Any, query: str | None) -> Any:
-        if not dash.ctx.triggered[0]["value"]:
-            return no_update  # the buttons have only come
-        pressed, chosen = dash.ctx.triggered_id["compared"], compared(query)
-        others = [study for study in chosen if study != pressed]
-        return compare_link(others if pressed in chosen else [*chosen, pressed])
-
-
-def _size_text(size: float | None) -> str:
-    return "" if size is None else f"{size:.12g}"
 
 
 def _cards(app: Dash, library: Library) -> None:

@@ -1,9 +1,7 @@
 """Filters of a study's page: what the address says, and which trials pass."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode
 
 import pandas as pd
@@ -12,8 +10,6 @@ STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 AXES = ("bytes", "params", "macs")  # what accuracy is drawn against
 SE = ("none", "some", "all")
 FIELDS = {"block": "blocks", "se": "se", "state": "states"}  # of the names in addresses
-SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kKmM]?)[bB]?", re.ASCII)
-FACTORS = {"": 1, "K": 1_000, "M": 1_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,19 +53,6 @@ class Filters:
         """Whether a filter (block, se, state, axis) has a value."""
         return value == self.axis if name == "axis" else value in getattr(self, FIELDS[name])
 
-    def toggled(self, name: str, value: str) -> "Filters":
-        """The value taken in, or out where it was in."""
-        if name == "axis":
-            return self.with_axis(value if value in AXES else self.axis)
-        values = getattr(self, FIELDS[name])
-        left = tuple(other for other in values if other != value)
-        changed: dict[str, Any] = {FIELDS[name]: left if value in values else (*values, value)}
-        return replace(self, **changed)
-
-    def with_axis(self, axis: str) -> "Filters":
-        """Another axis: limits of the old one mean nothing there."""
-        return self if axis == self.axis else replace(self, axis=axis, low=None, high=None)
-
     def apply(self, trials: pd.DataFrame) -> pd.DataFrame:
         """The trials that pass. A size is no reason to hide what has none, unless one is asked."""
         keep = pd.Series(True, index=trials.index)
@@ -88,12 +71,6 @@ def _known(
 ) -> tuple[str, ...]:
     values = dict.fromkeys(given.get(name, ()))
     return tuple(value for value in values if allowed is None or value in allowed)
-
-
-def parse_size(text: str | None) -> float | None:
-    """`20KB`, `256k` or `20000`; None for what is none of these, or nothing."""
-    match = SIZE.fullmatch((text or "").replace(",", "").strip())
-    return float(match[1]) * FACTORS[match[2].upper()] if match else None
 
 
 def _number(given: Mapping[str, list[str]], name: str) -> float | None:

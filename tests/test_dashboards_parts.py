@@ -73,8 +73,8 @@ def test_filters_let_pass_what_they_say() -> None:
     assert expected
     assert list(chosen.apply(frame)["number"]) == expected
     assert len(Filters().apply(frame)) == len(frame)
-    assert chosen.with_axis("params") == chosen
-    assert chosen.with_axis("macs").low is None
+    assert chosen.has("block", "group")
+    assert not chosen.has("axis", "bytes")
 
 
 @pytest.mark.parametrize(

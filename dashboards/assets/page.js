@@ -18,7 +18,83 @@ function saved(format) {
   };
 }
 
+const SIZE = /^(\d+(?:\.\d+)?) ?([km]?)b?$/i;
+const FACTORS = { "": 1, k: 1e3, m: 1e6 };
+
+// `20KB`, `256k` or `20000` as a number in text; "" for what is none of these.
+function sizeOf(text) {
+  const match = SIZE.exec((text || "").replaceAll(",", "").trim());
+  return match ? String(Number(match[1]) * FACTORS[match[2].toLowerCase()]) : "";
+}
+
+// An address asks for a value, or no longer.
+function toggle(asked, name, value) {
+  const values = asked.getAll(name);
+  asked.delete(name);
+  const left = values.filter((other) => other !== value);
+  for (const one of values.includes(value) ? left : [...values, value]) asked.append(name, one);
+}
+
+function setOrDelete(asked, name, value) {
+  if (value) asked.set(name, value);
+  else asked.delete(name);
+}
+
+function axisOf(asked) {
+  return asked.get("axis") || "bytes";
+}
+
+// What is changed goes into the address; no_update where it says so already.
+function addressOf(asked, before) {
+  const text = asked.toString();
+  const same = text === new URLSearchParams(before || "").toString();
+  return same ? window.dash_clientside.no_update : text && `?${text}`;
+}
+
+function pressedButton() {
+  const { triggered, triggered_id: id } = window.dash_clientside.callback_context;
+  return triggered.length && triggered[0].value && typeof id === "object" ? id : {};
+}
+
 window.dash_clientside.distilnas = {
+  filter(clicks, sizes, search) {
+    const { no_update, callback_context: context } = window.dash_clientside;
+    const [, buttons, fields] = context.outputs_list;
+    if (!fields.length) return [no_update, [], []]; // another page: its address means other things
+    const asked = new URLSearchParams(search || "");
+    const pressed = pressedButton();
+    if (pressed.choice === "axis" && pressed.value !== axisOf(asked)) {
+      for (const limit of ["low", "high"]) asked.delete(limit); // they mean nothing there
+      setOrDelete(asked, "axis", pressed.value === "bytes" ? "" : pressed.value);
+    } else if (pressed.choice && pressed.choice !== "axis") {
+      toggle(asked, pressed.choice, pressed.value);
+    } else if (context.triggered_id?.limit) {
+      ["low", "high"].forEach((limit, place) => setOrDelete(asked, limit, sizeOf(sizes[place])));
+    }
+    const isOn = ({ choice, value }) =>
+      choice === "axis" ? value === axisOf(asked) : asked.getAll(choice).includes(value);
+    return [
+      addressOf(asked, search),
+      buttons.map((button) => String(isOn(button.id))),
+      ["low", "high"].map((limit) => asked.get(limit) || ""),
+    ];
+  },
+
+  compare(clicks, search) {
+    const { no_update, callback_context: context } = window.dash_clientside;
+    const buttons = context.outputs_list[1];
+    if (!buttons.length) return [no_update, []];
+    const asked = new URLSearchParams(search || "");
+    const pressed = pressedButton();
+    if ("compared" in pressed) toggle(asked, "study", String(pressed.compared));
+    const chosen = asked.getAll("study");
+    return [
+      addressOf(asked, search),
+      buttons.map((button) => String(chosen.includes(String(button.id.compared)))),
+    ];
+  },
+
+
   png: saved("png"),
   svg: saved("svg"),
 
