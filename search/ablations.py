@@ -18,8 +18,8 @@ from search.arms import Maker, Resolved, resolve
 from search.bench import Bench, Job, Station
 from search.design import MAX_SEEDS, SHARED, SIZE_MATCHED, Design, read_design
 from search.forecast import forecast
-from search.objective import describe, scored
-from search.places import EXACT, STUDENT, Folder
+from search.objective import describe, digest, scored
+from search.places import EXACT, STUDENT
 from search.plan import Plan
 from search.plan_view import planned
 from search.progress import Display
@@ -27,7 +27,7 @@ from search.ranking import UNSTORABLE
 from search.session import Session, version
 from search.spec import kept_source
 from search.storage import exists, open_storage
-from search.study import FIRST_SEEDS, SEEDS, create, require_free
+from search.study import FIRST_SEEDS, SEEDS, create, place_for, require_free
 from search.teacher_cache import Named, check_classes, keep_teachers, named_teachers, taught
 from search.trials import Copied, Draw, run_trials
 from search.workers import Typical, open_crew
@@ -82,7 +82,8 @@ def _begin(
     device: str,
 ) -> None:
     storage, name = open_storage(session.storage, create=True), design.name
-    folder, chosen = Folder(session.storage, name), choose_device(device)
+    folder, where = place_for(session.storage, name, session.artifacts)
+    chosen = choose_device(device)
     with folder.lock(name):
         require_free(storage, name, plan)
         heard = {arm.teacher for arm in plan.arms}
@@ -93,9 +94,10 @@ def _begin(
         }
         keep_teachers(folder, own)
         plan = plan.with_teachers(own)
-        study = create(storage, name, plan, {SEEDS: design.seeds, FIRST_SEEDS: design.seeds})
-        station = Station(plan, folder, plan.source, cache, device)
-        go_on(session, station, station.furnished(data, own, chosen), plan, study)
+        asked = {SEEDS: design.seeds, FIRST_SEEDS: design.seeds}
+        study = create(storage, name, plan, {**asked, **session.limits, **where})
+    station = Station(plan, folder, plan.source, cache, device)
+    go_on(session, station, station.furnished(data, own, chosen), plan, study)
 
 
 def go_on(
@@ -105,7 +107,7 @@ def go_on(
     total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
     ended = study.get_trials(deepcopy=False)
     done = sum(trial.state.is_finished() for trial in ended)
-    with session.resumable(name):
+    with session.worker(study, station.folder) as worker:
         with (
             open_crew(
                 bench,
@@ -116,9 +118,13 @@ def go_on(
                 session.console,
             ) as crew,
             Display(session.console, trials=total, done=done, best=False) as display,
+            worker.at_work(crew.devices),
         ):
-            run_trials(Planned(plan, bench), station.folder, study, crew, display)
-        views.finished(session, name)
+            run_trials(Planned(plan, bench), worker, crew, display)
+        if session.joined:
+            session.console.print(f"study {name!r} has ended", soft_wrap=True)
+        else:
+            views.finished(session, name)
 
 
 def make_plan(
@@ -172,7 +178,7 @@ def typical_arm(plan: Plan) -> Typical:
     return Typical(middle.architecture, middle.recipe)
 
 
-NO_SCORE = {"file_accuracy": None, "confusion": None}
+NO_SCORE = {"file_accuracy": None, "confusion": None, "file_sha256": None}
 
 
 class Planned:
@@ -191,9 +197,8 @@ class Planned:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler(0))
 
-    def wants(self, study: optuna.Study, training: int, idle: int) -> bool:
-        seeds = int(study.user_attrs[SEEDS])
-        return len(study.get_trials(deepcopy=False)) < len(self.plan.arms) * seeds
+    def most(self, study: optuna.Study, idle: int) -> int:
+        return len(self.plan.arms) * int(study.user_attrs[SEEDS])
 
     def draw(self, trial: optuna.Trial) -> Draw:
         plan, (arm, seed) = self.plan, self.plan.trial(trial.number)
@@ -229,7 +234,7 @@ class Planned:
             return Copied(TrialState.FAIL, None, known | failed | NO_SCORE)
         accuracy, confusion = scored(self.bench, own)
         stored = {"ended": FINISHED, "reason": "", "confusion": confusion}
-        known |= stored | {"file_accuracy": accuracy}
+        known |= stored | {"file_accuracy": accuracy, "file_sha256": digest(own)}
         return Copied(TrialState.COMPLETE, accuracy, known)
 
 

@@ -26,7 +26,12 @@ class Job(NamedTuple):
     recipe: Recipe
     format: str  # of the file that is scored
     teacher: str | None  # its name; None learns from the labels alone
-    place: str  # of its files, within the study's folder
+    place: str  # of its checkpoint, and in the end of its files, within the study's folder
+    draft: str = ""  # where its files are written; the place itself where none is named
+
+    @property
+    def written_to(self) -> str:
+        return self.draft or self.place
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,18 @@ from typing import Any
 import click
 
 from search.cli_ablate import ablate
-from search.options import CACHE, DEVICE, JSON, STORAGE, WORKERS
+from search.cli_teacher import teacher
+from search.options import (
+    ARTIFACTS,
+    CACHE,
+    DEVICE,
+    GPU_HOURS,
+    GRACE,
+    JSON,
+    STORAGE,
+    TIMEOUT,
+    WORKERS,
+)
 from space.errors import InputError
 
 # Commands import what they need when they run: torch takes seconds, and most do without it.
@@ -47,7 +58,16 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--pruner", help="halving (default), median, hyperband or none."),
         click.option("--seed", type=int, help="Seed of the sampler."),
         click.option("--name", help="The study's name."),
-        click.option("--storage", help="Study database (default studies.db)."),
+        click.option(
+            "--storage",
+            envvar="DISTILNAS_STORAGE",
+            show_envvar=True,
+            help="Study database (default studies.db).",
+        ),
+        ARTIFACTS,
+        TIMEOUT,
+        GPU_HOURS,
+        GRACE,
         click.option("--cache", help="Folder for decoded photographs, teachers, teacher logits."),
         click.option("--device", help="auto (default), cpu or cuda."),
         click.option("--workers", help="Students trained at once: a number (default 1) or auto."),
@@ -86,17 +106,66 @@ def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> N
 @click.option("--budget", help="Refused if it is not the study's.")
 @click.option("--epochs", type=int, help="Refused if it is not the study's.")
 @click.option("--space", help="Refused if it is not the study's.")
+@TIMEOUT
+@GPU_HOURS
 @WORKERS
+@GRACE
 @click.option("--out", help="Copy the best student's file here.")
+@click.option("--artifacts", help="Where the study's folder lies here, if it moved.")
 @STORAGE
 @CACHE
 @DEVICE
 @JSON
 def resume(name: str, as_json: bool, **flags: Any) -> None:
-    """Go on with a study: unfinished trials from their last epoch, then new ones."""
+    """Go on with a study: unfinished trials from their last epoch, then new ones.
+
+    --trials, --timeout and --gpu-hours are more than the study was asked for, or has used.
+    """
     from search import resuming
 
     resuming.resume(name, as_json, **flags)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--data", help="Where the photographs lie on this machine.")
+@click.option("--artifacts", help="Where the study's folder lies on this machine.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Seconds to wait for a study that is not there yet.",
+)
+@WORKERS
+@GRACE
+@STORAGE
+@CACHE
+@DEVICE
+def worker(name: str, **flags: Any) -> None:
+    """Join a study: train its trials beside its other workers, until it has ended.
+
+    From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM leaves
+    behind the epoch; what is unfinished goes on elsewhere.
+    """
+    from search import resuming
+
+    resuming.join(name, **flags)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Say what is wrong, mend nothing.")
+@click.option("--artifacts", help="Where the study's folder lies on this machine.")
+@STORAGE
+@JSON
+def doctor(name: str, dry_run: bool, artifacts: str | None, storage: str, as_json: bool) -> None:
+    """Check a study, its workers and its files; mend what can be mended.
+
+    Exit status 1 where something is left: what cannot be mended, or, in a dry run, anything.
+    """
+    from search import doctor as examination
+
+    sys.exit(examination.doctor(name, storage, artifacts, dry_run, as_json))
 
 
 @cli.command()
@@ -182,73 +251,8 @@ def size(what: str, classes: int, channels: str, size: int, as_json: bool) -> No
     files.size(what, classes, int(channels), size, as_json)
 
 
-@cli.group()
-def teacher() -> None:
-    """Train, fine-tune and test teachers."""
-
-
-def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Flags of the commands that train a teacher."""
-    options = [
-        click.option("--data", default="digits", show_default=True, help="digits or a folder."),
-        click.option("--network", help="A torchvision classifier or a reference architecture."),
-        click.option("--size", type=int, help="Pixels that photographs are decoded to."),
-        click.option("--input-size", type=int, help="Pixels that the teacher sees."),
-        click.option("--epochs", type=int, help="Epochs."),
-        click.option("--lr", type=float, help="Learning rate at the start."),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option(
-            "--out", type=click.Path(path_type=Path), default=Path("teacher.pt"), show_default=True
-        ),
-        CACHE,
-        DEVICE,
-        JSON,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-@teacher.command("train")
-@teacher_options
-def teacher_train(as_json: bool, **options: Any) -> None:
-    """Train a teacher from scratch."""
-    from search import teachers
-
-    teachers.train(as_json, weights=None, **options)
-
-
-@teacher.command("finetune")
-@click.option(
-    "--pretrained",
-    "weights",
-    default="imagenet",
-    show_default=True,
-    help="imagenet (torchvision downloads it) or a file with a state dict.",
-)
-@teacher_options
-def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
-    """Fine-tune a pretrained network."""
-    from search import teachers
-
-    teachers.train(as_json, weights=weights, **options)
-
-
-@teacher.command("test")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--data", default="digits", show_default=True, help="digits or a folder.")
-@click.option("--size", type=int, help="Pixels that photographs are decoded to.")
-@CACHE
-@DEVICE
-@JSON
-def teacher_test(as_json: bool, **options: Any) -> None:
-    """Accuracy of a teacher's FILE on the test split."""
-    from search import teachers
-
-    teachers.test(as_json, **options)
-
-
 cli.add_command(ablate)
+cli.add_command(teacher)
 
 
 def main() -> None:
@@ -267,9 +271,9 @@ def main() -> None:
         _fail(error.format_message())
     except InputError as error:
         _fail(str(error))
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         click.echo("interrupted", err=True)
-        sys.exit(130)
+        sys.exit(getattr(error.__cause__ or error, "status", 130))
     except OSError as error:
         if error.errno == errno.EPIPE:
             sys.exit(141)

@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from search.options import CACHE, DEVICE, JSON, STORAGE, WORKERS
+from search.options import (
+    ARTIFACTS,
+    CACHE,
+    DEVICE,
+    GPU_HOURS,
+    GRACE,
+    JSON,
+    STORAGE,
+    TIMEOUT,
+    WORKERS,
+)
 
 
 class FileOrCommand(click.Group):
@@ -53,7 +63,11 @@ def ablate() -> None:
 @click.option("--pretrained", help="What pretrained teachers start from: imagenet, or a file.")
 @click.option("--name", help="The study's name (default: the file's).")
 @click.option("--dry-run", is_flag=True, help="Print the plan, train nothing.")
+@TIMEOUT
+@GPU_HOURS
 @WORKERS
+@GRACE
+@ARTIFACTS
 @STORAGE
 @CACHE
 @DEVICE
@@ -64,6 +78,10 @@ def run(
     pretrained: str | None,
     dry_run: bool,
     workers: str,
+    artifacts: str | None,
+    timeout: str | None,
+    gpu_hours: float | None,
+    grace: float | None,
     storage: str,
     cache: str,
     device: str,
@@ -72,10 +90,18 @@ def run(
 ) -> None:
     """Train every arm of SPEC over every seed: a study that can be interrupted and resumed."""
     from search import ablations
+    from search.limits import asked_limits
     from search.session import Session
-    from search.settings import parse_workers
+    from search.settings import parse_grace, parse_workers
 
-    session = Session(storage=storage, workers=parse_workers(workers), as_json=as_json)
+    session = Session(
+        storage=storage,
+        workers=parse_workers(workers),
+        as_json=as_json,
+        artifacts=artifacts,
+        limits=asked_limits(timeout, gpu_hours),
+        grace=parse_grace(grace),
+    )
     ablations.ablate(
         session,
         spec,

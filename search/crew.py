@@ -4,18 +4,21 @@ A crew is given jobs and tells of them by callbacks, which it calls in this proc
 time. So a search is one loop without threads, however many students are trained at once.
 """
 
+import random
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
 from search.bench import Bench, Job
 from search.objective import Trained, train_student
-from trainers.result import Report
+from trainers.result import Leave, Report
 
 # One student's failure, which must not end the search: PyTorch's errors, and too little memory.
 FAILURES = (RuntimeError, MemoryError)
 Failure = RuntimeError | MemoryError
-Done = Callable[[Trained | Failure], None]
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds between two looks at what other workers do
+Done = Callable[[Trained | Failure | Leave], None]
 
 
 class Crew(Protocol):
@@ -27,6 +30,11 @@ class Crew(Protocol):
         ...
 
     @property
+    def devices(self) -> int:
+        """Devices that it trains on; all cores of a machine are one."""
+        ...
+
+    @property
     def running(self) -> int:
         """Jobs that were started and have not ended."""
         ...
@@ -35,13 +43,14 @@ class Crew(Protocol):
         """Train a student, from its checkpoint where it has one.
 
         Args:
-            report: told every epoch; returning True ends the training as pruned.
-            done: told what was trained, or why the student failed.
+            report: told every epoch; returning True ends the training as pruned. It may raise
+                `Leave`.
+            done: told what was trained, why the student failed, or that its training was left.
         """
         ...
 
-    def wait(self) -> None:
-        """Until something was reported or has ended; calls the callbacks.
+    def wait(self, seconds: float | None = None) -> None:
+        """Until something was reported or has ended, or time is up; calls the callbacks.
 
         Raises:
             InputError, OSError: what fails for every student: a full disk, a cache that cannot
@@ -59,38 +68,44 @@ class Crew(Protocol):
     ) -> None: ...
 
 
-def keep_busy(crew: Crew, start_next: Callable[[], bool]) -> None:
+def keep_busy(crew: Crew, start_next: Callable[[], bool], pending: Callable[[], bool]) -> None:
     """Start jobs while there are free places, until nothing is left and nothing runs.
 
     Args:
         start_next: starts one job or settles it without training; False where there is nothing
-            to start now. It is asked again whenever something has ended.
+            to start now. It is asked again whenever something has ended, and now and then.
+        pending: whether something may have to be started later, though nothing runs here now.
     """
+    pause = FIRST_PAUSE
     while True:
         while crew.free and start_next():
-            pass
-        if not crew.running:
+            pause = FIRST_PAUSE
+        if crew.running:
+            crew.wait(pause if crew.free else None)
+        elif pending():
+            time.sleep(pause * random.uniform(0.5, 1))  # many workers ask one database
+        else:
             return
-        crew.wait()
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 class Alone:
     """A crew of none but this process: `start` trains, and returns when the student is done."""
 
-    free, running = 1, 0
+    free, running, devices = 1, 0, 1
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
 
     def start(self, job: Job, report: Report, done: Done) -> None:
-        trained: Trained | Failure
+        trained: Trained | Failure | Leave
         try:
             trained = train_student(self.bench, job, report)
-        except FAILURES as failure:
+        except (*FAILURES, Leave) as failure:
             trained = failure
         done(trained)
 
-    def wait(self) -> None:
+    def wait(self, seconds: float | None = None) -> None:
         raise AssertionError("nothing runs here behind the return of start")
 
     def __enter__(self) -> "Alone":

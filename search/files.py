@@ -7,9 +7,8 @@ import torch
 
 from search import report
 from search.addresses import database_errors
-from search.places import Folder
 from search.storage import open_storage
-from search.study import best_trials, open_study
+from search.study import best_trials, folder_of, open_study
 from space.architecture import Architecture
 from space.budget import format_bytes
 from space.count import Cost, cost
@@ -29,7 +28,7 @@ def export(
     """Write a trial's student to `out`, in its own format or converted to another one."""
     with database_errors(storage):
         study, _ = open_study(open_storage(storage, create=False), name)
-    folder = Folder(storage, name)
+        folder = folder_of(storage, study)
     if number is None:
         leaders = best_trials(study, 1)
         if not leaders:

@@ -7,34 +7,46 @@ from optuna.trial import FrozenTrial
 
 from search.bench import Job
 from search.crew import Crew, Failure, keep_busy, reason_of
+from search.drafts import discard, publish
 from search.objective import Trained, results
-from search.places import CHECKPOINT, Folder
+from search.places import CHECKPOINT
 from search.ranking import FAILED, SEEDS, Finalist, attribute, ranked
 from search.spec import Spec
 from search.study import best_trials
 from search.trials import Watcher
+from search.worker import Worker
 from space.architecture import Architecture
 from trainers.checkpoint import Checkpoint
-from trainers.result import Epoch
+from trainers.result import Epoch, Leave
 
 
 def run_finalists(
-    spec: Spec, folder: Folder, study: optuna.Study, count: int, crew: Crew, watcher: Watcher
+    spec: Spec, worker: Worker, count: int, crew: Crew, watcher: Watcher
 ) -> list[Finalist]:
     """Train the best `count` students again over three further seeds; best mean first.
 
     What is done is kept with the study, so an interrupted final goes on where it stopped. The
-    views stay those of the search, and with them the bank of teacher logits.
+    views stay those of the search, and with them the bank of teacher logits. Returns early when
+    the worker should leave.
     """
-    left = iter(untrained(study, count))
+    study = worker.study
 
     def start_next() -> bool:
-        found = next(left, None)
-        if found is not None:
-            _start(*found, spec, folder, study, crew, watcher)
-        return found is not None
+        if worker.leaving.asked:
+            return False
+        for trial, seed in untrained(study, count):
+            where = place(trial.number, seed)
+            if worker.holds(where):
+                continue  # in training here
+            if worker.claim(where, attribute(trial.number, seed)):
+                _start(trial, seed, spec, worker, crew, watcher)
+                return True
+        return False
 
-    keep_busy(crew, start_next)
+    def pending() -> bool:
+        return not worker.leaving.asked and bool(untrained(study, count))
+
+    keep_busy(crew, start_next, pending)
     return finalists(study)
 
 
@@ -49,34 +61,39 @@ def untrained(study: optuna.Study, count: int) -> list[tuple[FrozenTrial, int]]:
 
 
 def _start(
-    trial: FrozenTrial,
-    seed: int,
-    spec: Spec,
-    folder: Folder,
-    study: optuna.Study,
-    crew: Crew,
-    watcher: Watcher,
+    trial: FrozenTrial, seed: int, spec: Spec, worker: Worker, crew: Crew, watcher: Watcher
 ) -> None:
     architecture = Architecture.from_dict(trial.user_attrs["architecture"])
     label, where = f"finalist {trial.number}, seed {seed}", place(trial.number, seed)
-    watcher.began(label, architecture.words, spec.recipe.epochs)
+    draft, epochs = worker.draft(where), spec.recipe.epochs
+    watcher.began(label, architecture.words, epochs)
 
     def report(epoch: Epoch) -> bool:
         watcher.epoch_done(label, epoch)
+        if not worker.holds(where):
+            raise Leave(keep=False)
+        if worker.leaving.asked and epoch.epoch < epochs:
+            raise Leave(keep=True)
         return False
 
-    def done(trained: Trained | Failure) -> None:
+    def done(trained: Trained | Failure | Leave) -> None:
         watcher.ended(label)
+        if isinstance(trained, Leave):
+            worker.release(where)
+            return
         if isinstance(trained, Trained):
             row = results(trained)
         else:
             row = {"file_accuracy": None, "ended": FAILED, "reason": reason_of(trained)}
             watcher.said(f"{label} failed: {row['reason']}; its mean leaves this seed out")
-        study.set_user_attr(attribute(trial.number, seed), row)
-        Checkpoint(folder.path / where / CHECKPOINT).remove()
+        key, folder = attribute(trial.number, seed), worker.folder
+        if worker.end_finalist(where, key, row, lambda: publish(folder, where, draft)):
+            Checkpoint(folder.path / where / CHECKPOINT).remove()
+        else:
+            discard(folder, draft)
 
     recipe = replace(spec.recipe, seed=spec.recipe.seed + seed)
-    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, where)
+    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, where, draft)
     crew.start(job, report, done)
 
 

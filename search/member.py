@@ -1,7 +1,8 @@
 """A process of a crew: trains one student after the other, as it is told through a pipe.
 
 To it: a Station, once; then Orders, and behind every epoch whether to stop. From it: READY, once;
-then for every order its epochs and its answer (Trained, images a second, or the exception).
+then for every order its epochs and its answer (Trained, images a second, or the exception; Leave,
+where it was told to leave).
 """
 
 import os
@@ -41,7 +42,8 @@ class Order(NamedTuple):
 
 def main(connection: Connection) -> None:
     """The process's life; it ends when the coordinator closes the pipe, or ends itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the coordinator's
+    for heeded in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and schedulers tell all processes,
+        signal.signal(heeded, signal.SIG_IGN)  # but it is the coordinator's to leave
     threading.Thread(target=_die_with_coordinator, daemon=True).start()
     try:
         station = connection.recv()  # loads torch
@@ -74,15 +76,21 @@ def _die_with_coordinator() -> None:
 
 def _answer(bench: "Bench", work: "Job | Probe", connection: Connection) -> Any:
     from search import objective
+    from trainers.result import Leave
 
     def report(epoch: "Epoch") -> bool:
         connection.send(epoch)
-        return bool(connection.recv())
+        answer: bool | Leave = connection.recv()
+        if isinstance(answer, Leave):
+            raise answer
+        return answer
 
     try:
         if isinstance(work, Probe):
             return objective.speed(bench, *work)
         return objective.train_student(bench, work, report)
+    except Leave as leave:
+        return leave
     except Exception as error:
         return _portable(error)
 

@@ -3,6 +3,7 @@
 It knows neither Optuna nor the database, so that processes that only train need neither.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,18 +33,18 @@ class Trained(NamedTuple):
     result: TrialResult
     accuracy: float | None  # validation, of the file as read back; None where there is none
     confusion: list[list[int]] | None = None  # the same, true class by predicted class
+    digest: str | None = None  # of the file
 
 
 def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Trained:
-    """Train one student and write its file `student.safetensors` in the job's place.
+    """Train one student and write its file `student.safetensors` where the job says.
 
     Goes on from the checkpoint there; the caller removes it when the outcome is stored.
     """
     recipe, card = job.recipe, bench.spec.card_for(job.recipe)
     student = build(job.architecture, seed=recipe.seed)
     model = Model(student, size=card.size, mean=card.mean, std=card.std)
-    place = bench.folder.path / job.place
-    checkpoint = Checkpoint(place / CHECKPOINT, every=CHECKPOINT_SECONDS)
+    checkpoint = Checkpoint(bench.folder.path / job.place / CHECKPOINT, every=CHECKPOINT_SECONDS)
     result = train(
         model,
         recipe,
@@ -55,6 +56,8 @@ def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Tr
     )
     if result.ended != FINISHED:
         return Trained(result, None)
+    place = bench.folder.path / job.written_to
+    place.mkdir(parents=True, exist_ok=True)
     path = place / STUDENT
     try:
         if job.format != "fp32":  # first: other formats may hold what this one cannot
@@ -62,7 +65,13 @@ def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Tr
         export.write(student, card, job.format, path)
     except OverflowError as error:
         return Trained(result._replace(ended=UNSTORABLE, reason=str(error)), None)
-    return Trained(result, *scored(bench, path))
+    return Trained(result, *scored(bench, path), digest(path))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Score(NamedTuple):
@@ -100,6 +109,7 @@ def results(trained: Trained) -> dict[str, Any]:
     result = trained.result
     return {
         "file_accuracy": trained.accuracy,
+        "file_sha256": trained.digest,
         "confusion": trained.confusion,
         "network_accuracy": result.accuracy,
         "accuracies": [epoch.accuracy for epoch in result.history],

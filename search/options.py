@@ -9,6 +9,8 @@ STORAGE = click.option(
     "--storage",
     default=DEFAULT_STORAGE,
     show_default=True,
+    envvar="DISTILNAS_STORAGE",
+    show_envvar=True,
     help="Study database: a file or an address.",
 )
 CACHE = click.option(
@@ -18,6 +20,18 @@ CACHE = click.option(
     help="Folder for decoded photographs, teachers and teacher logits.",
 )
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+GRACE = click.option(
+    "--grace",
+    type=float,
+    help="Seconds without a sign of life behind which others take a trial over (default 60).",
+)
+ARTIFACTS = click.option(
+    "--artifacts", help="Folder, reached by all workers, that holds the studies' files."
+)
+TIMEOUT = click.option("--timeout", help="Time that the study is worked on: 90s, 30min, 2h, 1d.")
+GPU_HOURS = click.option(
+    "--gpu-hours", type=float, help="Hours of all devices that train for the study."
+)
 WORKERS = click.option(
     "--workers",
     default="1",

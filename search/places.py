@@ -3,24 +3,42 @@
 import fcntl
 import os
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from search.addresses import sqlite_path
 from space.errors import InputError
 
+ARTIFACTS = "artifacts"  # a study's attribute: where its files lie, if not beside the database
 STUDENT, EXACT, CHECKPOINT = "student.safetensors", "exact.safetensors", "checkpoint.pt"
+TEMPORARY_SECONDS = 600.0  # far longer than a file takes to write
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Folder:
-    """One study's folder: `runs/NAME` beside the SQLite file, or in the working directory."""
+    """One study's folder: `runs/NAME` beside the SQLite file, or where the study says."""
 
-    def __init__(self, storage: str, name: str) -> None:
+    def __init__(self, storage: str, name: str, artifacts: str | None = None) -> None:
+        """Find it.
+
+        Args:
+            artifacts: the folder, where the study names one; without it that beside the SQLite
+                file, or in the working directory.
+        """
         check_name(name)
         database = sqlite_path(storage)
-        self.path = (database.parent if database else Path()) / "runs" / name
+        beside = (database.parent if database else Path()) / "runs" / name
+        self.path = beside if artifacts is None else Path(artifacts)
+
+    def require(self, name: str) -> None:
+        """Raise InputError where the folder is not here."""
+        if not self.path.is_dir():
+            raise InputError(
+                f"the files of study {name!r} must be in {self.path}, but this machine has no "
+                "such folder; mount it, or say where it lies here: --artifacts FOLDER"
+            )
 
     def trial(self, number: int) -> Path:
         return self.path / f"trial{number:04d}"
@@ -43,9 +61,13 @@ class Folder:
         """The study's own copy of one of its teachers."""
         return self.path / f"{name}.pt"
 
+    def worker(self, name: str) -> Path:
+        """A file that one of the study's workers keeps locked while it lives."""
+        return self.path / "workers" / name
+
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Held while a process trains for the study; the kernel frees it when the process dies."""
+        """Held while a process makes the study; the kernel frees it when the process dies."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a+") as file:
             try:
@@ -53,22 +75,28 @@ class Folder:
             except OSError:
                 file.seek(0)
                 raise InputError(
-                    f"study {name!r} must be worked on by one process at a time, but process "
-                    f"{file.read().strip() or '?'} is at it; wait for it or stop it"
+                    f"study {name!r} must be made by one process, but process "
+                    f"{file.read().strip() or '?'} is at it; join it when it has begun: "
+                    f"distilnas worker {name}"
                 ) from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
-            self._sweep()
-            try:
-                yield
-            finally:
-                self._sweep()  # of a crew's processes that were stopped
+            yield
 
-    def _sweep(self) -> None:
-        """Remove what a killed process had begun to write."""
+    def sweep(self, older: float = TEMPORARY_SECONDS) -> list[Path]:
+        """Remove what killed processes had begun to write, and name it.
+
+        Args:
+            older: seconds; what is younger may be a living process's.
+        """
+        removed = []
         for temporary in self.path.rglob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if time.time() - temporary.stat().st_mtime >= older:
+                    temporary.unlink()
+                    removed.append(temporary)
+        return removed
 
 
 def check_name(name: str) -> None:

@@ -17,12 +17,13 @@ from typing import Any
 
 from search.bench import Job, Station
 from search.crew import FAILURES, Done, reason_of
+from search.leaving import HEEDED
 from search.member import READY, Order, Probe
 from search.member import main as member_main
 from search.objective import Trained
 from space.errors import InputError
 from trainers.machine import cores
-from trainers.result import Epoch, Report
+from trainers.result import Epoch, Leave, Report
 
 LIVES = 2  # processes that a job may cost
 DYING_SECONDS = 5
@@ -58,8 +59,12 @@ class Processes:
             devices: given out to the processes in turn; the station's own by default.
         """
         self.station, self.size = station, size
-        self.devices = devices or (station.device,)
+        self.given = devices or (station.device,)
         self.members: list[_Member] = []
+
+    @property
+    def devices(self) -> int:
+        return len(set(self.given[: self.size]))
 
     @property
     def running(self) -> int:
@@ -73,15 +78,14 @@ class Processes:
         idle = (member for member in self.members if member.task is None)
         self._assign(_Task(job, report, done), next(idle, None) or self._begin())
 
-    def wait(self) -> None:
-        for member in self._heard():
+    def wait(self, seconds: float | None = None) -> None:
+        for member in self._heard(seconds):
             message = self._received(member)
             if message is None:
                 self._died(member)
             elif isinstance(message, Epoch):
-                assert member.task is not None, "only orders are answered"
-                self._send(member, member.task.report(message))
-            elif isinstance(message, Trained):
+                self._answer(member, message)
+            elif isinstance(message, Trained | Leave):
                 self._settle(member, message)
             elif message != READY:
                 self._failed(member, message)
@@ -134,17 +138,26 @@ class Processes:
         context = multiprocessing.get_context("spawn")  # torch's OpenMP does not outlive a fork
         here, there = context.Pipe()
         process = context.Process(target=member_main, args=(there,), daemon=True)
-        with _sigint_blocked():
+        with _signals_blocked():
             process.start()
         there.close()
         member = _Member(place, process, here)
         self.members.append(member)
-        self._send(member, replace(self.station, device=self.devices[place % len(self.devices)]))
+        self._send(member, replace(self.station, device=self.given[place % len(self.given)]))
         return member
 
-    def _heard(self) -> list[_Member]:
+    def _answer(self, member: _Member, epoch: Epoch) -> None:
+        assert member.task is not None, "only orders are answered"
+        answer: bool | Leave
+        try:
+            answer = member.task.report(epoch)
+        except Leave as leave:
+            answer = leave
+        self._send(member, answer)
+
+    def _heard(self, seconds: float | None) -> list[_Member]:
         """Members that have something to say, or have died."""
-        heard = wait([member.connection for member in self.members])
+        heard = wait([member.connection for member in self.members], seconds)
         return [member for member in self.members if member.connection in heard]
 
     def _received(self, member: _Member) -> Any:
@@ -216,10 +229,10 @@ def _too_many(size: int, how: str) -> str:
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
+def _signals_blocked() -> Iterator[None]:
     """A process that is begun here never gets Ctrl-C, not even before its first line."""
-    resource_tracker.ensure_running()  # or starting it would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # or starting it would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     try:
         yield
     finally:

@@ -116,6 +116,11 @@ class Display:
             said = [f"{self.done}/{self.trials} trials", note, self._left()]
             self.said("; ".join(filter(None, said)))
 
+    def stands_at(self, done: int) -> None:
+        if done != self.done:  # other workers' trials
+            self.done = done
+            self.progress.update(self.overall, completed=done)
+
     def _left(self) -> str:
         new = self.done - self.first
         if new <= 0 or self.done >= self.trials:

@@ -1,5 +1,7 @@
-"""The command `resume`: a search or an ablation goes on with nothing but its name."""
+"""The commands `resume` and `worker`: a study goes on with nothing but its name."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,18 +9,19 @@ import optuna
 
 from search import ablations, running
 from search.addresses import database_errors
-from search.bench import Station
+from search.bench import Bench, Station
 from search.design import MAX_SEEDS
-from search.places import Folder
+from search.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, spent_of
 from search.plan import Plan
 from search.session import Session
-from search.settings import parse_workers
+from search.settings import parse_grace, parse_workers
 from search.spec import Ground, Spec
 from search.storage import open_storage
-from search.study import FINALISTS, SEEDS, TARGET, counted, open_study, target
+from search.study import FINALISTS, SEEDS, TARGET, counted, folder_of, open_study, target
 from space.errors import InputError, require_range
 from trainers.evaluation import choose_device
 
+WAIT_SECONDS = 1.0  # between two looks for a study
 FOR_SEARCHES = ("trials", "finalists", "budget", "epochs", "space", "out")
 
 
@@ -27,15 +30,25 @@ def resume(
     as_json: bool,
     *,
     data: str | None,
+    artifacts: str | None,
     storage: str,
     cache: str,
     device: str,
     workers: str,
+    grace: float | None,
+    timeout: str | None,
+    gpu_hours: float | None,
     **asked: Any,
 ) -> None:
     """Go on with a study; `asked` is more work, or settings that must be the study's own."""
     session = Session(
-        storage=storage, workers=parse_workers(workers), as_json=as_json, out=asked.pop("out")
+        storage=storage,
+        workers=parse_workers(workers),
+        as_json=as_json,
+        out=asked.pop("out"),
+        artifacts=artifacts,
+        limits=asked_limits(timeout, gpu_hours),
+        grace=parse_grace(grace),
     )
     session.prepare()
     if (asked["trials"] or 0) < 0:
@@ -44,17 +57,74 @@ def resume(
     with database_errors(storage):
         study, spec = open_study(open_storage(storage, create=False), name)
         _refuse(name, spec, {**asked, "out": session.out})
-        folder = Folder(storage, name)
-        with folder.lock(name):
-            place = Path(cache).expanduser()
-            station = Station(spec, folder, data or spec.source, place, device)
-            bench = station.bench()
-            if isinstance(spec, Spec):
-                _add(study, asked["trials"], asked["finalists"])
-                running.go_on(session, station, bench, spec, study)
-            elif isinstance(spec, Plan):
-                _add_seeds(study, asked["seeds"])
-                ablations.go_on(session, station, bench, spec, study)
+        folder = folder_of(storage, study, artifacts)
+        folder.require(name)
+        station = Station(spec, folder, data or spec.source, Path(cache).expanduser(), device)
+        bench = station.bench()
+        _raise_limits(study, session.limits)
+        if isinstance(spec, Spec):
+            _add(study, asked["trials"], asked["finalists"])
+        else:
+            _add_seeds(study, asked["seeds"])
+        _go_on(session, station, bench, study)
+
+
+def join(
+    name: str,
+    *,
+    data: str | None,
+    artifacts: str | None,
+    storage: str,
+    cache: str,
+    device: str,
+    workers: str,
+    grace: float | None,
+    wait: float,
+) -> None:
+    """Work on a study beside its other workers, until it has ended."""
+    session = Session(
+        storage=storage,
+        workers=parse_workers(workers),
+        as_json=False,
+        joined=True,
+        grace=parse_grace(grace),
+    )
+    session.prepare()
+    choose_device(device)
+    with database_errors(storage):
+        study, spec = _awaited(storage, name, wait)
+        folder = folder_of(storage, study, artifacts)
+        folder.require(name)
+        station = Station(spec, folder, data or spec.source, Path(cache).expanduser(), device)
+        _go_on(session, station, station.bench(), study)
+
+
+def _awaited(storage: str, name: str, wait: float) -> tuple[optuna.Study, Ground]:
+    """A study, as soon as there is one, if within so many seconds."""
+    until = time.monotonic() + wait
+    while True:
+        try:
+            with database_errors(storage):
+                return open_study(open_storage(storage, create=False), name)
+        except InputError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
+
+
+def _go_on(session: Session, station: Station, bench: Bench, study: optuna.Study) -> None:
+    if isinstance(bench.spec, Spec):
+        running.go_on(session, station, bench, bench.spec, study)
+    elif isinstance(bench.spec, Plan):
+        ablations.go_on(session, station, bench, bench.spec, study)
+
+
+def _raise_limits(study: optuna.Study, more: Mapping[str, float]) -> None:
+    """So much more than was used."""
+    used = spent_of(study._storage.get_study_system_attrs(study._study_id))
+    for key, before in ((TIMEOUT, used.seconds), (DEVICE_SECONDS, used.device_seconds)):
+        if key in more:
+            study.set_user_attr(key, before + more[key])
 
 
 def _add(study: optuna.Study, trials: int | None, finalists: int | None) -> None:

@@ -29,12 +29,14 @@ from search.study import (
     counted,
     create,
     free_name,
+    place_for,
     publish,
     require_free,
     target,
 )
 from search.teacher_cache import Wanted, keep_teachers, obtain, read
 from search.trials import run_trials
+from search.worker import Worker
 from search.workers import middle_student, open_crew, sampled_students, typical_student
 from space import families
 from space.build import build
@@ -50,7 +52,13 @@ from trainers.teacher import Teacher
 def search(settings: Settings, as_json: bool) -> None:
     """Create a study, run it, write the best student."""
     workers = parse_workers(settings.workers)
-    session = Session(storage=settings.storage, workers=workers, as_json=as_json, out=settings.out)
+    session = Session(
+        storage=settings.storage,
+        workers=workers,
+        as_json=as_json,
+        out=settings.out,
+        grace=settings.grace,
+    )
     session.prepare()
     console, device = session.console, choose_device(settings.device)
     with database_errors(settings.storage):
@@ -59,30 +67,30 @@ def search(settings: Settings, as_json: bool) -> None:
         given = given_teacher(settings, data)
         storage = open_storage(settings.storage, create=True)
         name = settings.name or free_name(storage, settings.default_name)
-        folder = Folder(settings.storage, name)
+        folder, where = place_for(settings.storage, name, settings.artifacts)
         with folder.lock(name):
             require_free(storage, name, make_spec(settings, data, ""))
             teacher = own_teacher(settings, given, data, device, console)
             spec = make_spec(settings, data, teacher.hash if teacher else "")
             own = {OWN_TEACHER: teacher} if teacher is not None else {}
             keep_teachers(folder, own)
-            asked = {TARGET: settings.trials, FINALISTS: settings.finalists}
+            asked = {TARGET: settings.trials, FINALISTS: settings.finalists} | settings.limits
             facts = {name: teacher.facts for name, teacher in own.items()}
-            study = create(storage, name, spec, asked | {DESCRIBED: facts})
-            station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
-            go_on(session, station, station.furnished(data, own, device), spec, study)
+            study = create(storage, name, spec, asked | where | {DESCRIBED: facts})
+        station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
+        go_on(session, station, station.furnished(data, own, device), spec, study)
 
 
 def go_on(
     session: Session, station: Station, bench: Bench, spec: Spec, study: optuna.Study
 ) -> None:
-    """Run what is left of a search, and write the best student."""
+    """Run what is left of a search, beside its other workers, and write the best student."""
     typical = partial(typical_student, spec)
-    with session.resumable(study.study_name):
+    with session.worker(study, station.folder) as worker:
         with open_crew(
             bench, station, session.workers, left(study), typical, session.console
         ) as crew:
-            ranking = finish(spec, station.folder, study, crew, session.console)
+            ranking = finish(spec, worker, crew, session.console)
         conclude(session, spec, station.folder, study, ranking)
 
 
@@ -149,18 +157,20 @@ def left(study: optuna.Study) -> int:
     return max(trials, rounds * len(SEEDS)) if trials > 0 else len(final.untrained(study, rounds))
 
 
-def finish(
-    spec: Spec, folder: Folder, study: optuna.Study, crew: Crew, console: Console
-) -> list[Finalist]:
+def finish(spec: Spec, worker: Worker, crew: Crew, console: Console) -> list[Finalist]:
     """Run what is left of a study: its trials, then its finalists; best finalist first."""
+    study, ranking = worker.study, list[Finalist]()
     with Display(console, trials=target(study), done=counted(study)) as display:
         for trial in best_trials(study, 1):
             display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
-        run_trials(Sampled(spec, folder), folder, study, crew, display)
-        rounds = int(study.user_attrs.get(FINALISTS, 0))
-        if not rounds:
-            return []
-        return final.run_finalists(spec, folder, study, rounds, crew, display)
+        with worker.at_work(crew.devices):
+            run_trials(Sampled(spec, worker.folder), worker, crew, display)
+            rounds = int(study.user_attrs.get(FINALISTS, 0))
+            if rounds:
+                ranking = final.run_finalists(spec, worker, rounds, crew, display)
+    if worker.leaving.limit is not None:
+        console.print(f"limit reached, {worker.leaving.limit}", soft_wrap=True)
+    return ranking
 
 
 def conclude(
@@ -174,6 +184,9 @@ def conclude(
         publish(folder.student(leaders[0].number), folder)
     if session.out is not None and leaders:
         report.copy_best(folder.best, Path(session.out))
+    if session.joined:
+        session.console.print(f"study {study.study_name!r} has ended", soft_wrap=True)
+        return
     report.finished(session.storage, study.study_name, ranking, spec, folder, session.as_json)
 
 

@@ -1,6 +1,6 @@
 """How a command that trains was called: what is the user's and the machine's, not the study's."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -8,6 +8,9 @@ import optuna
 from rich.console import Console
 
 from search import report
+from search.leaseholder import GRACE
+from search.places import Folder
+from search.worker import Worker
 from trainers.memory import keep_freed_memory
 
 
@@ -19,6 +22,10 @@ class Session:
     workers: int | None  # students at once; None: measured
     as_json: bool
     out: str | None = None  # a copy of the best file
+    grace: float = GRACE  # seconds without a sign of life behind which others may take over
+    artifacts: str | None = None  # folder that holds new studies' folders
+    limits: Mapping[str, float] = field(default_factory=dict)  # of a new study: its attributes
+    joined: bool = False  # beside whoever reports the results
     console: Console = field(default_factory=lambda: report.console(stderr=True))
 
     def prepare(self) -> None:
@@ -27,10 +34,15 @@ class Session:
         keep_freed_memory()
 
     @contextmanager
-    def resumable(self, name: str) -> Iterator[None]:
-        """Ctrl-C leaves a study that can be gone on with, and says how."""
+    def worker(self, study: optuna.Study, folder: Folder) -> Iterator[Worker]:
+        """A worker on a study. Ctrl-C leaves one that can be gone on with, and says how."""
+        storage = study._storage._backend  # type: ignore[attr-defined]
+        storage.endurance.say = lambda text: self.console.print(text, soft_wrap=True)
+        name = study.study_name
         try:
-            yield
+            with Worker(study, folder, grace=self.grace) as worker:
+                folder.sweep()
+                yield worker
         except KeyboardInterrupt:
             command = report.command("resume", name, self.storage)
             self.console.print(f"stopped; nothing is lost. Go on with: {command}", soft_wrap=True)

@@ -9,6 +9,8 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from search.addresses import DEFAULT_STORAGE
+from search.leaseholder import GRACE
+from search.limits import asked_limits
 from search.places import check_name
 from search.pruning import PRUNERS
 from search.suggest import SAMPLERS
@@ -51,6 +53,10 @@ class Settings:
     device: str = "auto"
     workers: int | str = 1  # students at once, or "auto"; the machine's business, not the study's
     out: str | None = None  # a copy of the best file
+    artifacts: str | None = None  # folder, for all workers, that holds the studies' folders
+    timeout: str | None = None  # 90s, 30min, 2h, 1d: that the study is worked on
+    gpu_hours: float | int | None = None  # of all devices that train for the study
+    grace: float | int = GRACE  # seconds without a sign of life behind which others take over
 
     def check(self) -> None:
         """Raise InputError for a setting outside its rule."""
@@ -61,6 +67,8 @@ class Settings:
         require("trials", self.trials, self.trials >= 1, "at least 1")
         require("finalists", self.finalists, self.finalists >= 0, "at least 0")
         parse_workers(self.workers)
+        parse_grace(self.grace)
+        asked_limits(self.timeout, self.gpu_hours)
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         if self.name is not None:
             check_name(self.name)
@@ -69,6 +77,11 @@ class Settings:
     @property
     def limit(self) -> Budget:
         return Budget.parse(self.budget, self.format, self.macs)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The study's attributes of what it may cost."""
+        return asked_limits(self.timeout, self.gpu_hours)
 
     @property
     def default_name(self) -> str:
@@ -135,6 +148,13 @@ def teacher_base(data: str) -> str:
 def default_network(data: str) -> str:
     """The network of a teacher that is trained where none is named."""
     return "teacher-small" if data == DIGITS else "resnet18"
+
+
+def parse_grace(seconds: float | None) -> float:
+    """The default where none is given; InputError outside its rule."""
+    given = GRACE if seconds is None else float(seconds)
+    require("grace", seconds, 1 <= given <= 86400, "1 to 86400 seconds")
+    return given
 
 
 def parse_workers(given: int | str) -> int | None:

@@ -8,7 +8,7 @@ from rich.text import Text
 from search import report
 from search import table as tables
 from search.addresses import database_errors
-from search.places import Folder
+from search.places import ARTIFACTS, Folder
 from search.ranking import ranked
 from search.trial_facts import facts, layers_of
 from space.budget import Budget, format_bytes
@@ -97,7 +97,9 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
     """One trial, layer by layer."""
     with database_errors(storage):
         engine = report.engine(storage)
-        frame, spec = tables.trials(engine, name), tables.attributes(engine, name).get("spec")
+        frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
+    spec = attributes.get("spec")
+    folder = Folder(storage, name, attributes.get(ARTIFACTS))
     found = frame[frame["number"] == number]
     if found.empty:
         raise InputError(
@@ -112,7 +114,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
         return
     out = report.console()
     out.print(Text(f"trial {number}", "bold") + Text(f" of {name}: {row['state'].lower()}"))
-    for label, text in [*facts(row), *_file(row, storage, name)]:
+    for label, text in [*facts(row), *_file(row, folder)]:
         out.print(f"{label:<14}{text}", soft_wrap=True)
     if layers:
         out.print(_layers_table(layers))
@@ -139,8 +141,8 @@ def _cells(row: Any) -> list[str]:
     ]
 
 
-def _file(row: Any, storage: str, name: str) -> list[tuple[str, str]]:
-    student = Folder(storage, name).student(int(row["number"]))
+def _file(row: Any, folder: Folder) -> list[tuple[str, str]]:
+    student = folder.student(int(row["number"]))
     return [("file", str(student))] if student.exists() else []
 
 

@@ -1,19 +1,30 @@
 """The study database: Optuna's own schema, on SQLite hardened for processes that die."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from optuna.storages import RDBStorage
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from search.addresses import database_errors, sqlite_path, url_of
+from search.addresses import database_errors, masked, sqlite_path, url_of
+from search.endurance import Endurance, EnduringStorage
 from space.errors import InputError
 
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
+TABLES_SECONDS = 2  # that a server takes to make them
+LIBPQ = ("psycopg", "psycopg2")
+# A server that vanished without a word must be noticed: libpq's own patience is two hours.
+SERVER_SECONDS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+}
 
 
-def open_storage(storage: str, *, create: bool) -> RDBStorage:
+def open_storage(storage: str, *, create: bool) -> EnduringStorage:
     """Open the study database.
 
     Args:
@@ -27,7 +38,7 @@ def open_storage(storage: str, *, create: bool) -> RDBStorage:
         if path is not None and not create and not path.exists():
             raise InputError(f"study database {path} does not exist; begin with: distilnas search")
         if path is None:
-            return RDBStorage(url_of(storage), engine_kwargs={"pool_pre_ping": True})
+            return _open_server(storage, create)
         return _open_sqlite(url_of(storage), path)
 
 
@@ -38,12 +49,30 @@ def exists(storage: str) -> bool:
     return path is None or path.exists()
 
 
-def _open_sqlite(url: str, path: Path) -> RDBStorage:
+def _open_server(storage: str, create: bool) -> EnduringStorage:
+    url = url_of(storage)
+    options: dict[str, Any] = {"pool_pre_ping": True}
+    if sa.make_url(url).get_driver_name() in LIBPQ:
+        options["connect_args"] = SERVER_SECONDS
+    if not create:
+        engine = sa.create_engine(url, poolclass=sa.NullPool, **options)
+        if not sa.inspect(engine).has_table("version_info"):
+            raise InputError(
+                f"database {masked(storage)} holds no studies; begin with: distilnas search"
+            )
+    try:
+        return EnduringStorage(url, Endurance(), options)
+    except (ProgrammingError, IntegrityError):  # another process makes the tables just now
+        time.sleep(TABLES_SECONDS)
+        return EnduringStorage(url, Endurance(), options)
+
+
+def _open_sqlite(url: str, path: Path) -> EnduringStorage:
     if path.exists() and not os.access(path, os.W_OK):
         raise InputError(f"study database {path} must be writable, but is not; check its rights")
     _check_header(path)
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
-    storage = RDBStorage(url, engine_kwargs=engine_kwargs)
+    storage = EnduringStorage(url, Endurance(), engine_kwargs)
     sa.event.listen(storage.engine, "connect", _on_connect)
     sa.event.listen(storage.engine, "begin", _on_begin)
     storage.engine.dispose()  # connections from before the listeners

@@ -1,6 +1,6 @@
 """Studies: create, open, read. The database is the one source of truth."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from search.places import Folder
+from search.addresses import sqlite_path
+from search.limits import DEVICE_SECONDS, TIMEOUT
+from search.places import ARTIFACTS, Folder, check_name
 from search.plan import Plan, is_plan
 from search.spec import Ground, Spec
 from space.errors import InputError
@@ -20,6 +22,7 @@ TARGET, FINALISTS = "target_trials", "finalists"  # what a search is asked for
 SEEDS = "seeds"  # of each arm of an ablation
 FIRST_SEEDS = "first_seeds"  # before somebody raised them
 DESCRIBED = "described"  # a search's teachers: name -> what is known of it
+ASKED = (TARGET, TIMEOUT, DEVICE_SECONDS)
 SHOWN_DIFFERENCES = 3
 
 
@@ -71,7 +74,7 @@ def _half_made(storage: RDBStorage, name: str) -> bool:
     """Whether a process died in `create`: that leaves a study without a spec or a trial."""
     number = storage.get_study_id_from_name(name)
     written = storage.get_study_user_attrs(number).keys()
-    ours = {TARGET, FINALISTS, SEEDS, FIRST_SEEDS, DESCRIBED, HASH} >= written
+    ours = {*ASKED, FINALISTS, SEEDS, FIRST_SEEDS, DESCRIBED, HASH, ARTIFACTS} >= written
     maximized = storage.get_study_directions(number) == [StudyDirection.MAXIMIZE]
     return ours and maximized and not storage.get_all_trials(number, deepcopy=False)
 
@@ -124,13 +127,20 @@ def target(study: optuna.Study) -> int:
 
 def counted(study: optuna.Study) -> int:
     """Trials that ended and for which something was trained."""
-    trials = study.get_trials(deepcopy=False)
-    return sum(
-        trial.state.is_finished()
-        and "duplicate_of" not in trial.user_attrs
-        and trial.user_attrs.get("ended") != "infeasible"
-        for trial in trials
-    )
+    return sum(_ended(study))
+
+
+def uncounted(study: optuna.Study) -> int:
+    """Trials that ended without a training: duplicates, and shapes that no width makes fit."""
+    return sum(not trained for trained in _ended(study))
+
+
+def _ended(study: optuna.Study) -> Iterator[bool]:
+    """Of every trial that ended: whether something was trained."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished():
+            infeasible = trial.user_attrs.get("ended") == "infeasible"
+            yield not infeasible and "duplicate_of" not in trial.user_attrs
 
 
 def best_trials(study: optuna.Study, count: int) -> list[optuna.trial.FrozenTrial]:
@@ -141,6 +151,28 @@ def best_trials(study: optuna.Study, count: int) -> list[optuna.trial.FrozenTria
         if "duplicate_of" not in trial.user_attrs
     ]
     return sorted(done, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
+
+
+def folder_of(storage: str, study: optuna.Study, here: str | None = None) -> Folder:
+    """The folder of a study's files.
+
+    Args:
+        here: where this machine has it, if elsewhere than the study says.
+    """
+    return Folder(storage, study.study_name, here or study.user_attrs.get(ARTIFACTS))
+
+
+def place_for(storage: str, name: str, given: str | None) -> tuple[Folder, dict[str, Any]]:
+    """The folder of a new study, and what the study says of it.
+
+    Args:
+        given: the folder that holds studies' folders; without it they lie beside a SQLite file.
+    """
+    if given is None and sqlite_path(storage) is not None:
+        return Folder(storage, name), {}
+    check_name(name)
+    path = (Path(given).expanduser() if given else Path("runs")).resolve() / name
+    return Folder(storage, name, str(path)), {ARTIFACTS: str(path)}
 
 
 def publish(source: Path, folder: Folder) -> None:

@@ -8,12 +8,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.bench import Job
 from search.crew import Crew, Failure, keep_busy, reason_of
+from search.drafts import discard, publish
+from search.leases import place_of
+from search.ledger import Claim
 from search.objective import Trained, results
-from search.places import Folder
 from search.ranking import FAILED
+from search.study import counted
+from search.worker import Worker
 from space.budget import InfeasibleError
 from trainers.checkpoint import Checkpoint
-from trainers.result import Epoch, Report
+from trainers.result import Epoch, Leave, Report
 
 
 class Outcome(NamedTuple):
@@ -41,6 +45,9 @@ class Watcher(Protocol):
     def ended(self, label: str) -> None: ...
 
     def trial_done(self, row: Outcome) -> None: ...
+
+    def stands_at(self, done: int) -> None:
+        """So many trials of the study have ended, whoever trained them."""
 
     def said(self, text: str) -> None: ...
 
@@ -76,11 +83,10 @@ class Source(Protocol):
         """For one trial."""
         ...
 
-    def wants(self, study: optuna.Study, training: int, idle: int) -> bool:
-        """Whether a trial should be added.
+    def most(self, study: optuna.Study, idle: int) -> int:
+        """Trials that may be begun in all, as far as is known now: never more than are wanted.
 
         Args:
-            training: students in training.
             idle: trials in a row for which nothing was trained.
         """
         ...
@@ -101,120 +107,174 @@ class Source(Protocol):
 class _Drawn(NamedTuple):
     """A trial whose student is known."""
 
+    claim: Claim
     trial: optuna.Trial
     draw: Draw
+    training: str  # its identity
 
 
-def run_trials(
-    source: Source, folder: Folder, study: optuna.Study, crew: Crew, watcher: Watcher
-) -> None:
-    """Run trials while the source wants some; unfinished ones first, from where they stood."""
-    study.pruner = source.pruner
-    keep_busy(crew, _Run(source, folder, study, crew, watcher).start_next)
+def run_trials(source: Source, worker: Worker, crew: Crew, watcher: Watcher) -> None:
+    """Run trials while the source wants some, and until the study's other workers' have ended.
+
+    Unfinished ones come first, from where they stood. Returns early when the worker should leave.
+    """
+    worker.study.pruner = source.pruner
+    run = _Run(source, worker, crew, watcher)
+    keep_busy(crew, run.start_next, run.pending)
 
 
 class _Run:
-    def __init__(
-        self, source: Source, folder: Folder, study: optuna.Study, crew: Crew, watcher: Watcher
-    ) -> None:
-        self.source, self.folder, self.study = source, folder, study
+    def __init__(self, source: Source, worker: Worker, crew: Crew, watcher: Watcher) -> None:
+        self.source, self.worker, self.study = source, worker, worker.study
         self.crew, self.watcher = crew, watcher
-        left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        self.unfinished = [(trial.number, trial._trial_id) for trial in left]  # of dead processes
         # Students in training, by identity, with the trials that drew the same one meanwhile.
         self.training: dict[str, list[_Drawn]] = {}
+        self.elsewhere: list[_Drawn] = []  # trials whose student another worker trains
         self.idle = 0  # trials in a row for which nothing was trained
 
     def start_next(self) -> bool:
-        """Begin one trial; False where there is none to begin now."""
-        if self.unfinished:
-            number, identity = self.unfinished.pop(0)
-            self.study.sampler = self.source.sampler(number)
-            self.begin(optuna.Trial(self.study, identity))
-            return True
-        if not self.source.wants(self.study, len(self.training), self.idle):
+        """Begin one trial, or settle it; False where there is none to begin now."""
+        if self.worker.leaving.asked:
             return False
-        number = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = self.source.sampler(number)
-        self.begin(self.study.ask())
-        return True
+        for drawn in self.elsewhere:
+            if self.announced(drawn):
+                self.elsewhere.remove(drawn)
+                self.settle_or_train(drawn)
+                return True
+        claim = self.worker.take_over() or self.worker.add(self.source.most(self.study, self.idle))
+        if claim is not None:
+            self.begin(claim)
+        self.watcher.stands_at(counted(self.study))
+        return claim is not None
 
-    def begin(self, trial: optuna.Trial) -> None:
+    def pending(self) -> bool:
+        """Whether trials may be left for this worker though it has none now."""
+        if self.worker.leaving.asked:
+            for drawn in self.elsewhere:
+                self.worker.release(place_of(drawn.claim.number))
+            return False
+        if self.elsewhere or self.worker.busy_elsewhere:
+            return True
+        trials = self.study.get_trials(deepcopy=False)
+        begun = sum(trial.state != TrialState.WAITING for trial in trials)
+        return begun < self.source.most(self.study, self.idle)
+
+    def begin(self, claim: Claim) -> None:
         """Draw a student; train it unless that was done, is being done, or cannot be."""
+        self.study.get_trials(deepcopy=False)  # Optuna must have seen a trial that it fills
+        self.study.sampler = self.source.sampler(claim.number)
+        trial = optuna.Trial(self.study, claim.trial_id)
         self.idle += 1
         try:
-            drawn = _Drawn(trial, self.source.draw(trial))
+            draw = self.source.draw(trial)
         except InfeasibleError as error:
             attributes = {"ended": "infeasible", "reason": str(error)}
-            self.store(
-                trial,
-                Outcome(trial.number, TrialState.FAIL, None, attributes, f"trial {trial.number}"),
-            )
+            label = f"trial {claim.number}"
+            self.store(claim, Outcome(claim.number, TrialState.FAIL, None, attributes, label))
             return
-        identity = self.identity(drawn)
-        if identity in self.training:
-            self.training[identity].append(drawn)
-        elif (twin := self.twin(drawn)) is not None:
-            self.store(trial, self.copied(twin, drawn))
+        drawn = _Drawn(claim, trial, draw, str(draw.described[self.source.identity]))
+        if drawn.training in self.training:
+            self.training[drawn.training].append(drawn)
+        else:
+            self.settle_later(drawn)
+
+    def settle_later(self, drawn: _Drawn) -> None:
+        """Settle or train it, now or when the worker is done that trains the same student."""
+        if self.announced(drawn):
+            self.settle_or_train(drawn)
+        else:
+            self.elsewhere.append(drawn)
+
+    def announced(self, drawn: _Drawn) -> bool:
+        return self.worker.announce(place_of(drawn.claim.number), drawn.training)
+
+    def settle_or_train(self, drawn: _Drawn) -> None:
+        twin = self.twin(drawn)
+        if twin is not None:
+            self.store(drawn.claim, self.copied(twin, drawn))
         else:
             self.idle = 0
             self.train(drawn)
 
-    def identity(self, drawn: _Drawn) -> str:
-        return str(drawn.draw.described[self.source.identity])
-
     def twin(self, drawn: _Drawn) -> FrozenTrial | None:
-        return find_twin(self.study, drawn.trial.number, self.source.identity, self.identity(drawn))
+        return find_twin(self.study, drawn.claim.number, self.source.identity, drawn.training)
 
     def train(self, drawn: _Drawn) -> None:
-        (trial, draw), identity = drawn, self.identity(drawn)
-        self.training[identity] = []
+        claim, draw, place = drawn.claim, drawn.draw, place_of(drawn.claim.number)
+        self.training[drawn.training] = []
         self.watcher.began(draw.label, draw.described["words"], draw.job.recipe.epochs)
 
-        def done(trained: Trained | Failure) -> None:
-            twins = self.training.pop(identity)
+        def done(trained: Trained | Failure | Leave) -> None:
+            twins = self.training.pop(drawn.training)
             self.watcher.ended(draw.label)
-            self.store(trial, _outcome(drawn, trained))
+            if isinstance(trained, Leave):
+                for left in (drawn, *twins):
+                    self.worker.release(place_of(left.claim.number))
+                return
+            self.store(claim, _outcome(drawn, trained))
             for twin in twins:
-                first = self.twin(twin)
-                assert first is not None, "it was stored the moment before"
-                self.store(twin.trial, self.copied(first, twin))
+                self.settle_later(twin)
 
-        self.crew.start(draw.job, self.reporter(drawn), done)
+        draft = self.worker.draft(place)
+        self.crew.start(draw.job._replace(draft=draft), self.reporter(drawn), done)
 
     def reporter(self, drawn: _Drawn) -> Report:
         """Store a trial's epochs, and say whether it should stop."""
-        trial, draw = drawn
+        claim, trial, draw = drawn.claim, drawn.trial, drawn.draw
+        epochs, place = draw.job.recipe.epochs, place_of(claim.number)
         known = set(_reported(trial))
 
         def report(epoch: Epoch) -> bool:
+            if not self.worker.holds(place):
+                raise Leave(keep=False)
             if epoch.epoch not in known:
-                trial.report(epoch.accuracy, epoch.epoch)
+                if not self.worker.report(claim, epoch.epoch, epoch.accuracy):
+                    raise Leave(keep=False)
                 known.add(epoch.epoch)
             self.watcher.epoch_done(draw.label, epoch)
             # Epochs that are trained again for want of a checkpoint were judged the first time.
             again = epoch.epoch < max(known)
-            return not again and epoch.epoch < draw.job.recipe.epochs and trial.should_prune()
+            if not again and epoch.epoch < epochs and trial.should_prune():
+                return True
+            if self.worker.leaving.asked and epoch.epoch < epochs:
+                raise Leave(keep=True)
+            return False
 
         return report
 
     def copied(self, twin: FrozenTrial, drawn: _Drawn) -> Outcome:
         """The outcome of a trial whose student was trained before."""
-        trial, known = drawn.trial, _reported(drawn.trial)
+        claim, known = drawn.claim, _reported(drawn.trial)
         for step, accuracy in twin.intermediate_values.items():
             if step not in known:
-                trial.report(accuracy, step)
+                self.worker.report(claim, step, accuracy)
         state, value, attributes = self.source.copied(twin, drawn.draw)
         attributes = twin.user_attrs | drawn.draw.described | attributes
-        return Outcome(trial.number, state, value, attributes, drawn.draw.label)
+        return Outcome(claim.number, state, value, attributes, drawn.draw.label)
 
-    def store(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        for key, value in outcome.attributes.items():
-            trial.set_user_attr(key, value)
-        self.study.tell(trial.number, outcome.value, outcome.state)
+    def store(self, claim: Claim, outcome: Outcome) -> None:
+        place, value = place_of(claim.number), outcome.value
+        if outcome.state == TrialState.PRUNED and value is None:
+            value = self.last_report(claim)  # as Optuna keeps it
+        worker = self.worker
+        kept = worker.end(
+            claim,
+            outcome.state,
+            value,
+            outcome.attributes,
+            lambda: publish(worker.folder, place, worker.draft(place)),
+        )
+        if not kept:
+            discard(worker.folder, worker.draft(place))
+            self.watcher.said(f"{outcome.label} was taken over by another worker: dropped here")
+            return
         # Only now: a trial whose end is not yet stored goes on from its checkpoint.
-        Checkpoint(self.folder.checkpoint(trial.number)).remove()
+        Checkpoint(worker.folder.checkpoint(claim.number)).remove()
         self.watcher.trial_done(outcome)
+
+    def last_report(self, claim: Claim) -> float | None:
+        reported = self.study._storage.get_trial(claim.trial_id).intermediate_values
+        return reported[max(reported)] if reported else None
 
 
 def _outcome(drawn: _Drawn, trained: Trained | Failure) -> Outcome:
@@ -231,9 +291,9 @@ def _outcome(drawn: _Drawn, trained: Trained | Failure) -> Outcome:
 
 
 def find_twin(study: optuna.Study, number: int, attribute: str, value: str) -> FrozenTrial | None:
-    """An earlier ended trial whose row has that value of an attribute."""
+    """Another ended trial whose row has that value of an attribute."""
     for trial in _ended_trials(study):
-        if trial.number < number and trial.user_attrs.get(attribute) == value:
+        if trial.number != number and trial.user_attrs.get(attribute) == value:
             return trial
     return None
 

@@ -8,7 +8,7 @@ import pandas as pd
 from search import report
 from search import table as tables
 from search.addresses import database_errors
-from search.places import Folder
+from search.places import ARTIFACTS, Folder
 from search.ranking import ranked
 from search.spec import OWN_TEACHER
 from space.budget import Budget
@@ -48,17 +48,20 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
         which = "complete trial" if number is None else f"complete trial {number}"
         raise InputError(f"study {name!r} has no {which} to take as the baseline")
     baseline.setdefault("architecture", chosen.iloc[0]["architecture"])
-    return {**_settings(storage, name, spec), **document, "baseline": baseline}
+    settings = _settings(storage, name, spec, attributes.get(ARTIFACTS))
+    return {**settings, **document, "baseline": baseline}
 
 
 def _words(frame: pd.DataFrame) -> dict[int, str]:
     return dict(zip(frame["number"], frame["words"], strict=True))
 
 
-def _settings(storage: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(
+    storage: str, name: str, spec: Mapping[str, Any], artifacts: str | None
+) -> dict[str, Any]:
     """A search's settings in an ablation's words."""
     budget = Budget(**spec["budget"])
-    own = Folder(storage, name).teacher(OWN_TEACHER)
+    own = Folder(storage, name, artifacts).teacher(OWN_TEACHER)
     return {
         "data": spec["source"],
         "size": spec["size"],

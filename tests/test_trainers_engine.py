@@ -291,7 +291,9 @@ def test_damaged_checkpoints_are_ignored(tmp_path: Path) -> None:
         run(RECIPE, report=stop_at(3), checkpoint=checkpoint)
     content = checkpoint.path.read_bytes()
     identity = _Training(tiny.model(), RECIPE, DATA, CPU, None).identity
-    assert checkpoint.read(identity) is not None
+    kept = checkpoint.read(identity)
+    assert kept is not None
+    epochs = len(kept["history"])
     chance = random.Random(0)
     damaged = [content[: chance.randrange(len(content))] for _ in range(40)]
     for _ in range(200):
@@ -301,7 +303,12 @@ def test_damaged_checkpoints_are_ignored(tmp_path: Path) -> None:
     damaged += [b"", b"\x80\x04K\x01.", chance.randbytes(500), b"PK\x03\x04" + chance.randbytes(99)]
     for bytes_ in damaged:
         checkpoint.path.write_bytes(bytes_)
+        kept = checkpoint.read(identity)
+        assert kept is not None
+        assert len(kept["history"]) == epochs - 1  # the one before it
+        checkpoint.before.rename(tmp_path / "aside")
         assert checkpoint.read(identity) is None
+        (tmp_path / "aside").rename(checkpoint.before)
     model, result = run(RECIPE, checkpoint=checkpoint)
     assert result.epochs == 3
     assert same(model.state_dict(), whole.state_dict())
@@ -336,9 +343,10 @@ def test_a_full_disk_is_an_os_error_and_keeps_the_checkpoint_before(tmp_path: Pa
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert checkpoint.read({"a": "b"}) == {"steps": 1}
-    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-before.pt", "checkpoint.pt"]
     checkpoint.remove()
     checkpoint.remove()
+    assert os.listdir(tmp_path) == []
     assert checkpoint.read({"a": "b"}) is None
 
 

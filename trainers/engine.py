@@ -25,7 +25,7 @@ from trainers.learner import Learner, rates
 from trainers.model import text_hash, weights_hash
 from trainers.modes import STEPS_WORTH_MEASURING, Mode, default_mode, measured_mode
 from trainers.recipe import HARD_ONLY, Recipe
-from trainers.result import FINISHED, Epoch, Report, TeacherLogits, TrialResult
+from trainers.result import FINISHED, Epoch, Leave, Report, TeacherLogits, TrialResult
 from trainers.steps import steps_per_epoch
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
@@ -50,7 +50,8 @@ def train(
     statistics that were recalibrated on training views.
 
     Args:
-        report: called behind every epoch; returning True ends training as pruned.
+        report: called behind every epoch; returning True ends training as pruned. It may raise
+            `Leave`, which is raised again behind the checkpoint that it asks for.
         teacher: needed by recipes with a soft share.
         checkpoint: written behind every epoch for which it is due; training goes on from it
             where it exists, in the mode that it was begun in.
@@ -145,7 +146,7 @@ class _Training:
             seconds = time.perf_counter() - began
             self.seconds += seconds
             self.history.append(Epoch(epoch + 1, accuracy, loss, self.feed.count / seconds))
-            if report is not None and report(self.history[-1]):
+            if self.told(report, checkpoint):
                 ended, reason = "pruned", f"pruned behind epoch {epoch + 1}"
                 break
             if checkpoint is not None and checkpoint.due:
@@ -161,6 +162,15 @@ class _Training:
             mode=self.learner.mode.words,
             fallback=self.learner.fallback,
         )
+
+    def told(self, report: Report | None, checkpoint: Checkpoint | None) -> bool:
+        """What a report says to the last epoch."""
+        try:
+            return report is not None and report(self.history[-1])
+        except Leave as leave:
+            if leave.keep and checkpoint is not None:
+                checkpoint.write(self.identity, self.snapshot())
+            raise
 
     def begun(self, checkpoint: Checkpoint | None) -> Learner:
         """The learner where the checkpoint left it, or a new one in the fastest mode.

@@ -39,6 +39,15 @@ class TrialResult(NamedTuple):
         return self.history[-1].accuracy if self.history else 0.0
 
 
+class Leave(Exception):  # noqa: N818  (an order, not an error)
+    """Raised by a report: training ends behind this epoch, without a result."""
+
+    def __init__(self, keep: bool) -> None:
+        """Say whether a checkpoint is written, from which it can go on."""
+        super().__init__(keep)
+        self.keep = keep
+
+
 class TeacherLogits(Protocol):
     """Where the engine gets the teacher's logits from: a bank, or a live teacher."""
 
@@ -50,4 +59,4 @@ class TeacherLogits(Protocol):
         ...
 
 
-Report = Callable[[Epoch], bool]  # True: stop here, the trial is pruned
+Report = Callable[[Epoch], bool]  # True: stop here, the trial is pruned; may raise Leave

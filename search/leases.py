@@ -1,0 +1,98 @@
+"""Who trains what: a study's workers share its students by leases.
+
+A lease is a system attribute of the study, `lease:trial0012` or, for a finalist,
+`lease:trial0012/seed1`. Its owner counts its beat up; whoever sees the beat stand still for the
+lease's grace, by a clock of their own, may take it over. So no two machines' clocks are compared,
+and a clock that jumps changes nothing. Every change is a compare-and-swap on the text.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.storages._rdb import models
+
+PREFIX = "lease:"
+
+STUDIES: sa.Table = models.StudyModel.__table__
+FACTS: sa.Table = models.StudySystemAttributeModel.__table__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """What stands in the database of one student in training."""
+
+    worker: str
+    host: str
+    boot: str  # changes when the machine is started anew
+    grace: float  # seconds that the beat may stand still
+    training: str = ""  # identity of what is trained, once it is known
+    beat: int = 0
+    at: str = ""  # UTC, by the owner's clock: for people alone
+
+    @property
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def read(cls, text: str) -> "Lease":
+        return cls(**json.loads(text))
+
+
+def place_of(number: int) -> str:
+    """The place of a trial's files, and with it the name of its lease."""
+    return f"trial{number:04d}"
+
+
+@contextmanager
+def locked(engine: sa.Engine, study: int) -> Iterator[sa.Connection]:
+    """A transaction that no other worker's transaction on the study's leases runs beside."""
+    with engine.begin() as connection:
+        connection.execute(
+            sa.select(STUDIES.c.study_id).where(STUDIES.c.study_id == study).with_for_update()
+        )
+        yield connection
+
+
+def all_leases(connection: sa.Connection, study: int) -> dict[str, Lease]:
+    """Place -> lease."""
+    query = sa.select(FACTS.c.key, FACTS.c.value_json).where(
+        FACTS.c.study_id == study, FACTS.c.key.startswith(PREFIX)
+    )
+    found = connection.execute(query).all()
+    return {key.removeprefix(PREFIX): Lease.read(text) for key, text in found}
+
+
+def grant(connection: sa.Connection, study: int, place: str, lease: Lease) -> None:
+    """Write a lease where there is none."""
+    write_fact(connection, study, PREFIX + place, lease.text)
+
+
+def swap(
+    connection: sa.Connection, study: int, place: str, before: Lease, after: Lease | None
+) -> bool:
+    """Replace or remove (None) a lease; False where it is not `before` any more."""
+    known = sa.and_(
+        FACTS.c.study_id == study,
+        FACTS.c.key == PREFIX + place,
+        FACTS.c.value_json == before.text,
+    )
+    if after is None:
+        return connection.execute(sa.delete(FACTS).where(known)).rowcount == 1
+    change = sa.update(FACTS).where(known).values(value_json=after.text)
+    return connection.execute(change).rowcount == 1
+
+
+def fact(connection: sa.Connection, study: int, key: str) -> Any:
+    """A system attribute of the study; None where there is none."""
+    query = sa.select(FACTS.c.value_json).where(FACTS.c.study_id == study, FACTS.c.key == key)
+    text = connection.execute(query).scalar()
+    return None if text is None else json.loads(text)
+
+
+def write_fact(connection: sa.Connection, study: int, key: str, text: str) -> None:
+    connection.execute(sa.delete(FACTS).where(FACTS.c.study_id == study, FACTS.c.key == key))
+    connection.execute(sa.insert(FACTS).values(study_id=study, key=key, value_json=text))

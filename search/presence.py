@@ -1,0 +1,46 @@
+"""Signs that a process is here, for those on the same machine."""
+
+import datetime
+import fcntl
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def marked(path: Path) -> BinaryIO:
+    """A file that is locked as long as this process lives, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("xb")
+    with suppress(OSError):  # a file system without locks: others wait for the grace
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+def is_dead(path: Path) -> bool:
+    """Whether the process that marked a file has ended; False where that cannot be told."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def host() -> str:
+    """This machine's name, of signs that a file's name may have."""
+    return "".join(c if c.isalnum() or c in ".-" else "-" for c in socket.gethostname())
+
+
+def boot() -> str:
+    """What changes when the machine is started anew; empty where the system does not say."""
+    try:
+        return BOOT.read_text().strip()
+    except OSError:
+        return ""
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

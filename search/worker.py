@@ -1,0 +1,179 @@
+"""A worker: one process that trains for a study, beside any number of others."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from search import ledger
+from search.leaseholder import Leaseholder
+from search.leases import all_leases, locked, place_of, swap
+from search.ledger import Claim
+
+
+class Worker(Leaseholder):
+    """Claims a study's trials, and stores what becomes of them.
+
+    Each step is one transaction, and is refused when the lease is not this worker's any more.
+    """
+
+    @contextmanager
+    def at_work(self, devices: int) -> Iterator[None]:
+        """Train here: signals leave behind the epoch, time is counted on so many devices.
+
+        Raises:
+            Stopped: a signal asked to leave.
+        """
+        self.devices = devices
+        with self.leaving.heeding():
+            yield
+        self.leaving.raise_if_stopped()
+
+    def add(self, most: int) -> Claim | None:
+        """A new trial, unless `most` are begun already."""
+
+        def ask() -> Claim | None:
+            with self.lock, locked(self.engine, self.identity) as connection:
+                study, held = self.identity, set(self.held)
+                claim = ledger.unnoticed(connection, study, self.name, held)
+                if claim is None and ledger.tally(connection, study).begun < most:
+                    claim = ledger.add_trial(connection, study, self._lease())
+            return claim
+
+        claim = self.storage.endurance(ask)
+        if claim is not None:
+            self._hold(place_of(claim.number))
+        return claim
+
+    def take_over(self) -> Claim | None:
+        """The first trial that a dead worker, or one that left, has not finished."""
+
+        def ask() -> Claim | None:
+            with self.lock, locked(self.engine, self.identity) as connection:
+                leases = all_leases(connection, self.identity)
+                for claim in ledger.running(connection, self.identity):
+                    place = place_of(claim.number)
+                    if place not in self.held and self._taken(connection, place, leases.get(place)):
+                        return claim
+            return None
+
+        claim = self.storage.endurance(ask)
+        if claim is not None:
+            self._hold(place_of(claim.number))
+        return claim
+
+    def claim(self, place: str, result: str) -> bool:
+        """A training of a finalist, unless its result is stored or another worker has it."""
+
+        def ask() -> bool:
+            with self.lock, locked(self.engine, self.identity) as connection:
+                if ledger.result(connection, self.identity, result) is not None:
+                    return False
+                lease = all_leases(connection, self.identity).get(place)
+                return self._taken(connection, place, lease)
+
+        claimed = self.storage.endurance(ask)
+        if claimed:
+            self._hold(place)
+        return claimed
+
+    def announce(self, place: str, training: str) -> bool:
+        """Say what is trained at `place`; False where another worker trains the same."""
+
+        def ask() -> bool:
+            with self.lock, locked(self.engine, self.identity) as connection:
+                leases = all_leases(connection, self.identity)
+                mine = leases.pop(place, None)
+                if any(lease.training == training for lease in leases.values()):
+                    return False
+                if mine is not None and mine.worker == self.name:
+                    swap(connection, self.identity, place, mine, replace(mine, training=training))
+            return True
+
+        return self.storage.endurance(ask)
+
+    def report(self, claim: Claim, step: int, value: float) -> bool:
+        """Store what a trial reached behind an epoch."""
+
+        def ask() -> bool:
+            with self.engine.begin() as connection:
+                if not self._owns(connection, place_of(claim.number)):
+                    return False
+                ledger.report(connection, claim.trial_id, step, value)
+            return True
+
+        kept = self.storage.endurance(ask)
+        if any(limit is not None for limit in self.limits):
+            self.storage.endurance(self.renew)
+        return kept
+
+    def end(
+        self,
+        claim: Claim,
+        state: TrialState,
+        value: float | None,
+        attributes: Mapping[str, Any],
+        publish: Callable[[], None],
+    ) -> bool:
+        """Store a trial's end.
+
+        Args:
+            publish: puts its files in their place, while nobody else can take the trial over.
+        """
+
+        def is_stored(connection: sa.Connection) -> bool:
+            return ledger.ended_by(connection, claim.trial_id) == self.name
+
+        def store(connection: sa.Connection) -> None:
+            ledger.end_trial(connection, claim.trial_id, state, value, attributes, self.name)
+            publish()
+
+        return self._end(place_of(claim.number), is_stored, store)
+
+    def end_finalist(self, place: str, key: str, row: Any, publish: Callable[[], None]) -> bool:
+        """Store the result of a finalist's training, an attribute of the study."""
+
+        def is_stored(connection: sa.Connection) -> bool:
+            return ledger.result(connection, self.identity, key) is not None
+
+        def store(connection: sa.Connection) -> None:
+            ledger.write_result(connection, self.identity, key, row)
+            publish()
+
+        return self._end(place, is_stored, store)
+
+    def _end(
+        self,
+        place: str,
+        is_stored: Callable[[sa.Connection], bool],
+        store: Callable[[sa.Connection], None],
+    ) -> bool:
+        def ask() -> bool:
+            with self.lock, locked(self.engine, self.identity) as connection:
+                lease = all_leases(connection, self.identity).get(place)
+                if lease is None or lease.worker != self.name:
+                    # Done all the same, where the word of an earlier attempt's success got lost.
+                    return is_stored(connection)
+                swap(connection, self.identity, place, lease, None)
+                store(connection)
+            return True
+
+        return self._settled(place, self.storage.endurance(ask))
+
+    def draft(self, place: str) -> str:
+        """Where this worker writes a student's files, within the study's folder."""
+        return f"{place}/{self.name}.draft"
+
+    @property
+    def busy_elsewhere(self) -> bool:
+        """Whether other workers have trials in training."""
+
+        def ask() -> bool:
+            with self.engine.begin() as connection:
+                running = {place_of(c.number) for c in ledger.running(connection, self.identity)}
+            return bool(running - self.held.keys())
+
+        return self.storage.endurance(ask)

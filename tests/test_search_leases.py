@@ -1,0 +1,369 @@
+"""Leases: a trial has one owner, a dead one's trial goes on, a late one changes nothing."""
+
+import os
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.trial import TrialState
+
+from search.endurance import EnduringStorage
+from search.leases import Lease, all_leases
+from search.leaving import Leaving
+from search.ledger import Claim
+from search.limits import Limits, Spent, account, parse_duration
+from search.places import Folder
+from search.storage import open_storage
+from search.worker import Worker
+from space.errors import InputError
+
+GRACE = 1.2  # seconds
+Open = Callable[..., Worker]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "studies.db")
+    return str(request.getfixturevalue("postgres"))
+
+
+@pytest.fixture
+def worker(address: str, tmp_path: Path) -> Iterator[Open]:
+    """`worker()` joins the one study, as a process would: with connections of its own."""
+    made = open_storage(address, create=True)
+    optuna.create_study(storage=made, study_name="s", direction="maximize")
+    made.engine.dispose()
+    with ExitStack() as stack:
+
+        def join(grace: float = GRACE) -> Worker:
+            study = optuna.load_study(storage=open_storage(address, create=False), study_name="s")
+            storage = study._storage._backend  # type: ignore[attr-defined]
+            stack.callback(storage.engine.dispose)
+            folder = Folder(address, "s", str(tmp_path / "files"))
+            return stack.enter_context(Worker(study, folder, grace=grace))
+
+        yield join
+
+
+def leases(worker: Worker) -> dict[str, Lease]:
+    with worker.engine.begin() as connection:
+        return all_leases(connection, worker.identity)
+
+
+def end(worker: Worker, claim: Claim, value: float = 0.5, publish: Any = lambda: None) -> bool:
+    return worker.end(claim, TrialState.COMPLETE, value, {"ended": "finished"}, publish)
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+def states(worker: Worker) -> list[str]:
+    return [trial.state.name for trial in worker.study.get_trials(deepcopy=False)]
+
+
+def test_never_more_trials_than_asked_for(worker: Open) -> None:
+    workers, claimed = [worker(grace=60) for _ in range(4)], list[int]()
+
+    def claim_all(one: Worker) -> None:
+        while (claim := one.add(most=21)) is not None:
+            claimed.append(claim.number)
+
+    threads = [threading.Thread(target=claim_all, args=(one,)) for one in workers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(claimed) == list(range(21))
+    assert states(workers[0]) == ["RUNNING"] * 21
+    assert len(leases(workers[0])) == 21
+
+
+def test_what_was_queued_comes_first(worker: Open) -> None:
+    one = worker()
+    one.study.enqueue_trial({"x": 3})
+    one.study.enqueue_trial({"x": 4})
+    first, second = one.add(most=5), one.add(most=5)
+    assert first is not None
+    assert second is not None
+    assert [first.number, second.number] == [0, 1]
+    one.study.get_trials(deepcopy=False)
+    assert optuna.Trial(one.study, second.trial_id).suggest_int("x", 0, 9) == 4
+    third = one.add(most=5)
+    assert third is not None
+    assert third.number == 2
+
+
+def test_an_end_is_stored_whole(worker: Open) -> None:
+    one = worker()
+    claim = one.add(most=1)
+    assert claim is not None
+    assert one.report(claim, 1, 0.25)
+    assert one.report(claim, 1, 0.5)  # the same epoch once more
+    row = {"ended": "finished", "confusion": [[1, 2], [3, 4]], "bytes": None}
+    published: list[bool] = []
+    assert one.end(claim, TrialState.COMPLETE, 0.75, row, lambda: published.append(True))
+    (trial,) = one.study.get_trials()
+    assert (trial.value, trial.user_attrs) == (0.75, row)
+    assert trial.intermediate_values == {1: 0.5}
+    assert trial.datetime_complete is not None
+    assert trial.datetime_start is not None
+    assert trial.datetime_start <= trial.datetime_complete
+    assert published == [True]
+    assert leases(one) == {}
+
+
+def test_a_dead_process_s_trial_is_taken_over_at_once(
+    worker: Open, address: str, tmp_path: Path
+) -> None:
+    told = tmp_path / "claimed"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
+        child = os.fork()
+    if child == 0:
+        dies = worker(grace=3600)
+        claim = dies.add(most=9)
+        assert claim is not None
+        told.write_text(str(claim.number))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert told.read_text() == "0"
+    lives = worker(grace=3600)
+    claim = lives.take_over()
+    assert claim is not None
+    assert claim.number == 0
+    assert lives.take_over() is None
+    assert end(lives, claim)
+
+
+def test_a_stopped_worker_s_late_result_is_dropped(worker: Open) -> None:
+    late, other = worker(), worker()
+    claim = late.add(most=1)
+    assert claim is not None
+    late.stopping.set()  # it beats no more, as a stopped process; its file stays locked
+    late.thread.join()
+    assert other.take_over() is None  # not before the grace is over
+    taken: list[Claim] = []
+    until(lambda: (found := other.take_over()) is not None and (taken.append(found) or True))
+    assert taken == [claim]
+    published: list[bool] = []
+    assert not late.report(claim, 1, 0.1)
+    assert not end(late, claim, 0.1, lambda: published.append(True))
+    late.renew()
+    assert not late.holds("trial0000")
+    assert end(other, claim, 0.9)
+    assert not end(late, claim, 0.1, lambda: published.append(True))
+    (trial,) = other.study.get_trials()
+    assert trial.value == 0.9
+    assert published == []
+
+
+def test_a_living_worker_keeps_its_trial(worker: Open) -> None:
+    lives, other = worker(), worker()
+    assert lives.add(most=1) is not None
+    until_then = time.monotonic() + 2.5 * GRACE
+    while time.monotonic() < until_then:
+        assert other.take_over() is None
+        time.sleep(0.05)
+    assert leases(lives)["trial0000"].beat > 5
+
+
+def test_who_was_away_judges_nobody(worker: Open) -> None:
+    """A process that was itself stopped has seen no beat either."""
+    owner, away = worker(grace=60), worker()
+    claim = owner.add(most=1)
+    assert claim is not None
+    away.renew()
+    away.stopping.set()
+    away.thread.join()
+    lease, _ = away.still["trial0000"]
+    long_ago = time.monotonic() - 3600
+    away.still["trial0000"], away.watched = (lease, long_ago), long_ago
+    assert away.take_over() is None
+    away.renew()  # it looks again: from now on time counts
+    assert away.take_over() is None
+    assert end(owner, claim)
+
+
+def test_what_is_given_back_is_taken_by_the_next(worker: Open) -> None:
+    leaves, stays = worker(grace=3600), worker(grace=3600)
+    claim = leaves.add(most=1)
+    assert claim is not None
+    leaves.release("trial0000")
+    assert stays.take_over() == claim
+    assert not end(leaves, claim)
+    assert end(stays, claim)
+
+
+def test_one_worker_trains_what_two_have_drawn(worker: Open) -> None:
+    one, two = worker(), worker()
+    first, second = one.add(most=2), two.add(most=2)
+    assert first is not None
+    assert second is not None
+    assert two.announce("trial0001", "the same network")
+    assert not one.announce("trial0000", "the same network")
+    assert one.announce("trial0000", "another network")
+    assert end(two, second)
+    assert one.announce("trial0000", "the same network")
+
+
+def test_a_finalist_is_trained_once(worker: Open) -> None:
+    one, two = worker(), worker()
+    assert one.claim("trial0003/seed1", "finalist-3-1")
+    assert not two.claim("trial0003/seed1", "finalist-3-1")
+    published: list[bool] = []
+    row = {"file_accuracy": 0.5}
+    assert one.end_finalist("trial0003/seed1", "finalist-3-1", row, lambda: published.append(True))
+    assert not two.claim("trial0003/seed1", "finalist-3-1")
+    assert two.study.user_attrs["finalist-3-1"] == row
+    assert published == [True]
+    assert leases(one) == {}
+
+
+def test_an_unheard_success_is_found_again(worker: Open) -> None:
+    """The database commits, and is gone before it can say so: the same is asked once more."""
+    one = worker(grace=3600)
+    claim = one.add(most=5)
+    assert claim is not None
+    one.held.clear()
+    assert one.add(most=5) == claim
+    assert one.add(most=5) != claim
+    assert end(one, claim)
+    assert end(one, claim)
+    assert len(one.study.get_trials()) == 2
+
+
+def test_the_database_may_go_away(worker: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = worker(grace=3600)
+    failures, told = iter([True] * 5), list[str]()
+
+    def fail(connection: sa.Connection) -> None:
+        if next(failures, False):
+            raise sa.exc.OperationalError("SELECT", {}, Exception("the server went away"))
+
+    monkeypatch.setattr("search.endurance.FIRST_PAUSE", 0.01)
+    one.storage.endurance.say = told.append
+    sa.event.listen(one.engine, "begin", fail)
+    assert one.add(most=1) is not None
+    assert next(failures, None) is None
+    assert one.study.get_trials()[0].state == TrialState.RUNNING
+
+
+def test_patience_ends(worker: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = worker(grace=3600)
+    monkeypatch.setattr("search.endurance.FIRST_PAUSE", 1.5)
+    told: list[str] = []
+    one.storage.endurance.seconds, one.storage.endurance.say = 2, told.append
+
+    def fail(connection: sa.Connection) -> None:
+        raise sa.exc.OperationalError("SELECT", {}, Exception("password=secret refused"))
+
+    sa.event.listen(one.engine, "begin", fail)
+    with pytest.raises(sa.exc.OperationalError):
+        one.add(most=1)
+    sa.event.remove(one.engine, "begin", fail)
+    assert len(told) == 1
+    assert "does not answer" in told[0]
+
+
+def test_what_does_not_pass_is_not_asked_again(worker: Open) -> None:
+    one = worker(grace=3600)
+    asked = 0
+
+    def fail(connection: sa.Connection) -> None:
+        nonlocal asked
+        asked += 1
+        raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
+
+    sa.event.listen(one.engine, "begin", fail)
+    with pytest.raises(sa.exc.OperationalError):
+        one.add(most=1)
+    sa.event.remove(one.engine, "begin", fail)
+    assert asked == 1
+
+
+def test_every_question_of_optuna_s_outlasts_an_absence() -> None:
+    """Whatever of a storage Optuna's cache asks while a study runs."""
+    from optuna.storages import RDBStorage, _cached_storage
+
+    source = Path(_cached_storage.__file__).read_text()
+    asked = set(__import__("re").findall(r"self\._backend\.(\w+)", source))
+    # Made before a study runs, or not at all: trials are made and ended by the worker.
+    never = {
+        *("create_new_study", "delete_study", "_create_new_trial", "set_trial_state_values"),
+        *("record_heartbeat", "_get_stale_trial_ids", "get_heartbeat_interval"),
+        *("get_heartbeat_stale_trial_callback",),
+    }
+    for name in asked - never:
+        assert getattr(EnduringStorage, name) is not getattr(RDBStorage, name), name
+
+
+def test_the_account_is_the_study_s(worker: Open) -> None:
+    one, two = worker(grace=3600), worker(grace=3600)
+    with one.engine.begin() as connection:
+        begin = account(connection, one.identity, 0, grace=60)
+    time.sleep(0.3)
+    with two.engine.begin() as connection:
+        account(connection, one.identity, 40.0, grace=60)
+    with one.engine.begin() as connection:
+        spent = account(connection, one.identity, 2.0, grace=60)
+    assert 0.25 < spent.seconds - begin.seconds < 5
+    assert spent.device_seconds == begin.device_seconds + 42.0
+    time.sleep(0.3)
+    with one.engine.begin() as connection:
+        later = account(connection, one.identity, 0, grace=0.1)  # nobody was at it
+    assert later.seconds == spent.seconds
+
+
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [
+        (Spent(59, 0), None),
+        (Spent(60, 0), "--timeout"),
+        (Spent(0, 3600), "--gpu-hours: 1.00 device-hours"),
+    ],
+)
+def test_limits(spent: Spent, told: str | None) -> None:
+    reached = Limits(60, 3600).reached(spent)
+    assert (told is None) == (reached is None)
+    assert told is None or told in str(reached)
+    assert Limits().reached(Spent(1e9, 1e9)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30 min", 1800), ("2h", 7200), ("1.5d", 129600)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "h", "-1h", "0s", "1w", "1e3s"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(InputError, match="--timeout must be a time like"):
+        parse_duration(text)
+
+
+def test_the_first_signal_asks_and_the_second_leaves(capfd: pytest.CaptureFixture[str]) -> None:
+    leaving = Leaving()
+    with leaving.heeding():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert leaving.asked
+        with pytest.raises(KeyboardInterrupt) as second:
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert second.value.status == 128 + signal.SIGTERM  # type: ignore[attr-defined]
+    assert "leaving behind this epoch" in capfd.readouterr().err
+    with pytest.raises(KeyboardInterrupt):
+        leaving.raise_if_stopped()
