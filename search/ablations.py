@@ -121,6 +121,7 @@ def go_on(
             worker.at_work(crew.devices),
         ):
             run_trials(Planned(plan, bench), worker, crew, display)
+        session.say_limit(worker)
         if session.joined:
             session.console.print(f"study {name!r} has ended", soft_wrap=True)
         else:

@@ -98,7 +98,8 @@ class Leaseholder:
                         kept[place] = replace(lease, beat=lease.beat + 1, at=now())
                         swap(connection, self.identity, place, lease, kept[place])
                 self._count()
-                spent = account(connection, self.identity, self.used, self.grace)
+                training = bool(kept or leases)
+                spent = account(connection, self.identity, self.used, training, self.grace)
             self.held, self.used = kept, 0.0
             self._watch(leases)
             self.leaving.limit = self.limits.reached(spent)

@@ -27,6 +27,7 @@ class Spent(NamedTuple):
     seconds: float = 0.0  # while at least one worker was at it
     device_seconds: float = 0.0  # of every device that trained, added up
     at: float = 0.0  # when this was written, by the database's clock
+    training: bool = False  # whether something was in training then
 
 
 class Limits(NamedTuple):
@@ -44,13 +45,16 @@ class Limits(NamedTuple):
         return None
 
 
-def account(connection: sa.Connection, study: int, device_seconds: float, grace: float) -> Spent:
+def account(
+    connection: sa.Connection, study: int, device_seconds: float, training: bool, grace: float
+) -> Spent:
     """Add what a worker has used since it said so last; what the study has cost with that.
 
     Time is the study's, however many workers there are: from the last of anybody's words on, unless
-    they lie so far back that nobody can have been at it.
+    nothing was in training, or they lie so far back that nobody can have been at it.
 
     Args:
+        training: whether anybody has something in training.
         grace: seconds within which every worker speaks.
     """
     before = Spent(*(fact(connection, study, SPENT) or ()))
@@ -58,8 +62,9 @@ def account(connection: sa.Connection, study: int, device_seconds: float, grace:
         connection.execute(sa.text(f"SELECT {CLOCKS[connection.dialect.name]}")).scalar_one()
     )
     gap = now - before.at
-    worked = gap if 0 < gap <= grace else 0.0
-    spent = Spent(before.seconds + worked, before.device_seconds + device_seconds, now)
+    counts = (before.training or training) and 0 < gap <= grace
+    worked = gap if counts else 0.0
+    spent = Spent(before.seconds + worked, before.device_seconds + device_seconds, now, training)
     write_fact(connection, study, SPENT, json.dumps(spent))
     return spent
 

@@ -91,6 +91,7 @@ def go_on(
             bench, station, session.workers, left(study), typical, session.console
         ) as crew:
             ranking = finish(spec, worker, crew, session.console)
+        session.say_limit(worker)
         conclude(session, spec, station.folder, study, ranking)
 
 
@@ -168,8 +169,6 @@ def finish(spec: Spec, worker: Worker, crew: Crew, console: Console) -> list[Fin
             rounds = int(study.user_attrs.get(FINALISTS, 0))
             if rounds:
                 ranking = final.run_finalists(spec, worker, rounds, crew, display)
-    if worker.leaving.limit is not None:
-        console.print(f"limit reached, {worker.leaving.limit}", soft_wrap=True)
     return ranking
 
 

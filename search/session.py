@@ -48,6 +48,16 @@ class Session:
             self.console.print(f"stopped; nothing is lost. Go on with: {command}", soft_wrap=True)
             raise
 
+    def say_limit(self, worker: Worker) -> None:
+        """Which limit has ended the work, if one has, and how to raise it."""
+        reached = worker.leaving.limit
+        if reached is not None:
+            flag = reached.partition(":")[0]
+            more = (flag, "2h" if flag == "--timeout" else "2")
+            command = report.command("resume", worker.study.study_name, self.storage, *more)
+            self.console.print(f"limit reached, {reached}", soft_wrap=True)
+            self.console.print(f"for more: {command}", soft_wrap=True)
+
 
 def version() -> str:
     """Of DistilNAS, as installed."""

@@ -312,20 +312,24 @@ def test_every_question_of_optuna_s_outlasts_an_absence() -> None:
 
 
 def test_the_account_is_the_study_s(worker: Open) -> None:
-    one, two = worker(grace=3600), worker(grace=3600)
-    with one.engine.begin() as connection:
-        begin = account(connection, one.identity, 0, grace=60)
-    time.sleep(0.3)
-    with two.engine.begin() as connection:
-        account(connection, one.identity, 40.0, grace=60)
-    with one.engine.begin() as connection:
-        spent = account(connection, one.identity, 2.0, grace=60)
-    assert 0.25 < spent.seconds - begin.seconds < 5
-    assert spent.device_seconds == begin.device_seconds + 42.0
-    time.sleep(0.3)
-    with one.engine.begin() as connection:
-        later = account(connection, one.identity, 0, grace=0.1)  # nobody was at it
-    assert later.seconds == spent.seconds
+    one = worker(grace=3600)
+
+    def told(device_seconds: float, training: bool, grace: float = 60) -> Spent:
+        time.sleep(0.3)
+        with one.engine.begin() as connection:
+            return account(connection, one.identity, device_seconds, training, grace)
+
+    begin = told(0, False)
+    first = told(40, True)
+    assert 0.25 < first.seconds - begin.seconds < 5
+    second = told(2, False)  # what was in training has ended
+    assert 0.25 < second.seconds - first.seconds < 5
+    assert second.device_seconds == begin.device_seconds + 42
+    third = told(0, False)
+    assert third.seconds == second.seconds  # nothing was in training
+    told(0, True)
+    before = told(0, True)
+    assert told(0, True, grace=0.1).seconds == before.seconds  # nobody can have been at it
 
 
 @pytest.mark.parametrize(
