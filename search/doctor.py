@@ -310,11 +310,11 @@ def _told(patient: Patient, found: list[Finding], dry_run: bool, as_json: bool) 
             sign, color = "can be mended", "yellow"
         words = Text(f"{sign}: ", color) + Text(f"{finding.what} ({finding.remedy})")
         out.print(words, soft_wrap=True)
-    count = len(_trials(patient))
+    count, sum_up = len(_trials(patient)), f"{len(found)} found" if found else "nothing found"
     out.print(
-        f"study {name!r}: {count} trials, {len(patient.living)} living workers, "
-        f"{len(found)} findings",
+        f"study {name!r}: {count} trials, {len(patient.living)} living workers, {sum_up}",
         soft_wrap=True,
     )
     if waiting > 0:
-        out.print(f"{waiting} trials are unfinished; go on with: distilnas resume {name}")
+        unfinished = "1 trial is" if waiting == 1 else f"{waiting} trials are"
+        out.print(f"{unfinished} unfinished; go on with: distilnas resume {name}")
