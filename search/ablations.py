@@ -198,7 +198,7 @@ class Planned:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler(0))
 
-    def most(self, study: optuna.Study, idle: int) -> int:
+    def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
         return len(self.plan.arms) * int(study.user_attrs[SEEDS])
 
     def draw(self, trial: optuna.Trial) -> Draw:

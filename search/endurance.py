@@ -3,15 +3,19 @@
 import functools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
 from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from search.reading import read_trials
 
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 600.0  # that a database may be away
+READING = "distilnas_reading"  # a connection's option: its transaction writes nothing
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two attempts
 # Of SQLite: asking again mends none of these.
 LASTING = ("disk is full", "readonly database", "no such table", "malformed", "not a database")
@@ -77,6 +81,21 @@ class EnduringStorage(RDBStorage):
         self.endurance = endurance
         super().__init__(url, engine_kwargs=engine_kwargs)
 
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        def ask() -> list[FrozenTrial]:
+            with self.engine.connect().execution_options(**{READING: True}) as connection:
+                return read_trials(
+                    connection, study_id, states, included_trial_ids, trial_id_greater_than
+                )
+
+        return self.endurance(ask)
+
 
 # All that Optuna asks while a study runs; each is one transaction that may be done twice.
 ASKED = (
@@ -96,7 +115,6 @@ ASKED = (
     "get_trial_system_attrs",
     "get_trial_id_from_study_id_trial_number",
     "get_all_trials",
-    "_get_trials",
     "_get_best_trial_id",
     "_set_trial_param",
 )

@@ -60,8 +60,8 @@ def main(connection: Connection) -> None:
             order: Order = connection.recv()
             torch.set_num_threads(min(order.threads, own_threads))
             connection.send(_answer(bench, order.work, connection))
-    except EOFError:
-        pass
+    except (EOFError, ConnectionError):
+        pass  # the coordinator is gone
     except Exception as error:
         connection.send(_portable(error))
 

@@ -8,7 +8,7 @@ from search.objective import describe
 from search.places import Folder
 from search.pruning import make_pruner
 from search.spec import Spec
-from search.study import target, uncounted
+from search.study import target
 from search.suggest import make_sampler, suggest
 from search.trials import Copied, Draw
 from space.budget import solve
@@ -28,10 +28,8 @@ class Sampled:
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
         return make_sampler(self.spec.sampler, self.spec.seed, number)
 
-    def most(self, study: optuna.Study, idle: int) -> int:
-        if idle >= DUPLICATES_IN_A_ROW:
-            return 0
-        return target(study) + uncounted(study)
+    def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
+        return 0 if idle >= DUPLICATES_IN_A_ROW else target(study) + uncounted
 
     def draw(self, trial: optuna.Trial) -> Draw:
         spec = self.spec

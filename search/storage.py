@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from search.addresses import database_errors, masked, sqlite_path, url_of
-from search.endurance import Endurance, EnduringStorage
+from search.endurance import READING, Endurance, EnduringStorage
 from space.errors import InputError
 
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
@@ -101,4 +101,5 @@ def _on_connect(connection: Any, record: Any) -> None:
 
 def _on_begin(connection: sa.Connection) -> None:
     # Taking the write lock at once is what keeps one queued trial from reaching two processes.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = connection.get_execution_options().get(READING)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,13 +1,13 @@
 """Studies: create, open, read. The database is the one source of truth."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.addresses import sqlite_path
 from search.limits import DEVICE_SECONDS, TIMEOUT
@@ -127,23 +127,16 @@ def target(study: optuna.Study) -> int:
 
 def counted(study: optuna.Study) -> int:
     """Trials that ended and for which something was trained."""
-    return sum(_ended(study))
+    trials = study.get_trials(deepcopy=False)
+    return sum(trial.state.is_finished() and is_counted(trial) for trial in trials)
 
 
-def uncounted(study: optuna.Study) -> int:
-    """Trials that ended without a training: duplicates, and shapes that no width makes fit."""
-    return sum(not trained for trained in _ended(study))
+def is_counted(trial: FrozenTrial) -> bool:
+    """Of a trial that ended: whether something was trained for it."""
+    return "duplicate_of" not in trial.user_attrs and trial.user_attrs.get("ended") != "infeasible"
 
 
-def _ended(study: optuna.Study) -> Iterator[bool]:
-    """Of every trial that ended: whether something was trained."""
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished():
-            infeasible = trial.user_attrs.get("ended") == "infeasible"
-            yield not infeasible and "duplicate_of" not in trial.user_attrs
-
-
-def best_trials(study: optuna.Study, count: int) -> list[optuna.trial.FrozenTrial]:
+def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     """The most accurate students, best first; a network that came twice is there once."""
     done = [
         trial

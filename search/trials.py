@@ -1,6 +1,5 @@
 """The trials of a study: which comes next, and what becomes of each in the database."""
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
 import optuna
@@ -13,7 +12,7 @@ from search.leases import place_of
 from search.ledger import Claim
 from search.objective import Trained, results
 from search.ranking import FAILED
-from search.study import counted
+from search.standing import Standing
 from search.worker import Worker
 from space.budget import InfeasibleError
 from trainers.checkpoint import Checkpoint
@@ -83,10 +82,11 @@ class Source(Protocol):
         """For one trial."""
         ...
 
-    def most(self, study: optuna.Study, idle: int) -> int:
+    def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
         """Trials that may be begun in all, as far as is known now: never more than are wanted.
 
         Args:
+            uncounted: ended trials for which nothing was trained.
             idle: trials in a row for which nothing was trained.
         """
         ...
@@ -127,6 +127,7 @@ class _Run:
     def __init__(self, source: Source, worker: Worker, crew: Crew, watcher: Watcher) -> None:
         self.source, self.worker, self.study = source, worker, worker.study
         self.crew, self.watcher = crew, watcher
+        self.standing = Standing(worker.study, source.identity)
         # Students in training, by identity, with the trials that drew the same one meanwhile.
         self.training: dict[str, list[_Drawn]] = {}
         self.elsewhere: list[_Drawn] = []  # trials whose student another worker trains
@@ -141,11 +142,14 @@ class _Run:
                 self.elsewhere.remove(drawn)
                 self.settle_or_train(drawn)
                 return True
-        claim = self.worker.take_over() or self.worker.add(self.source.most(self.study, self.idle))
+        self.watcher.stands_at(self.standing.look().counted)
+        claim = self.worker.take_over() or self.worker.add(self.most())
         if claim is not None:
             self.begin(claim)
-        self.watcher.stands_at(counted(self.study))
         return claim is not None
+
+    def most(self) -> int:
+        return self.source.most(self.study, self.standing.uncounted, self.idle)
 
     def pending(self) -> bool:
         """Whether trials may be left for this worker though it has none now."""
@@ -155,9 +159,8 @@ class _Run:
             return False
         if self.elsewhere or self.worker.busy_elsewhere:
             return True
-        trials = self.study.get_trials(deepcopy=False)
-        begun = sum(trial.state != TrialState.WAITING for trial in trials)
-        return begun < self.source.most(self.study, self.idle)
+        standing = self.standing.look()
+        return standing.counted + standing.uncounted < self.most()
 
     def begin(self, claim: Claim) -> None:
         """Draw a student; train it unless that was done, is being done, or cannot be."""
@@ -197,7 +200,7 @@ class _Run:
             self.train(drawn)
 
     def twin(self, drawn: _Drawn) -> FrozenTrial | None:
-        return find_twin(self.study, drawn.claim.number, self.source.identity, drawn.training)
+        return self.standing.twin(drawn.claim.number, drawn.training)
 
     def train(self, drawn: _Drawn) -> None:
         claim, draw, place = drawn.claim, drawn.draw, place_of(drawn.claim.number)
@@ -249,7 +252,8 @@ class _Run:
             if step not in known:
                 self.worker.report(claim, step, accuracy)
         state, value, attributes = self.source.copied(twin, drawn.draw)
-        attributes = twin.user_attrs | drawn.draw.described | attributes
+        whole = self.worker.storage.get_trial(twin._trial_id).user_attrs
+        attributes = whole | drawn.draw.described | attributes
         return Outcome(claim.number, state, value, attributes, drawn.draw.label)
 
     def store(self, claim: Claim, outcome: Outcome) -> None:
@@ -288,20 +292,6 @@ def _outcome(drawn: _Drawn, trained: Trained | Failure) -> Outcome:
     pruned = trained.result.ended == "pruned"
     state = TrialState.PRUNED if pruned else TrialState.FAIL
     return Outcome(number, state, None, attributes, label)
-
-
-def find_twin(study: optuna.Study, number: int, attribute: str, value: str) -> FrozenTrial | None:
-    """Another ended trial whose row has that value of an attribute."""
-    for trial in _ended_trials(study):
-        if trial.number != number and trial.user_attrs.get(attribute) == value:
-            return trial
-    return None
-
-
-def _ended_trials(study: optuna.Study) -> Iterator[FrozenTrial]:
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and "duplicate_of" not in trial.user_attrs:
-            yield trial
 
 
 def _reported(trial: optuna.Trial) -> dict[int, float]:

@@ -1,5 +1,6 @@
 """Leases: a trial has one owner, a dead one's trial goes on, a late one changes nothing."""
 
+import math
 import os
 import signal
 import threading
@@ -13,8 +14,10 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
-from optuna.trial import TrialState
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
+from search.addresses import url_of
 from search.endurance import EnduringStorage
 from search.leases import Lease, all_leases
 from search.leaving import Leaving
@@ -116,7 +119,7 @@ def test_an_end_is_stored_whole(worker: Open) -> None:
     row = {"ended": "finished", "confusion": [[1, 2], [3, 4]], "bytes": None}
     published: list[bool] = []
     assert one.end(claim, TrialState.COMPLETE, 0.75, row, lambda: published.append(True))
-    (trial,) = one.study.get_trials()
+    trial = one.storage.get_trial(claim.trial_id)
     assert (trial.value, trial.user_attrs) == (0.75, row)
     assert trial.intermediate_values == {1: 0.5}
     assert trial.datetime_complete is not None
@@ -297,7 +300,7 @@ def test_what_does_not_pass_is_not_asked_again(worker: Open) -> None:
 
 def test_every_question_of_optuna_s_outlasts_an_absence() -> None:
     """Whatever of a storage Optuna's cache asks while a study runs."""
-    from optuna.storages import RDBStorage, _cached_storage
+    from optuna.storages import _cached_storage
 
     source = Path(_cached_storage.__file__).read_text()
     asked = set(__import__("re").findall(r"self\._backend\.(\w+)", source))
@@ -371,3 +374,43 @@ def test_the_first_signal_asks_and_the_second_leaves(capfd: pytest.CaptureFixtur
     assert "leaving behind this epoch" in capfd.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         leaving.raise_if_stopped()
+
+
+def test_trials_are_read_as_optuna_reads_them(worker: Open, address: str) -> None:
+    """Set by set as object by object, but for what no worker asks for."""
+    one = worker()
+    study = one.study
+    study.enqueue_trial({"x": 1.5})
+    study.optimize(play, n_trials=12)
+    study.ask()
+    own = one.storage
+    plain = RDBStorage(url_of(address), skip_table_creation=True)
+    for states in (None, (TrialState.COMPLETE,), (TrialState.RUNNING, TrialState.PRUNED)):
+        for included, beyond in ((set[int](), -1), ({2, 3, 40}, 5)):
+            asked = (study._study_id, states, included, beyond)
+            assert list(map(told, own._get_trials(*asked))) == [
+                {key: text for key, text in told(trial).items() if "confusion" not in key}
+                for trial in plain._get_trials(*asked)
+            ]
+    plain.engine.dispose()
+
+
+def told(trial: FrozenTrial) -> dict[str, str]:
+    """All that a trial holds, as text: NaN is not NaN, and the order of attributes is nothing."""
+    found = {f"attribute {key}": repr(value) for key, value in trial.user_attrs.items()}
+    found |= {f"mark {key}": repr(value) for key, value in trial.system_attrs.items()}
+    whole = {key: value for key, value in vars(trial).items() if "_attrs" not in key}
+    return found | {key: repr(value) for key, value in whole.items()}
+
+
+def play(trial: optuna.Trial) -> float:
+    x = trial.suggest_float("x", -2, 2)
+    trial.suggest_categorical("kind", ["a", None, 3, True])
+    trial.suggest_int("width", 4, 64, step=4)
+    trial.set_user_attr("row", {"a": [1, None, "b"]})
+    trial.set_user_attr("confusion", [[1]])
+    for step, value in enumerate((0.5, math.nan, math.inf, -math.inf)):
+        trial.report(value, step)
+    if trial.number % 4 == 1:
+        raise optuna.TrialPruned
+    return math.inf if trial.number % 4 == 2 else x
