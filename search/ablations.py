@@ -13,6 +13,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from search import ablation_views as views
+from search import on_ray
 from search.addresses import database_errors
 from search.arms import Maker, Resolved, resolve
 from search.bench import Bench, Job, Station
@@ -25,6 +26,7 @@ from search.plan_view import planned
 from search.progress import Display
 from search.ranking import UNSTORABLE
 from search.session import Session, version
+from search.settings import HERE
 from search.spec import kept_source
 from search.storage import exists, open_storage
 from search.study import FIRST_SEEDS, SEEDS, create, place_for, require_free
@@ -107,25 +109,24 @@ def go_on(
     total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
     ended = study.get_trials(deepcopy=False)
     done = sum(trial.state.is_finished() for trial in ended)
-    with session.worker(study, station.folder) as worker:
+    console, typical = session.console, partial(typical_arm, plan)
+    shown = Display(console, trials=total, done=done, best=False)
+    if session.on != HERE:
+        with session.resumable(name), shown as display:
+            on_ray.run(session, station, study, display)
+    else:
         with (
-            open_crew(
-                bench,
-                station,
-                session.workers,
-                total - done,
-                partial(typical_arm, plan),
-                session.console,
-            ) as crew,
-            Display(session.console, trials=total, done=done, best=False) as display,
+            session.worker(study, station.folder) as worker,
+            open_crew(bench, station, session.workers, total - done, typical, console) as crew,
+            shown as display,
             worker.at_work(crew.devices),
         ):
             run_trials(Planned(plan, bench), worker, crew, display)
-        session.say_limit(worker)
-        if session.joined:
-            session.console.print(f"study {name!r} has ended", soft_wrap=True)
-        else:
-            views.finished(session, name)
+    session.say_limit(study)
+    if session.joined:
+        console.print(f"study {name!r} has ended", soft_wrap=True)
+    else:
+        views.finished(session, name)
 
 
 def make_plan(

@@ -15,8 +15,10 @@ from search.options import (
     CACHE,
     DEVICE,
     GPU_HOURS,
+    GPUS_PER_WORKER,
     GRACE,
     JSON,
+    ON,
     STORAGE,
     TIMEOUT,
     WORKERS,
@@ -68,6 +70,8 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         TIMEOUT,
         GPU_HOURS,
         GRACE,
+        ON,
+        GPUS_PER_WORKER,
         click.option("--cache", help="Folder for decoded photographs, teachers, teacher logits."),
         click.option("--device", help="auto (default), cpu or cuda."),
         click.option("--workers", help="Students trained at once: a number (default 1) or auto."),
@@ -110,6 +114,8 @@ def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> N
 @GPU_HOURS
 @WORKERS
 @GRACE
+@ON
+@GPUS_PER_WORKER
 @click.option("--out", help="Copy the best student's file here.")
 @click.option("--artifacts", help="Where the study's folder lies here, if it moved.")
 @STORAGE

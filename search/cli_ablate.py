@@ -10,8 +10,10 @@ from search.options import (
     CACHE,
     DEVICE,
     GPU_HOURS,
+    GPUS_PER_WORKER,
     GRACE,
     JSON,
+    ON,
     STORAGE,
     TIMEOUT,
     WORKERS,
@@ -67,6 +69,8 @@ def ablate() -> None:
 @GPU_HOURS
 @WORKERS
 @GRACE
+@ON
+@GPUS_PER_WORKER
 @ARTIFACTS
 @STORAGE
 @CACHE
@@ -82,6 +86,8 @@ def run(
     timeout: str | None,
     gpu_hours: float | None,
     grace: float | None,
+    on: str | None,
+    gpus_per_worker: float | None,
     storage: str,
     cache: str,
     device: str,
@@ -92,7 +98,7 @@ def run(
     from search import ablations
     from search.limits import asked_limits
     from search.session import Session
-    from search.settings import parse_grace, parse_workers
+    from search.settings import parse_grace, parse_place, parse_workers
 
     session = Session(
         storage=storage,
@@ -101,6 +107,8 @@ def run(
         artifacts=artifacts,
         limits=asked_limits(timeout, gpu_hours),
         grace=parse_grace(grace),
+        on=parse_place(on),
+        gpus_per_worker=gpus_per_worker,
     )
     ablations.ablate(
         session,

@@ -30,10 +30,18 @@ NOTHING: tuple[Lease | None, float] = (None, 0.0)
 class Leaseholder:
     """A process that trains for a study, as the study's other workers see it."""
 
-    def __init__(self, study: optuna.Study, folder: Folder, *, grace: float = GRACE) -> None:
+    def __init__(
+        self,
+        study: optuna.Study,
+        folder: Folder,
+        leaving: Leaving | None = None,
+        *,
+        grace: float = GRACE,
+    ) -> None:
         """Take a study.
 
         Args:
+            leaving: who asks it to leave.
             grace: seconds without a sign of life behind which others may take over.
         """
         storage = study._storage._backend  # type: ignore[attr-defined]
@@ -43,7 +51,7 @@ class Leaseholder:
         self.grace, self.devices = grace, 1  # devices that it trains on, for the study's account
         self.host, self.boot = host(), boot()
         self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.leaving = Leaving()
+        self.leaving = leaving or Leaving()
         self.limits = limits_of(study.user_attrs)
         self.held: dict[str, Lease] = {}
         # Others' leases, and since when they are unchanged; when they were looked at.

@@ -32,6 +32,10 @@ TIMEOUT = click.option("--timeout", help="Time that the study is worked on: 90s,
 GPU_HOURS = click.option(
     "--gpu-hours", type=float, help="Hours of all devices that train for the study."
 )
+ON = click.option("--on", help="Where to train: here (default), ray, or ray://HEAD:PORT.")
+GPUS_PER_WORKER = click.option(
+    "--gpus-per-worker", type=float, help="On Ray: 1 by default where there are any; 0.25 works."
+)
 WORKERS = click.option(
     "--workers",
     default="1",

@@ -117,9 +117,12 @@ class Display:
             self.said("; ".join(filter(None, said)))
 
     def stands_at(self, done: int) -> None:
-        if done != self.done:  # other workers' trials
-            self.done = done
-            self.progress.update(self.overall, completed=done)
+        if done == self.done:
+            return
+        self.done = done  # with other workers' trials
+        self.progress.update(self.overall, completed=done)
+        if not self.live:
+            self.said(f"{done}/{self.trials} trials")
 
     def _left(self) -> str:
         new = self.done - self.first

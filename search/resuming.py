@@ -11,10 +11,11 @@ from search import ablations, running
 from search.addresses import database_errors
 from search.bench import Bench, Station
 from search.design import MAX_SEEDS
+from search.leaving import Leaving
 from search.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, spent_of
 from search.plan import Plan
 from search.session import Session
-from search.settings import parse_grace, parse_workers
+from search.settings import parse_grace, parse_place, parse_workers
 from search.spec import Ground, Spec
 from search.storage import open_storage
 from search.study import FINALISTS, SEEDS, TARGET, counted, folder_of, open_study, target
@@ -38,6 +39,8 @@ def resume(
     grace: float | None,
     timeout: str | None,
     gpu_hours: float | None,
+    on: str | None,
+    gpus_per_worker: float | None,
     **asked: Any,
 ) -> None:
     """Go on with a study; `asked` is more work, or settings that must be the study's own."""
@@ -49,6 +52,8 @@ def resume(
         artifacts=artifacts,
         limits=asked_limits(timeout, gpu_hours),
         grace=parse_grace(grace),
+        on=parse_place(on),
+        gpus_per_worker=gpus_per_worker,
     )
     session.prepare()
     if (asked["trials"] or 0) < 0:
@@ -80,6 +85,7 @@ def join(
     workers: str,
     grace: float | None,
     wait: float,
+    leaving: Leaving | None = None,
 ) -> None:
     """Work on a study beside its other workers, until it has ended."""
     session = Session(
@@ -88,6 +94,7 @@ def join(
         as_json=False,
         joined=True,
         grace=parse_grace(grace),
+        leaving=leaving or Leaving(),
     )
     session.prepare()
     choose_device(device)

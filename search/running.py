@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from search import finalists as final
-from search import report
+from search import on_ray, report
 from search.addresses import database_errors
 from search.bench import Bench, Station
 from search.crew import Crew
@@ -18,7 +18,7 @@ from search.progress import Display
 from search.ranking import SEEDS, Finalist
 from search.sampled import Sampled
 from search.session import Session, version
-from search.settings import NO_TEACHER, Settings, parse_workers
+from search.settings import HERE, NO_TEACHER, Settings, parse_workers
 from search.spec import OWN_TEACHER, Spec, kept_source
 from search.storage import open_storage
 from search.study import (
@@ -58,6 +58,8 @@ def search(settings: Settings, as_json: bool) -> None:
         as_json=as_json,
         out=settings.out,
         grace=settings.grace,
+        on=settings.on,
+        gpus_per_worker=settings.gpus_per_worker,
     )
     session.prepare()
     console, device = session.console, choose_device(settings.device)
@@ -85,14 +87,20 @@ def go_on(
     session: Session, station: Station, bench: Bench, spec: Spec, study: optuna.Study
 ) -> None:
     """Run what is left of a search, beside its other workers, and write the best student."""
-    typical = partial(typical_student, spec)
-    with session.worker(study, station.folder) as worker:
-        with open_crew(
-            bench, station, session.workers, left(study), typical, session.console
-        ) as crew:
-            ranking = finish(spec, worker, crew, session.console)
-        session.say_limit(worker)
-        conclude(session, spec, station.folder, study, ranking)
+    if session.on != HERE:
+        with session.resumable(study.study_name), shown(study, session.console) as display:
+            on_ray.run(session, station, study, display)
+        ranking = final.finalists(study)
+    else:
+        typical, console = partial(typical_student, spec), session.console
+        with (
+            session.worker(study, station.folder) as worker,
+            open_crew(bench, station, session.workers, left(study), typical, console) as crew,
+            shown(study, console) as display,
+        ):
+            ranking = finish(spec, worker, crew, display)
+    session.say_limit(study)
+    conclude(session, spec, station.folder, study, ranking)
 
 
 def make_spec(settings: Settings, data: Data, teacher_hash: str) -> Spec:
@@ -158,18 +166,22 @@ def left(study: optuna.Study) -> int:
     return max(trials, rounds * len(SEEDS)) if trials > 0 else len(final.untrained(study, rounds))
 
 
-def finish(spec: Spec, worker: Worker, crew: Crew, console: Console) -> list[Finalist]:
+def shown(study: optuna.Study, console: Console) -> Display:
+    """A search's progress, from where it stands."""
+    display = Display(console, trials=target(study), done=counted(study))
+    for trial in best_trials(study, 1):
+        display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
+    return display
+
+
+def finish(spec: Spec, worker: Worker, crew: Crew, display: Display) -> list[Finalist]:
     """Run what is left of a study: its trials, then its finalists; best finalist first."""
-    study, ranking = worker.study, list[Finalist]()
-    with Display(console, trials=target(study), done=counted(study)) as display:
-        for trial in best_trials(study, 1):
-            display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
-        with worker.at_work(crew.devices):
-            run_trials(Sampled(spec, worker.folder), worker, crew, display)
-            rounds = int(study.user_attrs.get(FINALISTS, 0))
-            if rounds:
-                ranking = final.run_finalists(spec, worker, rounds, crew, display)
-    return ranking
+    with worker.at_work(crew.devices):
+        run_trials(Sampled(spec, worker.folder), worker, crew, display)
+        rounds = int(worker.study.user_attrs.get(FINALISTS, 0))
+        if not rounds:
+            return []
+        return final.run_finalists(spec, worker, rounds, crew, display)
 
 
 def conclude(

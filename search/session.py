@@ -9,6 +9,8 @@ from rich.console import Console
 
 from search import report
 from search.leaseholder import GRACE
+from search.leaving import Leaving
+from search.limits import limits_of, spent_of
 from search.places import Folder
 from search.worker import Worker
 from trainers.memory import keep_freed_memory
@@ -25,6 +27,9 @@ class Session:
     grace: float = GRACE  # seconds without a sign of life behind which others may take over
     artifacts: str | None = None  # folder that holds new studies' folders
     limits: Mapping[str, float] = field(default_factory=dict)  # of a new study: its attributes
+    on: str = "here"  # or ray, or ray://HEAD:PORT
+    gpus_per_worker: float | None = None  # on Ray
+    leaving: Leaving = field(default_factory=Leaving)
     joined: bool = False  # beside whoever reports the results
     console: Console = field(default_factory=lambda: report.console(stderr=True))
 
@@ -35,26 +40,34 @@ class Session:
 
     @contextmanager
     def worker(self, study: optuna.Study, folder: Folder) -> Iterator[Worker]:
-        """A worker on a study. Ctrl-C leaves one that can be gone on with, and says how."""
+        """A worker on a study."""
         storage = study._storage._backend  # type: ignore[attr-defined]
         storage.endurance.say = lambda text: self.console.print(text, soft_wrap=True)
-        name = study.study_name
+        with (
+            self.resumable(study.study_name),
+            Worker(study, folder, self.leaving, grace=self.grace) as worker,
+        ):
+            folder.sweep()
+            yield worker
+
+    @contextmanager
+    def resumable(self, name: str) -> Iterator[None]:
+        """Ctrl-C leaves a study that can be gone on with, and says how."""
         try:
-            with Worker(study, folder, grace=self.grace) as worker:
-                folder.sweep()
-                yield worker
+            yield
         except KeyboardInterrupt:
             command = report.command("resume", name, self.storage)
             self.console.print(f"stopped; nothing is lost. Go on with: {command}", soft_wrap=True)
             raise
 
-    def say_limit(self, worker: Worker) -> None:
-        """Which limit has ended the work, if one has, and how to raise it."""
-        reached = worker.leaving.limit
+    def say_limit(self, study: optuna.Study) -> None:
+        """Which limit of a study has ended the work, if one has, and how to raise it."""
+        facts = study._storage.get_study_system_attrs(study._study_id)
+        reached = limits_of(study.user_attrs).reached(spent_of(facts))
         if reached is not None:
             flag = reached.partition(":")[0]
             more = (flag, "2h" if flag == "--timeout" else "2")
-            command = report.command("resume", worker.study.study_name, self.storage, *more)
+            command = report.command("resume", study.study_name, self.storage, *more)
             self.console.print(f"limit reached, {reached}", soft_wrap=True)
             self.console.print(f"for more: {command}", soft_wrap=True)
 

@@ -21,6 +21,7 @@ from trainers.data import DIGITS
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
 
+HERE, RAY = "here", "ray"  # where to train
 NO_TEACHER = "none"
 AUTO = "auto"
 WORDS: Mapping[type, str] = {Mapping: "a table", list: "a list"}  # in TOML's terms
@@ -56,6 +57,8 @@ class Settings:
     artifacts: str | None = None  # folder, for all workers, that holds the studies' folders
     timeout: str | None = None  # 90s, 30min, 2h, 1d: that the study is worked on
     gpu_hours: float | int | None = None  # of all devices that train for the study
+    on: str = HERE  # or ray, or ray://HEAD:PORT
+    gpus_per_worker: float | int | None = None  # on Ray
     grace: float | int = GRACE  # seconds without a sign of life behind which others take over
 
     def check(self) -> None:
@@ -68,6 +71,7 @@ class Settings:
         require("finalists", self.finalists, self.finalists >= 0, "at least 0")
         parse_workers(self.workers)
         parse_grace(self.grace)
+        parse_place(self.on)
         asked_limits(self.timeout, self.gpu_hours)
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         if self.name is not None:
@@ -148,6 +152,14 @@ def teacher_base(data: str) -> str:
 def default_network(data: str) -> str:
     """The network of a teacher that is trained where none is named."""
     return "teacher-small" if data == DIGITS else "resnet18"
+
+
+def parse_place(on: str | None) -> str:
+    """Where to train: here where nothing is given; InputError for what is no place."""
+    given = HERE if on is None else on
+    valid = given in (HERE, RAY) or given.startswith("ray://")
+    require("on", on, valid, f"{HERE}, {RAY} or ray://HEAD:PORT")
+    return given
 
 
 def parse_grace(seconds: float | None) -> float:

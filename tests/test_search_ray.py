@@ -1,0 +1,157 @@
+"""Workers on Ray: two nodes on this machine, one of them lost; and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Answer, command, environment, inside, refused
+
+from search import report, table
+
+ray = pytest.importorskip("ray", reason="needs Ray: pip install 'distilnas[ray]'")
+
+# Ray leaves sockets and processes to the garbage collector.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+STUDY = (
+    *("search", "--name", "s", "--cache", "cache", "--device", "cpu", "--teacher", "none"),
+    *("--sampler", "random", "--pruner", "none", "--on", "ray", "--workers", "2"),
+)
+MEMORY = 80 * 1024**2  # bytes of a node's object store, which nothing is put into
+
+
+class TwoNodes:
+    """A cluster of two nodes of one core each, for the commands that are begun here."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": MEMORY}
+        self.cluster = Cluster(
+            initialize_head=True, head_node_args={**node, "include_dashboard": False}
+        )
+        self.second: Any = self.cluster.add_node(**node)
+        self.cluster.wait_for_nodes()
+
+    def start(self, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            command(*arguments),
+            cwd=folder,
+            env=environment() | {"RAY_ADDRESS": self.cluster.address},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, folder: Path, *arguments: str) -> Answer:
+        process = self.start(folder, *arguments)
+        out, err = process.communicate(timeout=240)
+        return Answer(process.returncode, out, err)
+
+    def lose_one(self) -> None:
+        self.cluster.remove_node(self.second, allow_graceful=False)
+
+
+@pytest.fixture
+def cluster() -> Iterator[TwoNodes]:
+    nodes = TwoNodes()
+    yield nodes
+    nodes.cluster.shutdown()
+
+
+def states(storage: str) -> list[str]:
+    engine = report.engine(storage)
+    try:
+        return list(table.trials(engine, "s")["state"])
+    except Exception:  # not there yet
+        return []
+    finally:
+        engine.dispose()
+
+
+def until(true: Callable[[], object], process: "subprocess.Popen[str]") -> None:
+    end = time.monotonic() + 120
+    while not true():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.1)
+
+
+def test_a_node_is_lost_and_the_study_completes(
+    cluster: TwoNodes, tmp_path: Path, postgres: str
+) -> None:
+    asked = ("--trials", "8", "--epochs", "40", "--storage", postgres)
+    process = cluster.start(tmp_path, *STUDY, *asked)
+    until(lambda: states(postgres).count("RUNNING") == 2 and len(states(postgres)) > 2, process)
+    cluster.lose_one()
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "2 workers on Ray (2 nodes), 0 GPUs each" in err
+    assert "secret" not in out + err  # the database's password
+    assert states(postgres) == ["COMPLETE"] * 8
+    answer = inside(tmp_path, "doctor", "s", "--storage", postgres, "--json")
+    document = json.loads(answer.out)
+    left = [finding for finding in document["findings"] if not finding["mended"]]
+    assert left == []
+    assert answer.status == 0
+    assert len(list((tmp_path / "runs" / "s").glob("trial*/student.safetensors"))) == 8
+
+
+def test_ctrl_c_leaves_what_can_be_gone_on_with(
+    cluster: TwoNodes, tmp_path: Path, postgres: str
+) -> None:
+    asked = ("--trials", "3", "--epochs", "60", "--storage", postgres)
+    process = cluster.start(tmp_path, *STUDY, *asked)
+    until(lambda: states(postgres).count("RUNNING") == 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "distilnas resume s" in err
+    assert "Traceback" not in err
+    assert "RUNNING" in states(postgres)
+    answer = cluster.run(tmp_path, "resume", "s", "--cache", "cache", "--storage", postgres)
+    assert answer.status == 0, answer.err
+    assert states(postgres) == ["COMPLETE"] * 3
+
+
+def test_two_nodes_do_not_share_a_file(cluster: TwoNodes, tmp_path: Path) -> None:
+    answer = cluster.run(tmp_path, *STUDY, "--trials", "1", "--epochs", "1")
+    refused(answer, "workers on 2 nodes must share a database server", "SQLite", "postgresql")
+    asked = cluster.run(tmp_path, *STUDY, "--name", "t", "--gpus-per-worker", "2")
+    refused(asked, "--gpus-per-worker must be 0 to 0", "got 2")
+
+
+def test_on_this_machine_alone(tmp_path: Path) -> None:
+    answer = inside(tmp_path, *STUDY, "--trials", "2", "--epochs", "1")
+    assert answer.status == 0, answer.err
+    assert states(str(tmp_path / "studies.db")) == ["COMPLETE"] * 2
+
+
+def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    refused(
+        inside(tmp_path, *STUDY, "--trials", "1", "--epochs", "1"),
+        "needs Ray",
+        'pip install "distilnas[ray]"',
+    )
+
+
+def test_where_there_is_no_cluster(tmp_path: Path) -> None:
+    flags = ("--trials", "1", "--epochs", "1", "--on", "ray://127.0.0.1:9")
+    refused(inside(tmp_path, *STUDY, *flags), "no Ray cluster answers at ray://127.0.0.1:9")
+    refused(inside(tmp_path, *STUDY, "--on", "slurm"), "on must be here, ray or ray://HEAD:PORT")
+    assert not ray.is_initialized()
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
