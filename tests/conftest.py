@@ -3,8 +3,6 @@ a PostgreSQL server."""
 
 import os
 import shutil
-import socket
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
+from benchmarks import postgres_server
 
 # As in `commands.environment`: what is trained here is compared with what those processes train.
 torch.set_num_threads(1)
@@ -84,29 +84,10 @@ def food() -> Path:
 @pytest.fixture
 def postgres() -> Iterator[str]:
     """The address of an empty database on a server of its own."""
-    tools = {name: shutil.which(name) for name in ("initdb", "postgres", "pg_ctl")}
-    if None in tools.values():
-        pytest.skip(f"needs PostgreSQL; missing: {[k for k, v in tools.items() if v is None]}")
-    as_user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    prefix = as_user if os.geteuid() == 0 else []  # the server refuses to run as root
-    place = Path(subprocess.check_output([*prefix, "mktemp", "-d"], text=True).strip())
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "check": True}
-    clean = os.environ | {"HOME": str(place)}
-    init = [*prefix, "initdb", "-D", f"{place}/data", "-A", "trust", "-U", "tester"]
-    subprocess.run(init, cwd=place, env=clean, **quiet)  # type: ignore[call-overload]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={place}"
-    control = [*prefix, "pg_ctl", "-D", f"{place}/data", "-w"]
-    log = ["-l", f"{place}/log", "-o", options, "start"]
-    subprocess.run([*control, *log], cwd=place, env=clean, **quiet)  # type: ignore[call-overload]
-    try:
-        yield f"postgresql+psycopg://tester:secret@127.0.0.1:{port}/postgres"
-    finally:
-        stop = [*control, "-m", "immediate", "stop"]
-        subprocess.run(stop, cwd=place, env=clean, **quiet)  # type: ignore[call-overload]
-        shutil.rmtree(place, ignore_errors=True)
+    if postgres_server.missing():
+        pytest.skip(f"needs PostgreSQL; missing: {postgres_server.missing()}")
+    with postgres_server.Server() as server:
+        yield server.address
 
 
 @pytest.fixture(scope="session")
