@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from space.errors import InputError
 
 DEFAULT_STORAGE = "studies.db"
+STORAGE_VARIABLE = "DISTILNAS_STORAGE"  # of the environment: the address, where no flag says it
 
 
 def url_of(storage: str) -> str:

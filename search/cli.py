@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from search.addresses import STORAGE_VARIABLE
 from search.cli_ablate import ablate
 from search.cli_teacher import teacher
 from search.options import (
@@ -62,7 +63,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--name", help="The study's name."),
         click.option(
             "--storage",
-            envvar="DISTILNAS_STORAGE",
+            envvar=STORAGE_VARIABLE,
             show_envvar=True,
             help="Study database (default studies.db).",
         ),
@@ -72,7 +73,11 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         GRACE,
         ON,
         GPUS_PER_WORKER,
-        click.option("--cache", help="Folder for decoded photographs, teachers, teacher logits."),
+        click.option(
+            "--cache",
+            envvar="DISTILNAS_CACHE",
+            help="Folder for decoded photographs, teachers, teacher logits.",
+        ),
         click.option("--device", help="auto (default), cpu or cuda."),
         click.option("--workers", help="Students trained at once: a number (default 1) or auto."),
         click.option("--out", help="Copy the best student's file here."),
@@ -85,8 +90,9 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @cli.command()
 @search_options
 @click.option("--dry-run", is_flag=True, help="Print what would be done, train nothing.")
+@click.option("--prepare", is_flag=True, help="Make the study and its teacher, train no student.")
 @JSON
-def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> None:
+def search(config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **flags: Any) -> None:
     """Search students that fit a budget.
 
     Without arguments: the built-in handwritten digits, 16 students of at most 20 KB in int8.
@@ -98,7 +104,7 @@ def search(config: Path | None, dry_run: bool, as_json: bool, **flags: Any) -> N
     if dry_run:
         running.dry_run(settings, as_json)
     else:
-        running.search(settings, as_json)
+        running.search(settings, as_json, prepare)
 
 
 @cli.command()

@@ -2,14 +2,14 @@
 
 import click
 
-from search.addresses import DEFAULT_STORAGE
+from search.addresses import DEFAULT_STORAGE, STORAGE_VARIABLE
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 STORAGE = click.option(
     "--storage",
     default=DEFAULT_STORAGE,
     show_default=True,
-    envvar="DISTILNAS_STORAGE",
+    envvar=STORAGE_VARIABLE,
     show_envvar=True,
     help="Study database: a file or an address.",
 )
@@ -17,6 +17,8 @@ CACHE = click.option(
     "--cache",
     default="~/.cache/distilnas",
     show_default=True,
+    envvar="DISTILNAS_CACHE",
+    show_envvar=True,
     help="Folder for decoded photographs, teachers and teacher logits.",
 )
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")

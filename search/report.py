@@ -1,6 +1,7 @@
 """What the commands print: tables for people, one JSON document for programs."""
 
 import json
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search import table as tables
-from search.addresses import DEFAULT_STORAGE, masked, sqlite_path, url_of
+from search.addresses import DEFAULT_STORAGE, STORAGE_VARIABLE, masked, sqlite_path, url_of
 from space.budget import Budget, Solution
 from space.errors import InputError
 
@@ -35,8 +36,9 @@ def print_json(document: Any) -> None:
 
 
 def command(verb: str, name: str, storage: str, *rest: str) -> str:
-    """A command to type, with the database where it is not the default one."""
-    place = [] if storage == DEFAULT_STORAGE else ["--storage", masked_for_shell(storage)]
+    """A command to type, with the database where it would not be found without."""
+    known = storage in (DEFAULT_STORAGE, os.environ.get(STORAGE_VARIABLE))
+    place = [] if known else ["--storage", masked_for_shell(storage)]
     return shlex.join(["distilnas", *verb.split(), name, *rest, *place])
 
 
@@ -97,6 +99,16 @@ def best_table(frame: Any, count: int = 5) -> Table:
     for _, row in tables.best(frame, count).iterrows():
         made.add_row(*trial_cells(row))
     return made
+
+
+def prepared(storage: str, name: str, as_json: bool) -> None:
+    """A study that waits for workers."""
+    join = command("worker", name, storage)
+    if as_json:
+        print_json({"study": name, "worker": join})
+    else:
+        console().print(f"study {name!r} is made; have it trained, as often as there is room:")
+        console().print(f"  {join}", soft_wrap=True)
 
 
 def finished(

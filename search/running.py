@@ -49,8 +49,12 @@ from trainers.model import Model
 from trainers.teacher import Teacher
 
 
-def search(settings: Settings, as_json: bool) -> None:
-    """Create a study, run it, write the best student."""
+def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
+    """Create a study, run it, write the best student.
+
+    Args:
+        prepare: only create it, and leave its trials to workers.
+    """
     workers = parse_workers(settings.workers)
     session = Session(
         storage=settings.storage,
@@ -79,6 +83,9 @@ def search(settings: Settings, as_json: bool) -> None:
             asked = {TARGET: settings.trials, FINALISTS: settings.finalists} | settings.limits
             facts = {name: teacher.facts for name, teacher in own.items()}
             study = create(storage, name, spec, asked | where | {DESCRIBED: facts})
+        if prepare:
+            report.prepared(settings.storage, name, as_json)
+            return
         station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
         go_on(session, station, station.furnished(data, own, device), spec, study)
 
