@@ -22,7 +22,7 @@ def test_it_prints_and_writes_its_file(
     monkeypatch.setattr(sys, "argv", ["scaling.py", *flags, "--out", str(tmp_path)])
     results.run(scaling.main)
     out = capsys.readouterr().out
-    assert "bare: trials a second" in out
+    assert " ".join(out.split()).startswith("bare: trials a second workers 1 2 sqlite ")
     assert "40 on sqlite" in out
     (path,) = tmp_path.glob("*-scaling-*.csv")
     rows = list(csv.DictReader(path.open()))

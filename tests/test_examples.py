@@ -47,7 +47,7 @@ def run(folder: Path, command: list[str], more: dict[str, str]) -> None:
 def test_slurm(prepared: Path) -> None:
     (prepared / ".distilnas-storage").write_text(str(prepared / "studies.db"))
     run(prepared, ["bash", str(SLURM), "photos"], {"SLURM_CPUS_PER_TASK": "1"})
-    assert (prepared / ".cache" / "distilnas").exists()
+    assert (prepared / "runs" / "photos" / "best.safetensors").exists()
 
 
 def test_slurm_s_script_is_sound() -> None:
