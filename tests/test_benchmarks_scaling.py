@@ -25,7 +25,7 @@ def test_it_prints_and_writes_its_file(
     assert " ".join(out.split()).startswith("bare: trials a second workers 1 2 sqlite ")
     assert "40 on sqlite" in out
     (path,) = tmp_path.glob("*-scaling-*.csv")
-    rows = list(csv.DictReader(path.open()))
+    rows = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["part"] for row in rows] == ["bare", "bare", "grown", "grown"]
     assert all(float(row["rate"]) > 0 for row in rows[:2])
     assert [row["rows"] for row in rows[2:]] == ["5", "40"]
