@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 from flask import Response, abort
 
-from dashboards.library import Library
+from dashboards.library import Library, folder_of
 from dashboards.views import TrialView
-from search.places import STUDENT, Folder
+from search.places import STUDENT
 from search.report import neutral
 from space.errors import InputError
 
@@ -71,7 +71,7 @@ class Downloads:
     def opened(self, study: str, number: int) -> bytes | None:
         """A student's file; None where there is none, or where a link leads elsewhere."""
         try:
-            folder = Folder(self.library.storage, study)
+            folder = folder_of(self.library.engine, self.library.storage, study)
         except InputError:
             return None  # a name that none of our studies has, and so without files
         return read_regular(folder.path, [folder.trial(number).name, STUDENT])

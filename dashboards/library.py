@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from dashboards.views import (
 )
 from search import report, table
 from search.addresses import database_errors
-from search.places import Folder
+from search.artifacts import is_address
+from search.places import ARTIFACTS, Folder
 from search.words import summaries
 from space.count import cost
 from space.errors import InputError
@@ -144,7 +146,14 @@ class Library:
 
     def folder(self, subject: Subject) -> Folder:
         """Where its files lie. Raises InputError for a name that no study of ours has."""
-        return Folder(self.storage, subject.name)
+        return folder_of(self.engine, self.storage, subject.name)
+
+
+def folder_of(engine: sa.Engine, storage: str, name: str) -> Folder:
+    """A study's folder: where it says, if that is a folder of its own name; no store is read."""
+    stated = table.attributes(engine, name).get(ARTIFACTS)
+    own = isinstance(stated, str) and not is_address(stated) and Path(stated).name == name
+    return Folder(storage, name, stated if own else None)
 
 
 def _finished_part(trials: pd.DataFrame) -> pd.DataFrame:

@@ -222,8 +222,10 @@ class Planned:
         """The twin's network, stored in this arm's format and scored again: no training."""
         known: dict[str, Any] = {"trained_as": twin.number, "seconds": 0.0}
         folder = self.bench.folder
-        exact, own = folder.exact(twin.number), folder.path / draw.job.place / STUDENT
-        source = exact if exact.exists() else folder.student(twin.number)
+        exact, student = folder.exact(twin.number), folder.student(twin.number)
+        own = folder.path / draw.job.place / STUDENT
+        folder.fetch(*(str(path.relative_to(folder.path)) for path in (exact, student)))
+        source = exact if exact.exists() else student
         ended = twin.user_attrs["ended"]
         if ended != FINISHED and not (ended == UNSTORABLE and exact.exists()):
             return Copied(TrialState.FAIL, None, known)
@@ -234,6 +236,7 @@ class Planned:
         except OverflowError as error:
             failed = {"ended": UNSTORABLE, "reason": str(error)}
             return Copied(TrialState.FAIL, None, known | failed | NO_SCORE)
+        folder.keep(f"{draw.job.place}/{EXACT}", f"{draw.job.place}/{STUDENT}")
         accuracy, confusion = scored(self.bench, own)
         stored = {"ended": FINISHED, "reason": "", "confusion": confusion}
         known |= stored | {"file_accuracy": accuracy, "file_sha256": digest(own)}

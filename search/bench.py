@@ -54,8 +54,19 @@ class Bench:
         if key not in self._banks:
             self._banks.clear()  # each may hold the photographs on the device
             place, asked = self.cache / "banks", self.teachers[teacher]
-            self._banks[key] = LogitBank(place, asked, self.data, recipe, self.device)
+            made = LogitBank(place, asked, self.data, recipe, self.device, share=self.share)
+            self._banks[key] = made
         return self._banks[key]
+
+    def share(self, path: Path, made: bool) -> None:
+        """Keep an epoch of a bank in the study's store, or fetch it from there."""
+        store = self.folder.store
+        if store is not None:
+            name = f"banks/{path.parent.name}/{path.name}"
+            if made:
+                store.put(path, name)
+            else:
+                store.get(name, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +111,7 @@ def own_teacher(folder: Folder, name: str, hash: str) -> Teacher:
         InputError: the file is missing, damaged or another teacher.
     """
     path = folder.teacher(name)
+    folder.fetch(path.name, path.with_suffix(".json").name)
     teacher = teachers.load(path)
     if teacher.hash != hash:
         raise InputError(

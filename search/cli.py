@@ -24,6 +24,7 @@ from search.options import (
     TIMEOUT,
     WORKERS,
 )
+from search.places import CACHE_VARIABLE
 from space.errors import InputError
 
 # Commands import what they need when they run: torch takes seconds, and most do without it.
@@ -75,7 +76,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         GPUS_PER_WORKER,
         click.option(
             "--cache",
-            envvar="DISTILNAS_CACHE",
+            envvar=CACHE_VARIABLE,
             help="Folder for decoded photographs, teachers, teacher logits.",
         ),
         click.option("--device", help="auto (default), cpu or cuda."),

@@ -13,7 +13,7 @@ from rich.text import Text
 from search import report
 from search.addresses import database_errors
 from search.bench import own_teacher
-from search.drafts import abandoned
+from search.drafts import abandoned, discard
 from search.finalists import place as finalist_place
 from search.leases import Lease, all_leases, locked, place_of, swap
 from search.objective import digest
@@ -57,6 +57,7 @@ def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_jso
         study, spec = open_study(open_storage(storage, create=False), name)
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
+        folder.fetch_all()
         dead, living = watched(study, folder, as_json)
         patient = Patient(study, spec, folder, dead, living)
         found = [finding for check in CHECKS for finding in check(patient)]
@@ -174,13 +175,19 @@ def _student(folder: Folder, place: str, row: dict[str, object]) -> Iterator[Fin
         yield Finding(
             f"{place}/{STUDENT} {wrong}",
             f"made again from {EXACT}",
-            lambda: export.convert(exact, format, path),
+            partial(_made_again, folder, place, format),
         )
     else:
         yield Finding(
             f"{place}/{STUDENT} {wrong}",
             "bring it back from a copy; its row's accuracy stands",
         )
+
+
+def _made_again(folder: Folder, place: str, format: str) -> None:
+    path = folder.path / place / STUDENT
+    export.convert(path.with_name(EXACT), format, path)
+    folder.keep(f"{place}/{STUDENT}")
 
 
 def _what_is_wrong(path: Path, row: dict[str, object]) -> str | None:
@@ -242,14 +249,12 @@ def checkpoints(patient: Patient) -> Iterator[Finding]:
     for name in (CHECKPOINT, SUFFIX_BEFORE):
         for path in sorted(patient.folder.path.glob(f"trial*/**/{name}")):
             place = str(path.parent.relative_to(patient.folder.path))
+            drop = partial(patient.folder.drop, f"{place}/{name}")
             if place in ended | ended_finals:
-                yield Finding(f"{place}/{name} is left of what has ended", "removed", path.unlink)
+                yield Finding(f"{place}/{name} is left of what has ended", "removed", drop)
             elif place not in held and unsealed(path) is None:
-                yield Finding(
-                    f"{place}/{name} is damaged",
-                    "removed: it costs the epochs since the one before",
-                    path.unlink,
-                )
+                remedy = "removed: it costs the epochs since the one before"
+                yield Finding(f"{place}/{name} is damaged", remedy, drop)
 
 
 def leftovers(patient: Patient) -> Iterator[Finding]:
@@ -260,7 +265,7 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
             yield Finding(
                 f"{draft.relative_to(root)} is a dead worker's draft",
                 "removed",
-                partial(_drop, draft),
+                partial(discard, patient.folder, str(draft.relative_to(root))),
             )
     temporary = [] if patient.living else sorted(root.rglob(".*.tmp"))
     for path in temporary:
@@ -270,12 +275,6 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
     for mark in sorted(root.glob("workers/*")):
         if is_dead(mark):
             yield Finding(f"workers/{mark.name} is a dead worker's", "removed", mark.unlink)
-
-
-def _drop(draft: Path) -> None:
-    for path in draft.iterdir():
-        path.unlink()
-    draft.rmdir()
 
 
 CHECKS = (zombies, rows, students, best, teachers, checkpoints, leftovers)

@@ -17,6 +17,7 @@ def publish(folder: Folder, place: str, draft: str) -> None:
     for name in (EXACT, STUDENT):
         with suppress(FileNotFoundError):
             (written / name).replace(own / name)
+    folder.keep(f"{place}/{EXACT}", f"{place}/{STUDENT}")
     discard(folder, draft)
 
 

@@ -37,6 +37,7 @@ def export(
             )
         number = leaders[0].number
     source, exact = folder.student(number), folder.exact(number)
+    folder.fetch(*(str(path.relative_to(folder.path)) for path in (source, exact)))
     if not source.exists():
         raise InputError(
             f"trial {number} of {name!r} has no student's file: only complete trials do"

@@ -8,15 +8,13 @@ from optuna.trial import FrozenTrial
 from search.bench import Job
 from search.crew import Crew, Failure, keep_busy, reason_of
 from search.drafts import discard, publish
-from search.objective import Trained, results
-from search.places import CHECKPOINT
+from search.objective import Trained, checkpoint_at, results
 from search.ranking import FAILED, SEEDS, Finalist, attribute, ranked
 from search.spec import Spec
 from search.study import best_trials
 from search.trials import Watcher
 from search.worker import Worker
 from space.architecture import Architecture
-from trainers.checkpoint import Checkpoint
 from trainers.result import Epoch, Leave
 
 
@@ -88,7 +86,7 @@ def _start(
             watcher.said(f"{label} failed: {row['reason']}; its mean leaves this seed out")
         key, folder = attribute(trial.number, seed), worker.folder
         if worker.end_finalist(where, key, row, lambda: publish(folder, where, draft)):
-            Checkpoint(folder.path / where / CHECKPOINT).remove()
+            checkpoint_at(folder, where).remove()
         else:
             discard(folder, draft)
 

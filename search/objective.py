@@ -4,12 +4,12 @@ It knows neither Optuna nor the database, so that processes that only train need
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.bench import Bench, Job
-from search.places import CHECKPOINT, EXACT, STUDENT
+from search.places import CHECKPOINT, EXACT, STUDENT, Folder
 from search.ranking import UNSTORABLE
 from space.architecture import Architecture
 from space.build import build
@@ -24,6 +24,7 @@ from trainers.recipe import Recipe
 from trainers.result import FINISHED, Epoch, TrialResult
 
 MOST_CLASSES = 100  # of a confusion matrix in the database: 10,000 numbers a trial
+STORED_SECONDS = 30.0  # the same, where each is uploaded
 CHECKPOINT_SECONDS = 5.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
 
 
@@ -44,7 +45,7 @@ def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Tr
     recipe, card = job.recipe, bench.spec.card_for(job.recipe)
     student = build(job.architecture, seed=recipe.seed)
     model = Model(student, size=card.size, mean=card.mean, std=card.std)
-    checkpoint = Checkpoint(bench.folder.path / job.place / CHECKPOINT, every=CHECKPOINT_SECONDS)
+    checkpoint = checkpoint_at(bench.folder, job.place)
     result = train(
         model,
         recipe,
@@ -87,6 +88,34 @@ def scored(bench: Bench, path: Path) -> Score:
     found_KK = confusion(model, bench.data.validation, bench.device)
     kept = found_KK.tolist() if len(found_KK) <= MOST_CLASSES else None
     return Score(accuracy_of(found_KK), kept)
+
+
+class StoredCheckpoint(Checkpoint):
+    """A checkpoint that lies in the study's store too, for whoever takes the trial over."""
+
+    def __init__(self, folder: Folder, place: str) -> None:
+        super().__init__(folder.path / place / CHECKPOINT, every=STORED_SECONDS)
+        self.folder, self.name = folder, f"{place}/{CHECKPOINT}"
+
+    def write(self, identity: Mapping[str, str], snapshot: Mapping[str, Any]) -> None:
+        super().write(identity, snapshot)
+        self.folder.keep(self.name)
+
+    def read(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
+        self.folder.fetch(self.name)
+        return super().read(identity)
+
+    def remove(self) -> None:
+        super().remove()
+        assert self.folder.store is not None, "made for a store"
+        self.folder.store.remove(self.name)
+
+
+def checkpoint_at(folder: Folder, place: str) -> Checkpoint:
+    """The checkpoint of what is trained at a place in the study's folder."""
+    if folder.store is not None:
+        return StoredCheckpoint(folder, place)
+    return Checkpoint(folder.path / place / CHECKPOINT, every=CHECKPOINT_SECONDS)
 
 
 def describe(architecture: Architecture, card: Card, format: str) -> dict[str, Any]:

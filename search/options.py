@@ -3,6 +3,7 @@
 import click
 
 from search.addresses import DEFAULT_STORAGE, STORAGE_VARIABLE
+from search.places import CACHE_VARIABLE, DEFAULT_CACHE
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 STORAGE = click.option(
@@ -15,9 +16,9 @@ STORAGE = click.option(
 )
 CACHE = click.option(
     "--cache",
-    default="~/.cache/distilnas",
+    default=DEFAULT_CACHE,
     show_default=True,
-    envvar="DISTILNAS_CACHE",
+    envvar=CACHE_VARIABLE,
     show_envvar=True,
     help="Folder for decoded photographs, teachers and teacher logits.",
 )
@@ -28,7 +29,7 @@ GRACE = click.option(
     help="Seconds without a sign of life behind which others take a trial over (default 60).",
 )
 ARTIFACTS = click.option(
-    "--artifacts", help="Folder, reached by all workers, that holds the studies' files."
+    "--artifacts", help="Folder or s3://bucket/prefix, for all workers, of the studies' files."
 )
 TIMEOUT = click.option("--timeout", help="Time that the study is worked on: 90s, 30min, 2h, 1d.")
 GPU_HOURS = click.option(

@@ -1,6 +1,7 @@
 """Where a study's files lie: checkpoints, students, its copy of the teacher."""
 
 import fcntl
+import hashlib
 import os
 import re
 import time
@@ -9,8 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from search.addresses import sqlite_path
+from search.artifacts import Store, is_address
 from space.errors import InputError
 
+DEFAULT_CACHE, CACHE_VARIABLE = "~/.cache/distilnas", "DISTILNAS_CACHE"
 ARTIFACTS = "artifacts"  # a study's attribute: where its files lie, if not beside the database
 STUDENT, EXACT, CHECKPOINT = "student.safetensors", "exact.safetensors", "checkpoint.pt"
 TEMPORARY_SECONDS = 600.0  # far longer than a file takes to write
@@ -24,16 +27,48 @@ class Folder:
         """Find it.
 
         Args:
-            artifacts: the folder, where the study names one; without it that beside the SQLite
-                file, or in the working directory.
+            artifacts: the folder or the store's address, where the study names one; without it
+                the folder beside the SQLite file, or in the working directory.
         """
         check_name(name)
         database = sqlite_path(storage)
-        beside = (database.parent if database else Path()) / "runs" / name
-        self.path = beside if artifacts is None else Path(artifacts)
+        self.path = (database.parent if database else Path()) / "runs" / name
+        self.store: Store | None = None
+        if artifacts is not None and is_address(artifacts):
+            self.store = Store(artifacts)
+            key = hashlib.sha256(self.store.address.encode()).hexdigest()[:12]
+            self.path = working_folder() / f"{name}-{key}"
+        elif artifacts is not None:
+            self.path = Path(artifacts)
+
+    def fetch(self, *names: str) -> None:
+        """Bring files from the store, where the study's lie in one and it has them."""
+        if self.store is not None:
+            for name in names:
+                self.store.get(name, self.path / name)
+
+    def keep(self, *names: str) -> None:
+        """Put files that are here into the store, where the study's lie in one."""
+        if self.store is not None:
+            for name in names:
+                if (self.path / name).exists():
+                    self.store.put(self.path / name, name)
+
+    def drop(self, name: str) -> None:
+        """Remove a file, here and from the store."""
+        (self.path / name).unlink(missing_ok=True)
+        if self.store is not None:
+            self.store.remove(name)
+
+    def fetch_all(self) -> None:
+        """Bring everything."""
+        if self.store is not None:
+            self.fetch(*self.store.names())
 
     def require(self, name: str) -> None:
         """Raise InputError where the folder is not here."""
+        if self.store is not None:
+            self.path.mkdir(parents=True, exist_ok=True)
         if not self.path.is_dir():
             raise InputError(
                 f"the files of study {name!r} must be in {self.path}, but this machine has no "
@@ -97,6 +132,12 @@ class Folder:
                     temporary.unlink()
                     removed.append(temporary)
         return removed
+
+
+def working_folder() -> Path:
+    """Where this machine keeps what it needs of studies whose files lie in a store."""
+    cache = os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)
+    return Path(cache).expanduser() / "studies"
 
 
 def check_name(name: str) -> None:

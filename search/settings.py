@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin
 from search.addresses import DEFAULT_STORAGE
 from search.leaseholder import GRACE
 from search.limits import asked_limits
-from search.places import check_name
+from search.places import DEFAULT_CACHE, check_name
 from search.pruning import PRUNERS
 from search.suggest import SAMPLERS
 from space.budget import Budget
@@ -50,11 +50,11 @@ class Settings:
     seed: int = 0
     name: str | None = None
     storage: str = DEFAULT_STORAGE
-    cache: str = "~/.cache/distilnas"  # decoded photographs, teachers, banks of logits
+    cache: str = DEFAULT_CACHE  # decoded photographs, teachers, banks of logits
     device: str = "auto"
     workers: int | str = 1  # students at once, or "auto"; the machine's business, not the study's
     out: str | None = None  # a copy of the best file
-    artifacts: str | None = None  # folder, for all workers, that holds the studies' folders
+    artifacts: str | None = None  # folder or s3://..., for all workers, of the studies' files
     timeout: str | None = None  # 90s, 30min, 2h, 1d: that the study is worked on
     gpu_hours: float | int | None = None  # of all devices that train for the study
     on: str = HERE  # or ray, or ray://HEAD:PORT

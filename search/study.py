@@ -10,6 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.addresses import sqlite_path
+from search.artifacts import is_address
 from search.limits import DEVICE_SECONDS, TIMEOUT
 from search.places import ARTIFACTS, Folder, check_name
 from search.plan import Plan, is_plan
@@ -159,15 +160,22 @@ def place_for(storage: str, name: str, given: str | None) -> tuple[Folder, dict[
     """The folder of a new study, and what the study says of it.
 
     Args:
-        given: the folder that holds studies' folders; without it they lie beside a SQLite file.
+        given: the folder or store that holds studies' folders; without it they lie beside a
+            SQLite file.
     """
     if given is None and sqlite_path(storage) is not None:
         return Folder(storage, name), {}
     check_name(name)
-    path = (Path(given).expanduser() if given else Path("runs")).resolve() / name
-    return Folder(storage, name, str(path)), {ARTIFACTS: str(path)}
+    if given is not None and is_address(given):
+        where = f"{given.rstrip('/')}/{name}"
+    else:
+        where = str((Path(given).expanduser() if given else Path("runs")).resolve() / name)
+    return Folder(storage, name, where), {ARTIFACTS: where}
 
 
 def publish(source: Path, folder: Folder) -> None:
     """Copy a student's file to the study's `best.safetensors`."""
+    if not source.exists():
+        folder.fetch(str(source.relative_to(folder.path)))
     copy_atomically(source, folder.best)
+    folder.keep(folder.best.name)

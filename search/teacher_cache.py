@@ -172,7 +172,9 @@ def obtain(
 def keep_teachers(folder: Folder, teachers_by_name: Mapping[str, Teacher]) -> None:
     """A study's own copies, to be written before the study: what can be resumed has them."""
     for name, teacher in teachers_by_name.items():
-        teachers.save(folder.teacher(name), teacher.model, teacher.info)
+        path = folder.teacher(name)
+        teachers.save(path, teacher.model, teacher.info)
+        folder.keep(path.name, path.with_suffix(".json").name)
 
 
 def read(path: Path, data: Data) -> Teacher:

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Protocol
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from search.bench import Job
@@ -10,12 +11,11 @@ from search.crew import Crew, Failure, keep_busy, reason_of
 from search.drafts import discard, publish
 from search.leases import place_of
 from search.ledger import Claim
-from search.objective import Trained, results
+from search.objective import Trained, checkpoint_at, results
 from search.ranking import FAILED
 from search.standing import Standing
 from search.worker import Worker
 from space.budget import InfeasibleError
-from trainers.checkpoint import Checkpoint
 from trainers.result import Epoch, Leave, Report
 
 
@@ -170,6 +170,9 @@ class _Run:
         self.idle += 1
         try:
             draw = self.source.draw(trial)
+        except UpdateFinishedTrialError:
+            self.lost(place_of(claim.number), f"trial {claim.number}")
+            return
         except InfeasibleError as error:
             attributes = {"ended": "infeasible", "reason": str(error)}
             label = f"trial {claim.number}"
@@ -269,12 +272,17 @@ class _Run:
             lambda: publish(worker.folder, place, worker.draft(place)),
         )
         if not kept:
-            discard(worker.folder, worker.draft(place))
-            self.watcher.said(f"{outcome.label} was taken over by another worker: dropped here")
+            self.lost(place, outcome.label)
             return
         # Only now: a trial whose end is not yet stored goes on from its checkpoint.
-        Checkpoint(worker.folder.checkpoint(claim.number)).remove()
+        checkpoint_at(worker.folder, place).remove()
         self.watcher.trial_done(outcome)
+
+    def lost(self, place: str, label: str) -> None:
+        """Drop what another worker has taken over, because this process was stopped for long."""
+        self.worker.release(place)
+        discard(self.worker.folder, self.worker.draft(place))
+        self.watcher.said(f"{label} was taken over by another worker: dropped here")
 
     def last_report(self, claim: Claim) -> float | None:
         reported = self.study._storage.get_trial(claim.trial_id).intermediate_values

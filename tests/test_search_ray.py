@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Answer, command, environment, inside, refused
+from commands import Answer, command, distilnas, environment, inside, refused
 
 from search import report, table
 
@@ -102,7 +102,7 @@ def test_a_node_is_lost_and_the_study_completes(
     assert "2 workers on Ray (2 nodes), 0 GPUs each" in err
     assert "secret" not in out + err  # the database's password
     assert states(postgres) == ["COMPLETE"] * 8
-    answer = inside(tmp_path, "doctor", "s", "--storage", postgres, "--json")
+    answer = distilnas(tmp_path, "doctor", "s", "--storage", postgres, "--json")
     document = json.loads(answer.out)
     left = [finding for finding in document["findings"] if not finding["mended"]]
     assert left == []

@@ -44,16 +44,27 @@ class LogitBank:
         recipe: Recipe,
         device: torch.device,
         progress: Callable[[int], None] | None = None,
+        share: Callable[[Path, bool], None] = lambda path, made: None,
     ) -> None:
+        """Take a teacher and what it is asked.
+
+        Args:
+            progress: told the epoch before it is computed.
+            share: called with an epoch's file, before it is computed (False; it may bring the
+                file from another machine) and when it was (True).
+        """
         self.teacher, self.data, self.recipe, self.device = teacher, data, recipe, device
         self.mode = default_mode(device, recipe.precision)
         self.key = bank_key(teacher, data, recipe, self.mode.precision)
         self.folder = folder / self.key
-        self.progress = progress  # told the epoch before it is computed
+        self.progress, self.share = progress, share
 
     def epoch_logits(self, epoch: int) -> torch.Tensor:
         """Float32, N x K, on the CPU; kept in 16 bits."""
         kept = unsealed(self.path(epoch))  # None: missing or damaged
+        if kept is None:
+            self.share(self.path(epoch), False)
+            kept = unsealed(self.path(epoch))
         while kept is None:
             if not self.make(epoch):
                 self.make_another(epoch)
@@ -74,6 +85,7 @@ class LogitBank:
                         self.progress(epoch)
                     content = sealed(self.live_logits(epoch).half().numpy().tobytes())
                     write_atomically(self.path(epoch), lambda file: file.writelines(content))
+                    self.share(self.path(epoch), True)
                 return mine
         except OSError as error:
             raise InputError(

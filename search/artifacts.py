@@ -1,0 +1,150 @@
+"""Files of a study in an object store, for workers that share no folder.
+
+Any store that fsspec knows (`s3://bucket/prefix`, `gs://`, `abfs://` ...) will do; its credentials
+come from where its own tools have them, and never stand in an address.
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from space.errors import InputError
+from trainers.files import write_atomically
+
+Result = TypeVar("Result")
+
+PATIENCE_SECONDS = 60.0  # that a store may be away
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two attempts
+BUCKETS = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "az", "oss"))  # they know no folders
+# Asking again mends none of these; the store's own by name, for its package is not imported here.
+LASTING = (FileNotFoundError, PermissionError, ImportError, ValueError)
+LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
+
+
+def is_address(where: str) -> bool:
+    """Whether a place for files is a store's address, or else a folder."""
+    return "://" in where
+
+
+def _protocols(filesystem: Any) -> set[str]:
+    named = filesystem.protocol
+    return {named} if isinstance(named, str) else set(named)
+
+
+class Store:
+    """A place in a store; picklable, opened when it is first used."""
+
+    def __init__(self, address: str) -> None:
+        """Take an address.
+
+        Raises:
+            InputError: it holds credentials.
+        """
+        self.address = address.rstrip("/")
+        if sa.make_url(self.address).username is not None:
+            protocol = self.address.partition("://")[0]
+            raise InputError(
+                f"--artifacts {protocol}://... must hold no credentials; they belong into the "
+                "environment or the store's own files (for S3: ~/.aws/credentials)"
+            )
+        self._opened: tuple[Any, str] | None = None
+
+    def __getstate__(self) -> str:
+        return self.address
+
+    def __setstate__(self, address: str) -> None:
+        self.address, self._opened = address, None
+
+    def put(self, path: Path, name: str) -> None:
+        """Upload a file: readers find it whole, or what was there before.
+
+        Raises:
+            InputError: the store cannot be used, and did not come back.
+        """
+
+        def ask() -> None:
+            filesystem, root = self._open()
+            place = f"{root}/{name}"
+            if BUCKETS.isdisjoint(_protocols(filesystem)):
+                filesystem.makedirs(place.rpartition("/")[0], exist_ok=True)
+            if "file" in _protocols(filesystem):  # a folder, in which others see half a file
+                temporary = f"{place}.{secrets.token_hex(4)}.tmp"
+                filesystem.put_file(str(path), temporary)
+                filesystem.mv(temporary, place)
+            else:
+                filesystem.put_file(str(path), place)
+
+        self._ask(ask)
+
+    def get(self, name: str, path: Path) -> bool:
+        """Download a file; False where there is none.
+
+        Raises:
+            InputError: the store cannot be used, and did not come back.
+        """
+
+        def ask() -> bool:
+            filesystem, root = self._open()
+            filesystem.invalidate_cache()  # other workers write
+            try:
+                content: bytes = filesystem.cat_file(f"{root}/{name}")
+            except FileNotFoundError:
+                return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, lambda file: file.write(content))
+            return True
+
+        return self._ask(ask)
+
+    def remove(self, name: str) -> None:
+        def ask() -> None:
+            filesystem, root = self._open()
+            try:
+                filesystem.rm_file(f"{root}/{name}")
+            except FileNotFoundError:
+                return
+
+        self._ask(ask)
+
+    def names(self) -> list[str]:
+        """Names of all files."""
+
+        def ask() -> list[str]:
+            filesystem, root = self._open()
+            filesystem.invalidate_cache()
+            found = filesystem.find(root)
+            return sorted(str(path).partition(f"{root}/")[2] for path in found)
+
+        return self._ask(ask)
+
+    def _open(self) -> tuple[Any, str]:
+        if self._opened is None:
+            import fsspec
+
+            filesystem, root = fsspec.core.url_to_fs(self.address, skip_instance_cache=True)
+            self._opened = filesystem, root.rstrip("/")
+        return self._opened
+
+    def _ask(self, ask: Callable[[], Result]) -> Result:
+        """What `ask` returns, asked again while the store is away."""
+        began, pause = time.monotonic(), FIRST_PAUSE
+        while True:
+            try:
+                return ask()
+            except Exception as error:
+                lasting = isinstance(error, LASTING) or type(error).__name__ in LASTING_NAMES
+                if lasting or time.monotonic() - began > PATIENCE_SECONDS:
+                    raise InputError(self._why(error)) from None
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _why(self, error: Exception) -> str:
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if isinstance(error, FileNotFoundError):
+            text = f"there is no such place ({text})"
+        return f"artifacts {self.address} cannot be used: {text}"
