@@ -141,12 +141,21 @@ class Library:
         if found.empty:
             raise InputError(f"study {name!r} has no trial {number}")
         confusion = table.trial_attribute(self.engine, name, number, "confusion")
+        formats = table.trial_attribute(self.engine, name, number, "format_accuracy")
         curve = table.curves(self.engine, name, [number])
-        return TrialView(subject, found.iloc[0], curve, confusion)
+        return TrialView(subject, found.iloc[0], curve, confusion, _accuracies(formats))
 
     def folder(self, subject: Subject) -> Folder:
         """Where its files lie. Raises InputError for a name that no study of ours has."""
         return folder_of(self.engine, self.storage, subject.name)
+
+
+def _accuracies(stated: Any) -> dict[str, float | None] | None:
+    """What a row says of storage formats, as far as a stranger's row says it so."""
+    if not isinstance(stated, dict):
+        return None
+    valid = {key: value for key, value in stated.items() if isinstance(value, float | None)}
+    return valid or None
 
 
 def folder_of(engine: sa.Engine, storage: str, name: str) -> Folder:

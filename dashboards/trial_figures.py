@@ -52,15 +52,15 @@ def facts(view: TrialView) -> list[tuple[str, str]]:
 
 
 def formats(view: TrialView) -> pd.DataFrame:
-    """The student in every storage format: bytes, share of the budget, accuracy."""
-    columns = ["format", "bytes", "of the budget", "accuracy"]
+    """The student in every storage format: bytes, share of the budget, accuracy, what it loses."""
+    columns = ["format", "bytes", "of the budget", "accuracy", "against fp32"]
     given = view.row["architecture"]
     if not isinstance(given, Mapping) or not view.subject.classes:
         return pd.DataFrame(columns=columns)
     network, card = Architecture.from_dict(given), card_of(view.subject)
     sizes = {format: stored_bytes(network, format, card) for format in FORMATS}
     rows = [
-        (format, f"{size:,}", _share(view, size), _measured(view, format))
+        (format, f"{size:,}", _share(view, size), _measured(view, format), _lost(view, format))
         for format, size in sizes.items()
     ]
     return pd.DataFrame(rows, columns=columns)
@@ -81,11 +81,23 @@ def own_format(view: TrialView) -> str | None:
 
 def _measured(view: TrialView, format: str) -> str:
     row = view.row
+    if view.formats is not None and format in view.formats:
+        accuracy = view.formats[format]
+        return "cannot hold it" if accuracy is None else f"{accuracy:.2%}"
     if format == own_format(view) and not pd.isna(row["file_accuracy"]):
         return f"{row['file_accuracy']:.2%}"
     if format == "fp32" and not pd.isna(row["network_accuracy"]):
         return f"{row['network_accuracy']:.2%}"
     return "not measured"
+
+
+def _lost(view: TrialView, format: str) -> str:
+    """Points that a format costs."""
+    known = view.formats or {}
+    whole, stored = known.get("fp32"), known.get(format)
+    if format == "fp32" or whole is None or stored is None:
+        return ""
+    return f"{100 * (stored - whole):+.2f} points"
 
 
 def curve(view: TrialView) -> Picture:

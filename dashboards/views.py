@@ -85,3 +85,4 @@ class TrialView(NamedTuple):
     row: pd.Series  # all columns of `search.table.trials`
     curve: pd.DataFrame  # number, epoch, accuracy (of one still running, too)
     confusion: list[list[int]] | None  # validation images, true class x predicted class
+    formats: Mapping[str, float | None] | None = None  # storage format -> accuracy of a file in it

@@ -14,7 +14,7 @@ from search.ranking import UNSTORABLE
 from space.architecture import Architecture
 from space.build import build
 from space.count import cost
-from space.storage import Card, stored_bytes
+from space.storage import FORMATS, Card, stored_bytes
 from trainers import export
 from trainers.checkpoint import Checkpoint
 from trainers.engine import images_per_second, train
@@ -35,6 +35,7 @@ class Trained(NamedTuple):
     accuracy: float | None  # validation, of the file as read back; None where there is none
     confusion: list[list[int]] | None = None  # the same, true class by predicted class
     digest: str | None = None  # of the file
+    formats: dict[str, float | None] | None = None  # format -> accuracy of a file in it
 
 
 def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Trained:
@@ -66,7 +67,9 @@ def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Tr
         export.write(student, card, job.format, path)
     except OverflowError as error:
         return Trained(result._replace(ended=UNSTORABLE, reason=str(error)), None)
-    return Trained(result, *scored(bench, path), digest(path))
+    score = scored(bench, path)
+    formats = format_accuracies(bench, path, job.format, score.accuracy)
+    return Trained(result, *score, digest(path), formats)
 
 
 def digest(path: Path) -> str:
@@ -88,6 +91,31 @@ def scored(bench: Bench, path: Path) -> Score:
     found_KK = confusion(model, bench.data.validation, bench.device)
     kept = found_KK.tolist() if len(found_KK) <= MOST_CLASSES else None
     return Score(accuracy_of(found_KK), kept)
+
+
+def format_accuracies(
+    bench: Bench, path: Path, own: str, accuracy: float
+) -> dict[str, float | None]:
+    """Storage format -> validation accuracy of the student's file in it; None: it cannot hold it.
+
+    Args:
+        path: the student's file, beside its exact copy.
+        own: its format, in which `accuracy` is known.
+    """
+    exact, probe = path.with_name(EXACT), path.with_name("probe.safetensors")
+    source = exact if exact.exists() else path
+    found: dict[str, float | None] = {}
+    for format in FORMATS:
+        if format == own:
+            found[format] = accuracy
+            continue
+        try:
+            export.convert(source, format, probe)
+            found[format] = scored(bench, probe).accuracy
+        except OverflowError:
+            found[format] = None
+    probe.unlink(missing_ok=True)
+    return found
 
 
 class StoredCheckpoint(Checkpoint):
@@ -139,6 +167,7 @@ def results(trained: Trained) -> dict[str, Any]:
     return {
         "file_accuracy": trained.accuracy,
         "file_sha256": trained.digest,
+        "format_accuracy": trained.formats,
         "confusion": trained.confusion,
         "network_accuracy": result.accuracy,
         "accuracies": [epoch.accuracy for epoch in result.history],

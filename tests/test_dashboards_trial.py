@@ -116,6 +116,10 @@ def test_formats_say_what_was_measured() -> None:
     assert shown.loc["int8", "of the budget"] == f"{share:.1%}"
     assert "(too large)" in str(shown.loc["fp32", "of the budget"])
     assert formats(view_of(None)).empty
+    measured = view._replace(formats={"fp32": 0.8, "fp16": None, "int8": 0.7525})
+    shown = formats(measured).set_index("format")
+    assert list(shown["accuracy"]) == ["80.00%", "cannot hold it", "75.25%"]
+    assert list(shown["against fp32"]) == ["", "", "-4.75 points"]
 
 
 @pytest.mark.parametrize("name", REFERENCES)
