@@ -73,7 +73,7 @@ def real(address: str, folder: Path, workers: int, trials: int) -> float:
     asked = ("--sampler", "random", "--trials", str(trials), "--artifacts", str(folder / "files"))
     make = [sys.executable, "-m", "search", "search", "--name", "s", *quick, *asked, *place]
     running = [_begin(join, folder) for _ in range(workers - 1)]
-    time.sleep(4 * workers)  # they load PyTorch, and wait
+    time.sleep(2 + 2 * workers)  # they load PyTorch, and wait
     for process in (*running, _begin(make, folder)):
         if process.wait() != 0:
             raise RuntimeError(f"a worker ended with status {process.returncode}")

@@ -78,11 +78,14 @@ def _cells(row: Mapping[Any, Any]) -> list[Any]:
 
 
 def state_of(row: Mapping[Any, Any]) -> str:
-    """Running, done (as many trials as were asked for) or stopped; a stranger's: idle."""
-    if row["running"]:
-        return "running"
+    """Running, done (as many trials as were asked for) or stopped; a stranger's: idle.
+
+    Ours run while a worker gives signs of life; what a dead one left unfinished does not.
+    """
     if pd.isna(row["asked"]):
-        return "idle"
+        return "running" if row["running"] else "idle"
+    if row["workers"]:
+        return "running"
     return "done" if row["complete"] + row["pruned"] + row["failed"] >= row["asked"] else "stopped"
 
 

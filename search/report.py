@@ -70,7 +70,17 @@ def rows_table(*columns: str) -> Table:
 NUMERIC = frozenset(
     (
         *("trial", "accuracy", "bytes", "params", "MACs", "epochs", "seconds", "mean", "spread"),
-        *("budget", "trials", "complete", "pruned", "failed", "running", "best", "probability"),
+        *(
+            "budget",
+            "trials",
+            "complete",
+            "pruned",
+            "failed",
+            "running",
+            "workers",
+            "best",
+            "probability",
+        ),
     )
 )
 

@@ -34,6 +34,7 @@ def studies(storage: str, as_json: bool) -> None:
         "pruned",
         "failed",
         "running",
+        "workers",
         "best",
         "last activity",
     )
@@ -41,7 +42,8 @@ def studies(storage: str, as_json: bool) -> None:
         budget = str(Budget(**row["budget"])) if isinstance(row["budget"], dict) else ""
         best = "" if pd.isna(row["best"]) else f"{row['best']:.1%}"
         last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
-        counts = [str(row[c]) for c in ("trials", "complete", "pruned", "failed", "running")]
+        states = ("trials", "complete", "pruned", "failed", "running", "workers")
+        counts = [str(row[count]) for count in states]
         made.add_row(row["name"], row["space"] or "", budget, *counts, best, last)
     report.console().print(made)
 

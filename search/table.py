@@ -20,6 +20,7 @@ Columns that a study's trials lack (a study by another program, say) are there a
 trial's `confusion` (validation images, true class by predicted class) is no column, but read alone.
 """
 
+import datetime
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -71,6 +72,7 @@ STUDY_COLUMNS = (
     "pruned",
     "failed",
     "running",
+    "workers",
     "best",
     "last_activity",
     "asked",
@@ -97,6 +99,10 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
             "SELECT study_id, key, value_json FROM study_user_attributes"
             " WHERE key IN ('spec', 'target_trials', 'seeds')",
         )
+        leases = rows.read(
+            connection,
+            "SELECT study_id, value_json FROM study_system_attributes WHERE key LIKE 'lease:%'",
+        )
     counts = states.pivot(index="study_id", columns="state", values="count").fillna(0)
     counts = counts.reindex(columns=["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"])
     counts = counts.fillna(0).astype(int)
@@ -119,10 +125,22 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     table["space"] = list(map(_subject, specs))
     table["budget"] = [spec.get("budget") for spec in specs]
     table["asked"] = [_asked(known.get(study, {})) for study in table.index]
-    whole = ["trials", "complete", "pruned", "failed", "running"]
+    table["workers"] = pd.Series(_living(leases), dtype=float)
+    whole = ["trials", "complete", "pruned", "failed", "running", "workers"]
     table[whole] = table[whole].fillna(0).astype(int)
     table["identity"] = table.index
     return table.reset_index(drop=True)[list(STUDY_COLUMNS)]
+
+
+def _living(leases: pd.DataFrame) -> dict[int, int]:
+    """Study -> its workers that have given a sign of life lately, as far as clocks agree."""
+    now, workers = datetime.datetime.now(datetime.UTC), dict[int, set[str]]()
+    for study, text in leases.itertuples(index=False):
+        lease = json.loads(text)
+        said = datetime.datetime.fromisoformat(lease["at"])
+        if (now - said).total_seconds() < 2 * lease["grace"]:
+            workers.setdefault(study, set()).add(lease["worker"])
+    return {study: len(found) for study, found in workers.items()}
 
 
 def names(engine: sa.Engine) -> dict[int, str]:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,10 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from search import report, table
 from search.addresses import url_of
 from search.endurance import EnduringStorage
-from search.leases import Lease, all_leases
+from search.leases import Lease, all_leases, swap
 from search.leaving import Leaving
 from search.ledger import Claim
 from search.limits import Limits, Spent, account, parse_duration
@@ -199,6 +201,22 @@ def test_who_was_away_judges_nobody(worker: Open) -> None:
     away.renew()  # it looks again: from now on time counts
     assert away.take_over() is None
     assert end(owner, claim)
+
+
+def test_studies_tell_how_many_work_on_them(worker: Open, address: str) -> None:
+    one, two = worker(grace=60), worker(grace=60)
+    engine = report.engine(address)
+    assert list(table.studies(engine)["workers"]) == [0]
+    for each in (one, one, two):
+        assert each.add(most=3) is not None
+    assert list(table.studies(engine)["workers"]) == [2]
+    with one.engine.begin() as connection:
+        for place, lease in all_leases(connection, one.identity).items():
+            assert swap(connection, one.identity, place, lease, replace(lease, at=LONG_AGO))
+    assert list(table.studies(engine)["workers"]) == [0]
+
+
+LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
 def test_what_is_given_back_is_taken_by_the_next(worker: Open) -> None:
