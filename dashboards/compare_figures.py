@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.axes import TITLES, size_axis, size_range, tick_words
-from dashboards.picture import SEQUENCE, Picture, nothing, share_axis, styled
+from dashboards.picture import SEQUENCE, Picture, level_range, nothing, share_axis, styled
 from dashboards.progress_figures import best_steps
 from dashboards.reasons import complete, drawable
 from dashboards.search_figures import limit_of, pareto
@@ -91,6 +91,7 @@ def best_so_far(views: list[View]) -> Picture:
     figure.update_xaxes(title={"text": "trials that ended"})
     values = [value for _, steps in found for value in steps.value]
     figure.update_yaxes(title={"text": "best validation accuracy"}, **share_axis(values))
+    figure.update_yaxes(**level_range(values))
     data = [
         pd.DataFrame(
             {
@@ -133,6 +134,7 @@ def best_at_budgets(views: list[View]) -> Picture:
     figure.update_xaxes(title={"text": f"at most, in {TITLES[axis]}"}, type="category")
     values = data["accuracy"].tolist()
     figure.update_yaxes(title={"text": "best validation accuracy"}, **share_axis(values))
+    figure.update_yaxes(**level_range(values))
     note = "A single training each: finalists and ablations say how much of it is chance."
     return Picture(BUDGETS_TITLE, figure, data, note)
 

@@ -26,6 +26,7 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "RUNNING": "diamond-open",
     "WAITING": "diamond-open",
 }
+LEVEL_SPREAD = 0.02  # of accuracy, about a value that is the only one
 SVG_POINTS = 3_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
 
 # Never the button that sends a figure to a cloud service.
@@ -99,6 +100,14 @@ def ink_on(colour: str) -> str:
 def share_axis(values: Iterable[float]) -> dict[str, Any]:
     """Settings of an axis of accuracies (0 to 1), in per cent."""
     return {"tickformat": ".0%" if _spread(values) > 0.04 else ".1%"}
+
+
+def level_range(values: Iterable[float]) -> dict[str, Any]:
+    """The range of an axis whose values are all the same: Plotly's own reaches below nothing."""
+    known = [value for value in values if value == value]
+    if not known or min(known) < max(known):
+        return {}
+    return {"range": [known[0] - LEVEL_SPREAD, known[0] + LEVEL_SPREAD]}
 
 
 def _spread(values: Iterable[float]) -> float:

@@ -11,7 +11,16 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards.axes import WORDS, finite
-from dashboards.picture import BLUE, GREY, SEQUENCE, Picture, nothing, share_axis, styled
+from dashboards.picture import (
+    BLUE,
+    GREY,
+    SEQUENCE,
+    Picture,
+    level_range,
+    nothing,
+    share_axis,
+    styled,
+)
 from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
 
@@ -71,7 +80,7 @@ def best(view: View) -> Picture:
         return nothing(BEST_TITLE, why_nothing(view))
     steps = best_steps(view)
     figure = _two_panels(steps, "best validation accuracy", BLUE, ".2%")
-    figure.update_yaxes(**share_axis(steps.value))
+    figure.update_yaxes(**share_axis(steps.value), **level_range(steps.value))
     note = f"{steps.value[-1]:.2%} by trial {steps.number[-1]}, number {steps.ended[-2]:,} to end."
     return Picture(BEST_TITLE, figure, _data(steps, "best accuracy"), note)
 

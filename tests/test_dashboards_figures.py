@@ -17,7 +17,7 @@ from dashboards.axes import size_axis, size_range
 from dashboards.choice_figures import ALWAYS, MOST_LINES, choices, importances, parallel
 from dashboards.compare_figures import COMPARE, best_at_budgets, best_so_far, fronts
 from dashboards.filters import AXES, Filters
-from dashboards.picture import SVG_POINTS, Picture
+from dashboards.picture import SVG_POINTS, Picture, level_range
 from dashboards.progress_figures import PRUNED, SAMPLE, best, curves, hypervolume
 from dashboards.search_figures import SEARCH, front
 from dashboards.views import Mark, Subject, View
@@ -466,3 +466,10 @@ def test_studies_side_by_side(
     assert found == expected
     for trace in picture.figure.data:
         assert list(trace.y[: len(found[trace.name])]) == found[trace.name]
+
+
+def test_a_level_line_s_axis_stays_near_it() -> None:
+    assert level_range([0.4, 0.5]) == {}
+    assert level_range([]) == {}
+    (low, high) = level_range([0.4, 0.4])["range"]
+    assert 0.3 < low < 0.4 < high < 0.5
