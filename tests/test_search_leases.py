@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import optuna
 import pytest
@@ -27,6 +28,7 @@ from search.ledger import Claim
 from search.limits import Limits, Spent, account, parse_duration
 from search.places import Folder
 from search.storage import open_storage
+from search.trials import _Run
 from search.worker import Worker
 from space.errors import InputError
 
@@ -174,6 +176,36 @@ def test_a_stopped_worker_s_late_result_is_dropped(worker: Open) -> None:
     (trial,) = other.study.get_trials()
     assert trial.value == 0.9
     assert published == []
+
+
+class Drawing:
+    """A source that draws one parameter; it begins nothing by itself."""
+
+    identity, pruner = "fingerprint", optuna.pruners.NopPruner()
+
+    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        return optuna.samplers.RandomSampler(number)
+
+    def draw(self, trial: optuna.Trial) -> Any:
+        return trial.suggest_int("x", 0, 9)
+
+
+def test_a_late_draw_is_dropped(worker: Open) -> None:
+    """A process was stopped before it drew; its trial has ended when it goes on."""
+    late, other = worker(grace=3600), worker(grace=3600)
+    claim = late.add(most=1)
+    assert claim is not None
+    late.study.get_trials(deepcopy=False)
+    late._release("trial0000")  # as if its grace were over
+    assert other.take_over() == claim
+    assert end(other, claim, 0.9)
+    watcher = MagicMock()
+    run = _Run(Drawing(), late, MagicMock(), watcher)  # type: ignore[arg-type]
+    run.begin(claim)
+    watcher.said.assert_called_once()
+    assert "taken over" in watcher.said.call_args.args[0]
+    (trial,) = other.study.get_trials()
+    assert (trial.value, trial.params) == (0.9, {})
 
 
 def test_a_living_worker_keeps_its_trial(worker: Open) -> None:
