@@ -68,7 +68,9 @@ class Crew(Protocol):
     ) -> None: ...
 
 
-def keep_busy(crew: Crew, start_next: Callable[[], bool], pending: Callable[[], bool]) -> None:
+def keep_busy(
+    crew: Crew, start_next: Callable[[], bool], pending: Callable[[], bool] = lambda: False
+) -> None:
     """Start jobs while there are free places, until nothing is left and nothing runs.
 
     Args:
