@@ -141,6 +141,7 @@ def test_a_wrong_bucket_is_one_line(s3: S3, tmp_path: Path) -> None:
         Store("s3://other/p").put(tmp_path / "a", "a")
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_is_asked_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
