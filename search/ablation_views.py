@@ -47,7 +47,7 @@ def show(storage: str, name: str, format: str | None) -> None:
     with database_errors(storage):
         engine = report.engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
-    plan = attributes.get("spec") or {}
+    plan = tables.spec_of(attributes)
     if plan.get("kind") != "ablation":
         raise InputError(f"study {name!r} is no ablation; look at it: distilnas show {name}")
     seeds = int(attributes["seeds"])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from rich import box
@@ -54,7 +55,8 @@ def engine(storage: str) -> sa.Engine:
     if not path.exists():
         raise InputError(f"study database {path} does not exist; begin with: distilnas search")
     return sa.create_engine(
-        f"sqlite:///file:{path.resolve()}?mode=ro&uri=true", poolclass=sa.NullPool
+        f"sqlite:///file:{quote(quote(str(path.resolve())))}?mode=ro&uri=true",
+        poolclass=sa.NullPool,
     )
 
 

@@ -53,7 +53,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
     with database_errors(storage):
         engine = report.engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
-    spec = attributes.get("spec") or {}
+    spec = tables.spec_of(attributes)
     ranking = ranked(attributes, dict(zip(frame["number"], frame["words"], strict=True)))
     if as_json:
         trials = [report.trial_document(row) for _, row in frame.iterrows()]
@@ -100,7 +100,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
     with database_errors(storage):
         engine = report.engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
-    spec = attributes.get("spec")
+    spec = tables.spec_of(attributes)
     folder = Folder(storage, name, attributes.get(ARTIFACTS))
     found = frame[frame["number"] == number]
     if found.empty:

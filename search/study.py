@@ -107,7 +107,7 @@ def read_spec(storage: RDBStorage, name: str) -> Ground | None:
     """The spec stored with a study; None where there is none."""
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     spec = attributes.get(SPEC)
-    if spec is None:
+    if not isinstance(spec, dict):
         return None
     return Plan.from_dict(spec) if is_plan(spec) else Spec.from_dict(spec)
 

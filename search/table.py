@@ -22,7 +22,7 @@ trial's `confusion` (validation images, true class by predicted class) is no col
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -121,7 +121,7 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     known: dict[int, dict[str, Any]] = {}
     for study, key, text in told.itertuples(index=False):
         known.setdefault(study, {})[key] = json.loads(text)
-    specs = [_spec(known.get(study, {})) for study in table.index]
+    specs = [spec_of(known.get(study, {})) for study in table.index]
     table["space"] = list(map(_subject, specs))
     table["budget"] = [spec.get("budget") for spec in specs]
     table["asked"] = [_asked(known.get(study, {})) for study in table.index]
@@ -150,7 +150,7 @@ def names(engine: sa.Engine) -> dict[int, str]:
     return dict(zip(found["study_id"].tolist(), found["study_name"], strict=True))
 
 
-def _spec(attributes: dict[str, Any]) -> dict[str, Any]:
+def spec_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """What a study says of itself; another program's may say anything."""
     found = attributes.get("spec")
     return found if isinstance(found, dict) else {}
@@ -163,7 +163,7 @@ def _subject(spec: dict[str, Any]) -> str | None:
 
 def _asked(attributes: dict[str, Any]) -> int | None:
     """Trials that a study is to have: None where it does not say."""
-    spec = _spec(attributes)
+    spec = spec_of(attributes)
     if spec.get("kind") == "ablation" and "seeds" in attributes:
         return int(attributes["seeds"]) * len(spec["arms"])
     return attributes.get("target_trials")

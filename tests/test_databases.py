@@ -183,3 +183,17 @@ def test_a_network_is_not_trained_twice(tmp_path: Path, monkeypatch: pytest.Monk
         assert first["fingerprint"] == row["fingerprint"]
         assert first["value"] == row["value"]
     assert "not trained again" in answer.err
+
+
+def test_a_stranger_s_study_in_a_folder_with_a_strange_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a#b?c%20d"
+    folder.mkdir()
+    study = optuna.create_study(study_name="x", storage=f"sqlite:///{tmp_path}/studies.db")
+    study.set_user_attr("spec", "some text")
+    study.optimize(lambda trial: trial.suggest_float("a", 0, 1), n_trials=2)
+    (tmp_path / "studies.db").rename(folder / "studies.db")
+    assert [known["name"] for known in inside(folder, "studies", "--json").json] == ["x"]
+    assert "x: 2 complete" in inside(folder, "show", "x").out
+    assert "trial 1 of x" in inside(folder, "show", "x", "1").out
+    refused(inside(folder, "resume", "x"), "was not made by DistilNAS")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a#b?c%20d"]
