@@ -1,6 +1,5 @@
 """What a search chose, and how accurate that was: observed, so no more than a hint."""
 
-import math
 import warnings
 from html import escape
 from typing import Any
@@ -150,7 +149,11 @@ def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
     """Each trial's level as an ordered category."""
     values = trials[choice]
     if choice in BINNED and values.nunique() > BINS:
-        return pd.qcut(values, BINS, duplicates="drop").map(_interval_words)
+        # Quantiles that occur: between two others lies a bin without a trial, or a name twice.
+        quantiles = np.linspace(0, 1, BINS + 1)
+        edges = np.unique(np.quantile(values, quantiles, method="inverted_cdf"))
+        edges[0] -= 1  # left ends are not in their bins, and the smallest trial is in one
+        return pd.cut(values, list(edges)).map(_interval_words)
     found = set(values.unique())
     order = [se for se in SE_ORDER if se in found] if choice == "se" else sorted(found)
     names = [escape(str(v)) if isinstance(v, str) else f"{v:.0f}" for v in order]
@@ -161,7 +164,7 @@ def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
 
 def _interval_words(interval: pd.Interval) -> str:
     """Of whole numbers: the left end is not in it."""
-    first, last = math.floor(interval.left) + 1, math.floor(interval.right)
+    first, last = int(interval.left) + 1, int(interval.right)
     return f"{first}-{last}" if first < last else f"{last}"
 
 

@@ -39,7 +39,8 @@ def served(database: Path | str, *flags: str, **variables: str) -> Iterator[str]
         yield address
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        said = process.communicate(timeout=20)[0]
+    assert "Traceback" not in said, said
 
 
 def _wait(process: "subprocess.Popen[str]", address: str) -> None:

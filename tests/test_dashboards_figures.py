@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from strategies import settings
 
 from dashboards.axes import size_axis, size_range
-from dashboards.choice_figures import ALWAYS, MOST_LINES, choices, importances, parallel
+from dashboards.choice_figures import (
+    ALWAYS,
+    BINS,
+    MOST_LINES,
+    choices,
+    importances,
+    labelled,
+    parallel,
+)
 from dashboards.compare_figures import COMPARE, best_at_budgets, best_so_far, fronts
 from dashboards.filters import AXES, Filters
 from dashboards.picture import SVG_POINTS, Picture, level_range
@@ -232,6 +240,39 @@ def test_every_picture_of_every_study(key: str, situation: str) -> None:
     assert not any("<script" in text for text in texts(picture.figure.to_plotly_json()))
 
 
+described = {
+    "words": st.sampled_from(("conv 4", HOSTILE, NAN)),
+    "block": st.sampled_from(("conv", "group", "")),
+    "groups": st.sampled_from((1.0, 2.0, 8.0)),
+    "se": st.sampled_from(("none", "some", "all")),
+    "depth": st.integers(1, 12).map(float),
+    "width": st.integers(1, 40).map(lambda quads: 4.0 * quads),
+}
+random_study = st.lists(
+    st.fixed_dictionaries(
+        {
+            "state": st.sampled_from(("COMPLETE", "COMPLETE", "PRUNED", "FAIL", "RUNNING")),
+            "value": st.floats(0, 1) | st.sampled_from((0.0, 0.5, 1.0, NAN)),
+            **{size: st.integers(1, 10**7).map(float) for size in AXES},
+            **described,
+        }
+    ),
+    max_size=30,
+)
+
+
+@given(random_study, st.sampled_from(AXES))
+@settings(max_examples=25)
+def test_every_picture_of_a_random_study(rows: list[dict[str, Any]], axis: str) -> None:
+    view = view_of(trials_of(rows), axis)
+    for picture in (
+        *(draw(view) for draw in SEARCH.values()),
+        *(d([view]) for d in COMPARE.values()),
+    ):
+        assert bool(picture.empty) == picture.data.empty
+        assert picture.figure.to_json()
+
+
 @pytest.mark.parametrize("situation", SITUATIONS)
 @pytest.mark.parametrize("key", COMPARE)
 def test_every_comparison_of_every_study(key: str, situation: str) -> None:
@@ -376,6 +417,19 @@ def test_choices_are_medians_of_all_trials(choice: str, title: str) -> None:
         assert tuple(row) == pytest.approx((len(inside), inside.median()))
     assert "Observed in search" in picture.note
     assert set(drawn_points(picture)) <= set(done["number"])
+
+
+@given(st.lists(st.integers(1, 400) | st.integers(1, 12), min_size=1))
+@example([7, 7, 7, 11, 8, 9, 6, 8, 11, 7, 7, 5, 6, 9, 4, 8, 1])  # two quintiles between 7 and 8
+@settings()
+def test_each_range_of_depths_has_a_name_of_its_own(depths: list[int]) -> None:
+    trials = trials_of({"value": 0.5, "depth": float(depth)} for depth in depths)
+    levels = labelled(trials, "depth")
+    assert len(levels.cat.categories) <= BINS
+    assert set(levels) == set(levels.cat.categories)  # none without a trial
+    for depth, words in zip(depths, levels, strict=True):
+        first, _, last = str(words).partition("-")
+        assert int(first) <= depth <= int(last or first)
 
 
 def test_parallel_lines_hold_the_best() -> None:
