@@ -119,9 +119,9 @@ def _cards(app: Dash, library: Library) -> None:
         path: str | None,
         query: str | None,
         moved: Any,
-        before: str,
+        before: str | None,
     ) -> Any:
-        where, key, query = place(path), identity["card"], query or ""
+        where, key, query, before = place(path), identity["card"], query or "", before or ""
         drawn = pictures.picture(library, where, query, key)
         link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
         axis, last = Filters.parse(query).axis, Filters.parse(before.partition("?")[2]).axis
@@ -166,8 +166,8 @@ def _cards(app: Dash, library: Library) -> None:
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def open_point(clicked: list[Any], path: str | None) -> Any:
-        number = _clicked_trial(dash.ctx.triggered[0]["value"])
+    def open_point(_: list[Any], path: str | None) -> Any:
+        number = _clicked_trial(dash.ctx.triggered)
         where = place(path)
         if where.page != STUDY or number is None:
             return no_update
@@ -207,12 +207,20 @@ def _images(app: Dash) -> None:
     )
 
 
-def _clicked_trial(clicked: Any) -> int | None:
-    """The trial that a point stands for: its custom data begins with the number."""
+def _clicked_trial(triggered: Any) -> int | None:
+    """The trial that a point stands for: its custom data is the number, or begins with it."""
+    datum = (0, "value", "points", 0, "customdata")
+    number = _whole(triggered, *datum)
+    return _whole(triggered, *datum, 0) if number is None else number
+
+
+def _whole(value: Any, *path: int | str) -> int | None:
+    """The whole number at a place within what a browser sent; None where there is none."""
     try:
-        found = clicked["points"][0]["customdata"]
-        return int(found[0] if isinstance(found, list) else found)
-    except (KeyError, IndexError, TypeError, ValueError):
+        for step in path:
+            value = value[step]
+        return int(value)
+    except (LookupError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -244,6 +252,5 @@ def _table(app: Dash, library: Library) -> None:
         prevent_initial_call=True,
     )
     def open_row(chosen: Any, path: str | None) -> Any:
-        if not isinstance(chosen, list) or not chosen:
-            return no_update
-        return trial_link(place(path).study, int(chosen[0]["number"]))
+        number = _whole(chosen, 0, "number")
+        return no_update if number is None else trial_link(place(path).study, number)

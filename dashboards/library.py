@@ -129,6 +129,8 @@ class Library:
         from search.effects import analyse, interactions
 
         subject = self.subject(identity)
+        if subject.kind != ABLATION:
+            raise InputError(f"study {subject.name!r} is no ablation")
         trials = table.trials(self.engine, subject.name)
         analysis = with_notes(analyse(trials, subject.spec), trials, subject.attributes)
         cells = interactions(trials, subject.spec)

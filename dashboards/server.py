@@ -7,6 +7,8 @@ from typing import Any
 from dash import Dash
 from flask import Response, abort, redirect, request
 
+from dashboards.updates import is_update
+
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 UPDATE = "/_dash-update-component"  # the one address that is posted to
 SUITES = "/_dash-component-suites/"
@@ -38,7 +40,9 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
             abort(403, "another page may not ask this one")
         if request.method not in ("GET", "HEAD") and request.path != UPDATE:
             abort(405)
-        if request.path == UPDATE and not _is_update(request.get_json(silent=True), app):
+        if request.path == UPDATE and not is_update(
+            request.get_json(silent=True), app.callback_map
+        ):
             abort(400, "this page's own scripts ask otherwise")
         return None if token is None else _admit(token, f"distilnas-{port}")
 
@@ -50,21 +54,6 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
             # Their addresses hold their versions, so a browser may keep them.
             response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
         return response
-
-
-def _is_update(asked: Any, app: Dash) -> bool:
-    """Whether Dash can make sense of what is posted: anything else makes it fail at length."""
-    if not isinstance(asked, dict) or not isinstance(asked.get("output"), str):
-        return False
-    output, inputs = asked["output"], asked.get("inputs")
-    known = output in app.callback_map or "{" in output  # of an id with a pattern
-    return known and isinstance(inputs, list) and all(map(_is_input, inputs))
-
-
-def _is_input(given: Any) -> bool:
-    if isinstance(given, list):  # of a pattern
-        return all(map(_is_input, given))
-    return isinstance(given, dict) and "id" in given and "property" in given
 
 
 def _with_ports(hosts: Sequence[str], port: int) -> list[str]:

@@ -8,13 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from commands import environment, inside, refused
+from dash import Dash
 from dashboard_server import free_port, served
 
 from benchmarks import synthetic_studies
+from dashboards.app import make_app
+from dashboards.library import Library
+from dashboards.server import guard
 
 PAGES = (
     *("/", "/study/1", "/assets/style.css", "/_dash-layout", "/_dash-dependencies"),
@@ -79,18 +83,77 @@ def test_another_page_is_refused_on_every_route(address: str) -> None:
     assert ask(address, "/", **link).status == 200  # somebody follows a link to it
 
 
-ODD = (
-    '{"output": "url.search", "inputs": 3}',
-    '{"output": "url.search", "inputs": [3]}',
-    '{"output": ["url.search"], "inputs": []}',
-)
+ODD = (None, 7, "x", [], [{}], {"number": "x"})
+
+
+def valid(app: Dash) -> Iterator[dict[str, Any]]:
+    """What the page would ask of each callback that runs on the server."""
+    found = {"pathname": "/study/1", "search": "?axis=macs", "data": "1", "n_clicks": 1}
+
+    def named(registered: dict[str, str]) -> Any:
+        identity = registered["id"]
+        if identity.startswith("{"):
+            filled = {"card": "front", "turn": "first"}
+            parts = json.loads(identity).items()
+            key: Any = {k: filled[k] if isinstance(part, list) else part for k, part in parts}
+        else:
+            key = identity
+        one = {"id": key, "property": registered["property"].partition("@")[0]}
+        one |= {"value": key if one["property"] == "id" else found.get(one["property"])}
+        return [one] if "ALL" in identity else one
+
+    for output, callback in app.callback_map.items():
+        if "callback" in callback:
+            several = callback["output"]
+            outputs = several if isinstance(several, list) else [several]
+            named_outputs = [named(one.to_dict()) for one in outputs]
+            yield {
+                "output": output,
+                "outputs": named_outputs if isinstance(several, list) else named_outputs[0],
+                "inputs": [named(one) for one in callback["inputs"]],
+                "state": [named(one) for one in callback["state"]],
+                "changedPropIds": [],
+            }
+
+
+def spoiled(value: Any) -> Iterator[Any]:
+    """Copies in each of which one part, at whatever depth, is absent or something else."""
+    yield from ODD
+    if isinstance(value, dict):
+        for name in value:
+            yield {other: part for other, part in value.items() if other != name}
+            yield from (value | {name: other} for other in spoiled(value[name]))
+    elif isinstance(value, list):
+        for place, part in enumerate(value):
+            before, behind = value[:place], value[place + 1 :]
+            yield before + behind
+            yield from ([*before, other, *behind] for other in spoiled(part))
+
+
+def test_nonsense_is_refused_and_never_fails(database: Path) -> None:
+    app = make_app(Library(str(database)))
+    guard(app, 80)
+    client = app.server.test_client()
+
+    def status(asked: Any) -> int:
+        host = {"Host": "localhost"}
+        return client.post("/_dash-update-component", json=asked, headers=host).status_code
+
+    asked = list(valid(app))
+    assert len(asked) > 10
+    for request in asked:
+        assert status(request) in (200, 204, 404), request  # 404: the study is no ablation
+        for odd in spoiled(request):
+            assert status(odd) in (200, 204, 400, 404), odd
+    for output in app.callback_map.keys() - {request["output"] for request in asked}:
+        assert status(asked[0] | {"output": output}) == 400  # the browser computes it
 
 
 def test_only_the_update_is_posted_to(address: str) -> None:
     for path in PAGES:
         for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
             assert ask(address, path, method).status == 405, (path, method)
-    for body in ("{}", "[]", "", "no JSON", '{"output": "a.b", "inputs": []}', *ODD):
+    for body in ("{}", "[]", "", "no JSON", '{"output": "a.b", "inputs": []}'):
         odd = ask(address, "/_dash-update-component", "POST", body, Content_Type="application/json")
         assert odd.status == 400, body
     foreign = ask(address, "/_dash-update-component", "POST", "{}", Origin="https://evil.example")
