@@ -11,9 +11,11 @@ from dash import dcc, html
 from dashboards import cards
 from dashboards.addresses import compare_link, study_link
 from dashboards.library import Library
-from search import table
+from search import report, table
 from space.budget import Budget, format_bytes
 
+STOPPED = "stopped"
+SHOWN = 5  # commands to go on with stopped studies
 WIDTH, HEIGHT = 120, 28  # pixels of a progress curve
 COLUMNS = (
     *("study", "kind", "state", "budget", "trials", "running", "pruned", "failed", "best", "bytes"),
@@ -38,11 +40,25 @@ def contents(library: Library) -> list[Any]:
             html.P("This database holds no study yet.", className="empty"),
             html.P(["Begin with: ", html.Code("distilnas search")], className="empty"),
         ]
-    rows = [_cells(row) for row in known(library, studies).to_dict("records")]
+    rows = known(library, studies).to_dict("records")
     links = [dcc.Link("Compare them", href=compare_link(studies["identity"]))]
     return [
-        cards.table(COLUMNS, rows, NUMERIC),
+        cards.table(COLUMNS, [_cells(row) for row in rows], NUMERIC),
         html.P(links if len(studies) > 1 else [], className="note"),
+        *_to_resume([str(row["name"]) for row in rows if state_of(row) == STOPPED], library),
+    ]
+
+
+def _to_resume(stopped: list[str], library: Library) -> list[Any]:
+    """The commands that go on with stopped studies, the last active first."""
+    if not stopped:
+        return []
+    commands = [report.command("resume", name, library.storage) for name in stopped[:SHOWN]]
+    more = len(stopped) - len(commands)
+    return [
+        html.P("Stopped before the end; to go on:", className="note"),
+        html.Ul([html.Li(html.Code(command)) for command in commands], className="notes"),
+        *([html.P(f"and {more:,} more in the same way", className="note")] if more else []),
     ]
 
 
@@ -86,7 +102,7 @@ def state_of(row: Mapping[Any, Any]) -> str:
         return "running" if row["running"] else "idle"
     if row["workers"]:
         return "running"
-    return "done" if row["complete"] + row["pruned"] + row["failed"] >= row["asked"] else "stopped"
+    return "done" if row["complete"] + row["pruned"] + row["failed"] >= row["asked"] else STOPPED
 
 
 def kind_words(space: str | None) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from optuna.storages._rdb import models
 
+from space.errors import InputError
+
 PREFIX = "lease:"
 
 STUDIES: sa.Table = models.StudyModel.__table__
@@ -39,7 +41,14 @@ class Lease:
 
     @classmethod
     def read(cls, text: str) -> "Lease":
-        return cls(**json.loads(text))
+        """Raises InputError where it is not one of this version."""
+        try:
+            return cls(**json.loads(text))
+        except (TypeError, ValueError):
+            raise InputError(
+                f"the study's leases must be of this version of DistilNAS, but one is {text}; "
+                "let all workers have the same version"
+            ) from None
 
 
 def place_of(number: int) -> str:

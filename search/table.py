@@ -136,10 +136,15 @@ def _living(leases: pd.DataFrame) -> dict[int, int]:
     """Study -> its workers that have given a sign of life lately, as far as clocks agree."""
     now, workers = datetime.datetime.now(datetime.UTC), dict[int, set[str]]()
     for study, text in leases.itertuples(index=False):
-        lease = json.loads(text)
-        said = datetime.datetime.fromisoformat(lease["at"])
-        if (now - said).total_seconds() < 2 * lease["grace"]:
-            workers.setdefault(study, set()).add(lease["worker"])
+        try:
+            lease = json.loads(text)
+            said = datetime.datetime.fromisoformat(lease["at"])
+            lives = (now - said).total_seconds() < 2 * lease["grace"]
+            worker = str(lease["worker"])
+        except (TypeError, KeyError, ValueError):
+            continue  # none of ours
+        if lives:
+            workers.setdefault(study, set()).add(worker)
     return {study: len(found) for study, found in workers.items()}
 
 

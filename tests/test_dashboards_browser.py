@@ -118,7 +118,7 @@ def test_every_page_is_drawn(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_all_studies_are_listed(opened: Any, address: str) -> None:
+def test_all_studies_are_listed(opened: Any, address: str, database: Path) -> None:
     page = opened(address)
     rows = page.locator("tbody tr").all_inner_texts()
     assert len(rows) == 5
@@ -126,6 +126,8 @@ def test_all_studies_are_listed(opened: Any, address: str) -> None:
     for words in ("synthetic", "ablation", "300 KB in int8", "another program's", "8 of 8"):
         assert words in text
     assert HOSTILE in text
+    commands = page.locator("li code").all_inner_texts()  # no worker, and trials are left
+    assert commands == [f"distilnas resume synthetic --storage {database}"]
     page.get_by_role("link", name="synthetic").click()
     page.wait_for_url("**/study/1")
 

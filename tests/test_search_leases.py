@@ -1,5 +1,6 @@
 """Leases: a trial has one owner, a dead one's trial goes on, a late one changes nothing."""
 
+import json
 import math
 import os
 import signal
@@ -22,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search import report, table
 from search.addresses import url_of
 from search.endurance import EnduringStorage
-from search.leases import Lease, all_leases, swap
+from search.leases import FACTS, Lease, all_leases, swap, write_fact
 from search.leaving import Leaving
 from search.ledger import Claim
 from search.limits import Limits, Spent, account, parse_duration
@@ -246,6 +247,15 @@ def test_studies_tell_how_many_work_on_them(worker: Open, address: str) -> None:
         for place, lease in all_leases(connection, one.identity).items():
             assert swap(connection, one.identity, place, lease, replace(lease, at=LONG_AGO))
     assert list(table.studies(engine)["workers"]) == [0]
+    with one.engine.begin() as connection:  # as no worker of ours writes them
+        odd = ({}, "x", {"at": 3}, {"at": "today"}, {"at": LONG_AGO[:19], "grace": 1}, None)
+        for place, told in enumerate(odd):
+            write_fact(connection, one.identity, f"lease:odd{place}", json.dumps(told))
+    assert list(table.studies(engine)["workers"]) == [0]
+    with pytest.raises(InputError, match="must be of this version"), one.engine.begin() as again:
+        all_leases(again, one.identity)
+    with one.engine.begin() as connection:
+        connection.execute(sa.delete(FACTS).where(FACTS.c.key.startswith("lease:odd")))
 
 
 LONG_AGO = "2026-01-01T00:00:00+00:00"
