@@ -1,9 +1,16 @@
 """Why there is nothing to draw, and what to do next."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from dashboards.axes import finite
 from dashboards.views import View
+
+Objects = npt.NDArray[np.object_]
 
 SIZES = ("bytes", "params", "macs")
 
@@ -16,9 +23,15 @@ def drawable(trials: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
     return trials[keep]
 
 
-def trial_numbers(trials: pd.DataFrame) -> list[int]:
-    """What a point carries, so that a click opens its trial: a list, for Dash drops arrays."""
-    return [int(number) for number in trials["number"]]
+def trial_numbers(trials: pd.DataFrame) -> Objects:
+    """What a point carries, so that a click opens its trial: objects, for Dash drops numbers."""
+    return objects(int(number) for number in trials["number"])
+
+
+def objects(values: Iterable[Any]) -> Objects:
+    """An array of whatever they are: Plotly checks and copies a list one by one, which takes a
+    second for 50,000 words."""
+    return np.array(list(values), dtype=object)
 
 
 def complete(view: View, axis: str | None = None) -> pd.DataFrame:

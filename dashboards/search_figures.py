@@ -25,7 +25,7 @@ from dashboards.picture import (
     styled,
 )
 from dashboards.progress_figures import best, curves, hypervolume
-from dashboards.reasons import drawable, trial_numbers, why_nothing
+from dashboards.reasons import drawable, objects, trial_numbers, why_nothing
 from dashboards.views import Mark, View
 from search.report import short
 
@@ -124,7 +124,7 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
     many = len(info.points)
     size = 9 if many < 500 else 6 if many < SVG_POINTS else 4
     is_done = state == "COMPLETE"
-    words = [escape(text) if isinstance(text, str) else "" for text in group["words"]]
+    words = objects(escape(text) if isinstance(text, str) else "" for text in group["words"])
     return {
         "x": group[info.axis].to_numpy(),
         "y": group["value"].to_numpy(),
