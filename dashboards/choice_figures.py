@@ -92,12 +92,14 @@ def ped_anova(chosen: pd.DataFrame, values: Any) -> pd.Series:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    texts = chosen.astype(str)
+    plain = chosen.apply(lambda column: column if _is_real(column) else column.astype(str))
     spaces: dict[str, optuna.distributions.BaseDistribution] = {
-        str(name): optuna.distributions.CategoricalDistribution(sorted(texts[name].unique()))
-        for name in texts
+        str(name): optuna.distributions.FloatDistribution(column.min(), column.max())
+        if _is_real(column)
+        else optuna.distributions.CategoricalDistribution(sorted(column.unique()))
+        for name, column in plain.items()
     }
-    rows = zip(texts.itertuples(index=False), values, strict=True)
+    rows = zip(plain.itertuples(index=False), values, strict=True)
     with warnings.catch_warnings():  # Optuna tells at every call what may change
         warnings.simplefilter("ignore")
         study = optuna.create_study(direction="maximize")
@@ -114,6 +116,11 @@ def ped_anova(chosen: pd.DataFrame, values: Any) -> pd.Series:
         evaluator = PedAnovaImportanceEvaluator()
         found = get_param_importances(study, evaluator=evaluator, normalize=True)
     return pd.Series(found, dtype=float).sort_values(ascending=False)
+
+
+def _is_real(column: pd.Series) -> bool:
+    """Whether values lie on a line, as a stranger's learning rates do; ours are choices."""
+    return pd.api.types.is_float_dtype(column) and bool(np.isfinite(column).all())
 
 
 def choices(view: View) -> Picture:

@@ -400,6 +400,19 @@ def test_importances_name_what_decides() -> None:
     assert "Observed in search" in picture.note
 
 
+def test_importances_of_numbers_on_a_line() -> None:
+    """As another program draws them: no two trials have the same one."""
+    trials, rng = many(300), np.random.default_rng(1)
+    decides = trials["value"] + rng.normal(0, 0.01, len(trials))
+    unlike = {"params_rate": decides, "params_chance": rng.random(len(trials))}
+    endless = {"params_inf": np.where(rng.random(len(trials)) < 0.5, math.inf, 1.0)}
+    chosen = pd.DataFrame(unlike | endless)
+    picture = importances(view_of(trials, choices=lambda numbers: chosen.loc[numbers]))
+    shares = picture.data.set_index("parameter")["share"]
+    assert shares.idxmax() == "rate"
+    assert shares["rate"] > 0.8
+
+
 @pytest.mark.parametrize(("choice", "title"), [("depth", "blocks"), ("width", "widest stage")])
 def test_choices_are_medians_of_all_trials(choice: str, title: str) -> None:
     trials = many(3_000)
