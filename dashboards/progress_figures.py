@@ -79,7 +79,7 @@ def best(view: View) -> Picture:
     if complete(view).empty:
         return nothing(BEST_TITLE, why_nothing(view))
     steps = best_steps(view)
-    figure = _two_panels(steps, "best validation accuracy", BLUE, ".2%")
+    figure = _panels(steps, "best validation accuracy", BLUE, ".2%")
     figure.update_yaxes(**share_axis(steps.value), **level_range(steps.value))
     note = f"{steps.value[-1]:.2%} by trial {steps.number[-1]}, number {steps.ended[-2]:,} to end."
     return Picture(BEST_TITLE, figure, _data(steps, "best accuracy"), note)
@@ -102,7 +102,7 @@ def hypervolume(view: View) -> Picture:
     ended = ended.assign(volume=volumes(ended, points, axis, smallest, reference))
     grown = ended[ended["volume"].diff().fillna(1) > 0]
     steps = _steps(grown, grown["volume"].tolist(), ended)
-    figure = _two_panels(steps, "hypervolume, 0 to 1", SEQUENCE[2], ".3f")
+    figure = _panels(steps, "hypervolume, 0 to 1", SEQUENCE[2], ".3f")
     note = (
         "Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to "
         f"{WORDS[axis](reference)}, the largest trial; 1 is full accuracy at the smallest size."
@@ -243,10 +243,14 @@ def _add_band(figure: go.Figure, curves: pd.DataFrame) -> None:
     )
 
 
-def _two_panels(steps: Steps, title: str, colour: str, digits: str) -> go.Figure:
-    figure = make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.05)
+def _panels(steps: Steps, title: str, colour: str, digits: str) -> go.Figure:
+    """Over trials, and beside that over compute time."""
     factor, unit = next((f, unit) for f, unit in UNITS if f * steps.hours[-1] >= 2 or f == 3600)
-    for column, x in ((1, steps.ended), (2, [hour * factor for hour in steps.hours])):
+    panels = [steps.ended, [hour * factor for hour in steps.hours]]
+    if not steps.hours[-1]:
+        del panels[1]  # another program's trials do not say how long they were trained
+    figure = make_subplots(1, len(panels), shared_yaxes=True, horizontal_spacing=0.05)
+    for column, x in enumerate(panels, 1):
         figure.add_scatter(
             x=x,
             y=steps.value,
@@ -261,7 +265,8 @@ def _two_panels(steps: Steps, title: str, colour: str, digits: str) -> go.Figure
         )
     styled(figure)
     figure.update_xaxes(title={"text": "trials ended"}, col=1)
-    figure.update_xaxes(title={"text": f"{unit} trained"}, col=2)
+    if len(panels) > 1:
+        figure.update_xaxes(title={"text": f"{unit} trained"}, col=2)
     figure.update_yaxes(title={"text": title}, col=1)
     return figure
 

@@ -1,6 +1,6 @@
 """The page of one study: a search's charts and trials, or an ablation's evidence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dash_ag_grid as dag
@@ -103,11 +103,14 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
     """Filters that hold for every chart, and for the table."""
     blocks = sorted(block for block in trials["block"].unique() if block)
     states = [state for state in STATES if (trials["state"] == state).any()]
+    known = [  # of what trials say was trained
+        _choices("Block type", "block", {block: block for block in blocks}, filters),
+        _choices("Squeeze-and-excitation", "se", {se: se for se in SE}, filters),
+    ]
     return html.Div(
         [
-            _choices("Block type", "block", {block: block for block in blocks}, filters),
-            _choices("Squeeze-and-excitation", "se", {se: se for se in SE}, filters),
-            _choices("State", "state", {state: state.lower() for state in states}, filters),
+            *(known if blocks else []),
+            *([_choices("State", "state", _lowered(states), filters)] if states else []),
             _choices("Size is", "axis", AXIS_WORDS, filters),
             html.Fieldset(
                 [
@@ -120,6 +123,10 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
         ],
         className="filters",
     )
+
+
+def _lowered(states: Sequence[str]) -> dict[str, str]:
+    return {state: state.lower() for state in states}
 
 
 def _choices(title: str, name: str, words: Mapping[str, str], filters: Filters) -> html.Fieldset:
@@ -171,13 +178,12 @@ def trials_card() -> html.Section:
 
 def _grid_column(column: str) -> dict[str, Any]:
     is_text = column in ("state", "words")
-    is_long = column == "words"
     return {
         "field": column,
         "headerName": GRID_TITLES.get(column, column),
         "cellDataType": "text" if is_text else "number",  # told, for it waits to guess
         "filter": f"ag{'Text' if is_text else 'Number'}ColumnFilter",
-        "width": 640 if is_long else 116,
+        "width": 640 if column == "words" else 128,  # by `flex`, AG Grid may never show them
         **({"valueFormatter": {"function": FORMATS[column]}} if column in FORMATS else {}),
         **({} if is_text else {"type": "rightAligned"}),
     }
