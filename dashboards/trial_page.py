@@ -10,6 +10,10 @@ from dashboards.compare_figures import COMPARE
 from dashboards.downloads import Downloads
 from dashboards.library import Library
 from dashboards.trial_figures import TRIAL, facts, formats
+from dashboards.views import TrialView
+from search import report
+from search.artifacts import is_address
+from search.places import ARTIFACTS
 
 TRIAL_TITLES = {
     "architecture": "Architecture",
@@ -42,6 +46,7 @@ def trial_page(library: Library, downloads: Downloads, identity: int, number: in
         html.P(["of ", dcc.Link(subject.name, href=study_link(identity))], className="lead"),
         html.Dl(described, className="facts"),
         html.P(links, className="tools left"),
+        *_in_store(library, view),
         html.Div(pictures, className="grid"),
         html.Br(),
         html.Section(
@@ -53,6 +58,16 @@ def trial_page(library: Library, downloads: Downloads, identity: int, number: in
         ),
         html.P(_neighbours(library, identity, number), className="note"),
     ]
+
+
+def _in_store(library: Library, view: TrialView) -> list[Any]:
+    """How to get a file that lies in an object store: pages read no store."""
+    subject, row = view.subject, view.row
+    if not is_address(str(subject.attributes.get(ARTIFACTS))) or row["state"] != "COMPLETE":
+        return []
+    flags = ("--trial", str(row["number"]), "--out", f"trial{row['number']}.safetensors")
+    command = report.command("export", subject.name, library.storage, *flags)
+    return [html.P(["Its file is in the study's store: ", html.Code(command)], className="note")]
 
 
 def _neighbours(library: Library, identity: int, number: int) -> list[Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import optuna
 import pytest
 from commands import environment, inside, refused
 from dash import Dash
@@ -17,8 +18,11 @@ from dashboard_server import free_port, served
 
 from benchmarks import synthetic_studies
 from dashboards.app import make_app
+from dashboards.downloads import Downloads
 from dashboards.library import Library
 from dashboards.server import guard
+from dashboards.trial_page import trial_page
+from search.storage import open_storage
 
 PAGES = (
     *("/", "/study/1", "/assets/style.css", "/_dash-layout", "/_dash-dependencies"),
@@ -234,6 +238,20 @@ def test_files_go_by_ids_that_say_nothing(address: str, database: Path) -> None:
     file.symlink_to(secret)
     assert ask(address, f"/download/{key}").status == 404
     assert len(re.findall("/download/", contents(address, "/study/1/trial/1"))) == 1
+
+
+def test_files_in_a_store_are_told_and_not_read(tmp_path: Path) -> None:
+    database = tmp_path / "studies.db"
+    synthetic_studies.make(database, 2)
+    study = optuna.load_study(
+        study_name="synthetic", storage=open_storage(str(database), create=False)
+    )
+    study.set_user_attr("artifacts", "s3://bucket/prefix")
+    library = Library(str(database))
+    page = str(trial_page(library, Downloads(library), 1, 0))
+    command = "distilnas export synthetic --trial 0 --out trial0.safetensors"
+    assert f"{command} --storage {database}" in page
+    assert page.count("/download/") == 1  # the architecture
 
 
 def test_a_csv_is_an_attachment(address: str) -> None:
