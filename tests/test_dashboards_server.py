@@ -87,7 +87,7 @@ def test_another_page_is_refused_on_every_route(address: str) -> None:
     assert ask(address, "/", **link).status == 200  # somebody follows a link to it
 
 
-ODD = (None, 7, "x", [], [{}], {"number": "x"})
+ODD = (None, 7, "x", [{}], {"number": "x"})
 
 
 def valid(app: Dash) -> Iterator[dict[str, Any]]:
