@@ -260,21 +260,22 @@ def checkpoints(patient: Patient) -> Iterator[Finding]:
 def leftovers(patient: Patient) -> Iterator[Finding]:
     """What dead workers had begun to write."""
     root = patient.folder.path
-    for draft in abandoned(patient.folder):
-        if draft.name.removesuffix(".draft") not in patient.living:
-            yield Finding(
-                f"{draft.relative_to(root)} is a dead worker's draft",
-                "removed",
-                partial(discard, patient.folder, str(draft.relative_to(root))),
-            )
+    dead = [d for d in abandoned(patient.folder) if d.stem not in patient.living]
+    for draft in dead:
+        yield Finding(
+            f"{draft.relative_to(root)} is a dead worker's draft",
+            "removed",
+            partial(discard, patient.folder, str(draft.relative_to(root))),
+        )
     temporary = [] if patient.living else sorted(root.rglob(".*.tmp"))
     for path in temporary:
-        yield Finding(
-            f"{path.relative_to(root)} was not written to its end", "removed", path.unlink
-        )
+        if path.parent not in dead:  # its draft goes as a whole
+            what = f"{path.relative_to(root)} was not written to its end"
+            yield Finding(what, "removed", partial(path.unlink, missing_ok=True))
     for mark in sorted(root.glob("workers/*")):
         if is_dead(mark):
-            yield Finding(f"workers/{mark.name} is a dead worker's", "removed", mark.unlink)
+            remove = partial(mark.unlink, missing_ok=True)
+            yield Finding(f"workers/{mark.name} is a dead worker's", "removed", remove)
 
 
 CHECKS = (zombies, rows, students, best, teachers, checkpoints, leftovers)

@@ -78,6 +78,7 @@ def leave_draft(files: Path) -> None:
     draft = files / "trial0002" / "gone-1-2.draft"
     draft.mkdir()
     (draft / STUDENT).write_bytes(b"x")
+    (draft / f".{EXACT}.0123.tmp").write_bytes(b"x")  # killed in the middle of it
 
 
 def leave_mark(files: Path) -> None:
