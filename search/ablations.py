@@ -187,7 +187,7 @@ class Planned:
     """The students of an ablation, a `search.trials.Source`: trial numbers say which."""
 
     identity = "training"
-    pruner = optuna.pruners.NopPruner()  # a comparison needs every arm's last epoch
+    pruner = None  # a comparison needs every arm's last epoch
 
     def __init__(self, plan: Plan, bench: Bench) -> None:
         self.plan, self.bench = plan, bench

@@ -23,6 +23,7 @@ ATTRIBUTES: sa.Table = models.TrialUserAttributeModel.__table__
 MARKS: sa.Table = models.TrialSystemAttributeModel.__table__
 RESULTS: sa.Table = models.StudyUserAttributeModel.__table__
 
+DUPLICATE_OF = "duplicate_of"  # a trial's attribute: the earlier one that trained its student
 ENDED_BY = "ended_by"  # a trial's system attribute: the worker that stored its end
 
 
@@ -43,6 +44,14 @@ class Claim(NamedTuple):
 
     number: int
     trial_id: int
+
+
+class Reached(NamedTuple):
+    """What a trial had reached after an epoch."""
+
+    number: int
+    state: TrialState
+    value: float  # validation accuracy
 
 
 def tally(connection: sa.Connection, study: int) -> Tally:
@@ -110,15 +119,41 @@ def report(connection: sa.Connection, trial_id: int, step: int, value: float) ->
     )
 
 
+def reached(connection: sa.Connection, study: int, step: int) -> list[Reached]:
+    """What the study's trials had reached after an epoch.
+
+    Without copies of earlier trials: they were not trained, and are no second witnesses.
+    """
+    copied = sa.exists().where(
+        ATTRIBUTES.c.trial_id == TRIALS.c.trial_id, ATTRIBUTES.c.key == DUPLICATE_OF
+    )
+    columns = (STEPS.c.intermediate_value, STEPS.c.intermediate_value_type)
+    found = connection.execute(
+        sa.select(TRIALS.c.number, TRIALS.c.state, *columns)
+        .join(STEPS, STEPS.c.trial_id == TRIALS.c.trial_id)
+        .where(TRIALS.c.study_id == study, STEPS.c.step == step, ~copied)
+        .order_by(TRIALS.c.number)
+    )
+    read = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
+    return [Reached(number, state, read(value, kind)) for number, state, value, kind in found]
+
+
 def end_trial(
     connection: sa.Connection,
     trial_id: int,
     state: TrialState,
     value: float | None,
     attributes: Mapping[str, Any],
+    reported: Mapping[int, float],
     worker: str,
 ) -> None:
-    """Store a trial's end; its lease must have been given back in the same transaction."""
+    """Store a trial's end; its lease must have been given back in the same transaction.
+
+    Args:
+        reported: accuracies by epoch that are not stored yet: an earlier trial's, for its copy.
+    """
+    for step, accuracy in reported.items():
+        report(connection, trial_id, step, accuracy)
     same = ATTRIBUTES.c.trial_id == trial_id
     connection.execute(sa.delete(ATTRIBUTES).where(same, ATTRIBUTES.c.key.in_(attributes)))
     rows = [

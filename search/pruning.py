@@ -1,15 +1,39 @@
-"""When to stop a trial early."""
+"""When to stop a trial early: rules over what all trials of a study had reached at an epoch."""
 
-import optuna
-from optuna.trial import FrozenTrial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Protocol
 
+from optuna.trial import TrialState
+
+from search.ledger import Reached
 from space.errors import require_one_of
 
 PRUNERS = ("halving", "median", "hyperband", "none")
+STARTUP_TRIALS = 5  # complete trials before the median says anything
 
 
-class Halving(optuna.pruners.BasePruner):
-    """Asynchronous successive halving (Li et al., arXiv:1810.05934), as a pure function.
+class Pruner(Protocol):
+    """A pure function of what was reported, so a resumed trial gets the same answer."""
+
+    def judges(self, number: int, epoch: int) -> bool:
+        """Whether it may stop trial `number` after this epoch."""
+        ...
+
+    def stops(self, number: int, own: Mapping[int, float], others: Sequence[Reached]) -> bool:
+        """Whether trial `number` should stop after an epoch that it `judges`.
+
+        Args:
+            own: the trial's accuracy after each epoch up to this one.
+            others: what the study's other trials had reached at this epoch.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Halving:
+    """Asynchronous successive halving (Li et al., arXiv:1810.05934).
 
     At rung k, `first` * `factor`^k epochs, a trial goes on if it is in the best 1 / `factor` of
     all trials that came so far. With several brackets (Hyperband) trials fall into them in turn
@@ -20,33 +44,43 @@ class Halving(optuna.pruners.BasePruner):
     that record and its end would be let through when it is resumed.
     """
 
-    def __init__(self, first: int, factor: int = 2, brackets: int = 1) -> None:
-        self.first, self.factor, self.brackets = first, factor, brackets  # first: epochs
+    first: int  # epochs
+    factor: int = 2
+    brackets: int = 1
 
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether `trial`, which reports after every epoch, should stop here."""
-        step, bracket = trial.last_step, trial.number % self.brackets
-        if step is None or not self.is_rung(step, bracket):
-            return False
-        value = trial.intermediate_values[step]
-        values = [value]
-        for other in study.get_trials(deepcopy=False):
-            # A copy of an earlier trial was not trained: it is no second witness.
-            trained = other.number != trial.number and "duplicate_of" not in other.user_attrs
-            rival = trained and other.number % self.brackets == bracket
-            if rival and step in other.intermediate_values:
-                values.append(other.intermediate_values[step])
-        kept = max(1, len(values) // self.factor)
-        return value < sorted(values, reverse=True)[kept - 1]
-
-    def is_rung(self, step: int, bracket: int = 0) -> bool:
-        rung: int = self.first * self.factor**bracket
-        while rung < step:
+    def judges(self, number: int, epoch: int) -> bool:
+        rung: int = self.first * self.factor ** (number % self.brackets)
+        while rung < epoch:
             rung *= self.factor
-        return rung == step
+        return rung == epoch
+
+    def stops(self, number: int, own: Mapping[int, float], others: Sequence[Reached]) -> bool:
+        value, bracket = own[max(own)], number % self.brackets
+        rivals = [other.value for other in others if other.number % self.brackets == bracket]
+        values = sorted([value, *rivals], reverse=True)
+        kept = max(1, len(values) // self.factor)
+        return value < values[kept - 1]
 
 
-def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
+@dataclass(frozen=True, slots=True)
+class Median:
+    """Stop a trial whose best epoch is below the median of the complete trials at this epoch.
+
+    The median stopping rule (Golovin et al., "Google Vizier", KDD 2017), as in Optuna's
+    `MedianPruner`, which needs a whole study where this needs one query.
+    """
+
+    first: int  # epochs before which nothing is stopped
+
+    def judges(self, number: int, epoch: int) -> bool:
+        return epoch >= self.first
+
+    def stops(self, number: int, own: Mapping[int, float], others: Sequence[Reached]) -> bool:
+        complete = [other.value for other in others if other.state == TrialState.COMPLETE]
+        return len(complete) >= STARTUP_TRIALS and max(own.values()) < median(complete)
+
+
+def make_pruner(name: str, epochs: int) -> Pruner | None:
     """The named pruner; none of them stops a trial before a quarter of its epochs.
 
     Earlier, the rank of a network says next to nothing of its final rank.
@@ -54,7 +88,7 @@ def make_pruner(name: str, epochs: int) -> optuna.pruners.BasePruner:
     require_one_of("pruner", name, PRUNERS)
     quarter = -(-epochs // 4)
     if name == "median":
-        return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=quarter)
+        return Median(quarter)
     if name == "hyperband":
         return Halving(quarter, factor=3, brackets=2)  # from a quarter, and from three quarters
-    return Halving(quarter) if name == "halving" else optuna.pruners.NopPruner()
+    return Halving(quarter) if name == "halving" else None

@@ -1,5 +1,6 @@
 """The trials of a study: which comes next, and what becomes of each in the database."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import optuna
@@ -12,9 +13,10 @@ from search.drafts import discard, publish
 from search.leases import place_of
 from search.ledger import Claim
 from search.objective import Trained, checkpoint_at, results
+from search.pruning import Pruner
 from search.ranking import FAILED
 from search.standing import Standing
-from search.worker import Worker
+from search.worker import NOTHING_MORE, Worker
 from space.budget import InfeasibleError
 from trainers.result import Epoch, Leave, Report
 
@@ -27,6 +29,7 @@ class Outcome(NamedTuple):
     value: float | None  # validation accuracy of the file, as read back
     attributes: dict[str, Any]  # the row's user attributes
     label: str  # for people
+    reported: Mapping[int, float] = NOTHING_MORE  # of a copy: its original's accuracies by epoch
 
     @property
     def counted(self) -> bool:
@@ -76,7 +79,7 @@ class Source(Protocol):
         ...
 
     @property
-    def pruner(self) -> optuna.pruners.BasePruner: ...
+    def pruner(self) -> Pruner | None: ...
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """For one trial."""
@@ -118,7 +121,6 @@ def run_trials(source: Source, worker: Worker, crew: Crew, watcher: Watcher) -> 
 
     Unfinished ones come first, from where they stood. Returns early when the worker should leave.
     """
-    worker.study.pruner = source.pruner
     run = _Run(source, worker, crew, watcher)
     keep_busy(crew, run.start_next, run.pending)
 
@@ -226,9 +228,9 @@ class _Run:
 
     def reporter(self, drawn: _Drawn) -> Report:
         """Store a trial's epochs, and say whether it should stop."""
-        claim, trial, draw = drawn.claim, drawn.trial, drawn.draw
+        claim, draw = drawn.claim, drawn.draw
         epochs, place = draw.job.recipe.epochs, place_of(claim.number)
-        known = set(_reported(trial))
+        known = dict(_reported(drawn.trial))
 
         def report(epoch: Epoch) -> bool:
             if not self.worker.holds(place):
@@ -236,11 +238,11 @@ class _Run:
             if epoch.epoch not in known:
                 if not self.worker.report(claim, epoch.epoch, epoch.accuracy):
                     raise Leave(keep=False)
-                known.add(epoch.epoch)
+                known[epoch.epoch] = epoch.accuracy
             self.watcher.epoch_done(draw.label, epoch)
             # Epochs that are trained again for want of a checkpoint were judged the first time.
             again = epoch.epoch < max(known)
-            if not again and epoch.epoch < epochs and trial.should_prune():
+            if not again and epoch.epoch < epochs and self.should_stop(claim.number, known):
                 return True
             if self.worker.leaving.asked and epoch.epoch < epochs:
                 raise Leave(keep=True)
@@ -248,16 +250,21 @@ class _Run:
 
         return report
 
+    def should_stop(self, number: int, own: Mapping[int, float]) -> bool:
+        """Whether a trial is stopped early, judged by what the database holds of the others."""
+        pruner, epoch = self.source.pruner, max(own)
+        if pruner is None or not pruner.judges(number, epoch):
+            return False
+        others = [other for other in self.worker.reached(epoch) if other.number != number]
+        return pruner.stops(number, own, others)
+
     def copied(self, twin: FrozenTrial, drawn: _Drawn) -> Outcome:
         """The outcome of a trial whose student was trained before."""
-        claim, known = drawn.claim, _reported(drawn.trial)
-        for step, accuracy in twin.intermediate_values.items():
-            if step not in known:
-                self.worker.report(claim, step, accuracy)
         state, value, attributes = self.source.copied(twin, drawn.draw)
         whole = self.worker.storage.get_trial(twin._trial_id).user_attrs
         attributes = whole | drawn.draw.described | attributes
-        return Outcome(claim.number, state, value, attributes, drawn.draw.label)
+        label, reported = drawn.draw.label, twin.intermediate_values
+        return Outcome(drawn.claim.number, state, value, attributes, label, reported)
 
     def store(self, claim: Claim, outcome: Outcome) -> None:
         place, value = place_of(claim.number), outcome.value
@@ -270,6 +277,7 @@ class _Run:
             value,
             outcome.attributes,
             lambda: publish(worker.folder, place, worker.draft(place)),
+            outcome.reported,
         )
         if not kept:
             self.lost(place, outcome.label)

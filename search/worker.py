@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search import ledger
+from search.endurance import READING
 from search.leaseholder import Leaseholder
 from search.leases import all_leases, locked, place_of, swap
-from search.ledger import Claim
+from search.ledger import Claim, Reached
+
+NOTHING_MORE: Mapping[int, float] = MappingProxyType({})
 
 
 class Worker(Leaseholder):
@@ -110,6 +114,15 @@ class Worker(Leaseholder):
             self.storage.endurance(self.renew)
         return kept
 
+    def reached(self, step: int) -> list[Reached]:
+        """What the study's trials had reached after an epoch, as far as it is stored."""
+
+        def ask() -> list[Reached]:
+            with self.engine.connect().execution_options(**{READING: True}) as connection:
+                return ledger.reached(connection, self.identity, step)
+
+        return self.storage.endurance(ask)
+
     def end(
         self,
         claim: Claim,
@@ -117,10 +130,12 @@ class Worker(Leaseholder):
         value: float | None,
         attributes: Mapping[str, Any],
         publish: Callable[[], None],
+        reported: Mapping[int, float] = NOTHING_MORE,
     ) -> bool:
         """Store a trial's end.
 
         Args:
+            reported: accuracies by epoch that are not stored yet.
             publish: puts its files in their place, while nobody else can take the trial over.
         """
 
@@ -128,7 +143,8 @@ class Worker(Leaseholder):
             return ledger.ended_by(connection, claim.trial_id) == self.name
 
         def store(connection: sa.Connection) -> None:
-            ledger.end_trial(connection, claim.trial_id, state, value, attributes, self.name)
+            trial_id = claim.trial_id
+            ledger.end_trial(connection, trial_id, state, value, attributes, reported, self.name)
             publish()
 
         return self._end(place_of(claim.number), is_stored, store)

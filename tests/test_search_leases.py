@@ -182,7 +182,7 @@ def test_a_stopped_worker_s_late_result_is_dropped(worker: Open) -> None:
 class Drawing:
     """A source that draws one parameter; it begins nothing by itself."""
 
-    identity, pruner = "fingerprint", optuna.pruners.NopPruner()
+    identity, pruner = "fingerprint", None
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(number)

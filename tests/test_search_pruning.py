@@ -1,85 +1,137 @@
 """Sampling and pruning as functions of the study alone."""
 
 import random
+from typing import Protocol
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
-from search.pruning import Halving, make_pruner
+from search.ledger import Reached
+from search.pruning import Halving, Median, Pruner, make_pruner
 from search.suggest import SAMPLERS, make_sampler, suggest
 from space.families import FAMILIES, family
 
 EPOCHS = 16
 
 
-def decisions(pruner: optuna.pruners.BasePruner, seed: int) -> list[int]:
-    """The epoch behind which each of 40 simulated trials ended."""
+class Study(Protocol):
+    """Of simulated trials."""
+
+    def begin(self, number: int) -> None: ...
+
+    def stops(self, number: int, epoch: int, value: float) -> bool: ...
+
+    def complete(self, number: int, value: float) -> None: ...
+
+
+class Ours:
+    def __init__(self, pruner: Pruner | None) -> None:
+        self.pruner = pruner
+        self.told: dict[int, dict[int, float]] = {}
+        self.states: dict[int, TrialState] = {}
+
+    def begin(self, number: int) -> None:
+        self.told[number], self.states[number] = {}, TrialState.RUNNING
+
+    def stops(self, number: int, epoch: int, value: float) -> bool:
+        self.told[number][epoch] = value
+        if self.pruner is None or not self.pruner.judges(number, epoch):
+            return False
+        others = [
+            Reached(other, self.states[other], values[epoch])
+            for other, values in self.told.items()
+            if other != number and epoch in values
+        ]
+        stopped = self.pruner.stops(number, self.told[number], others)
+        assert stopped == self.pruner.stops(number, self.told[number], others)  # asked again
+        if stopped:
+            self.states[number] = TrialState.PRUNED
+        return stopped
+
+    def complete(self, number: int, value: float) -> None:
+        self.told[number][EPOCHS], self.states[number] = value, TrialState.COMPLETE
+
+
+class Optunas:
+    def __init__(self, pruner: optuna.pruners.BasePruner) -> None:
+        self.study = optuna.create_study(direction="maximize", pruner=pruner)
+        self.trials: dict[int, optuna.Trial] = {}
+
+    def begin(self, number: int) -> None:
+        self.trials[number] = self.study.ask()
+
+    def stops(self, number: int, epoch: int, value: float) -> bool:
+        trial = self.trials[number]
+        trial.report(value, epoch)
+        stopped = trial.should_prune()
+        if stopped:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        return stopped
+
+    def complete(self, number: int, value: float) -> None:
+        self.trials[number].report(value, EPOCHS)
+        self.study.tell(self.trials[number], value)
+
+
+def decisions(study: Study, seed: int, at_once: int = 1) -> list[int]:
+    """The epoch after which each of 40 trials ended, so many of them in training at once."""
     rng = random.Random(seed)
-    study = optuna.create_study(direction="maximize", pruner=pruner)
-    ends = []
-    for _ in range(40):
-        trial, quality = study.ask(), rng.random()
-        for epoch in range(1, EPOCHS + 1):
-            trial.report(round(quality * epoch + rng.random(), 1), epoch)
-            if epoch < EPOCHS and trial.should_prune():
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
-            study.tell(trial, 1.0)
-        ends.append(epoch)
-    return ends
+    qualities = [rng.random() for _ in range(40)]
+    ends: dict[int, int] = {}
+    running: dict[int, int] = {}  # epochs so far
+    while len(ends) < len(qualities):
+        while len(running) < at_once and len(running) + len(ends) < len(qualities):
+            number = len(running) + len(ends)
+            running[number] = 0
+            study.begin(number)
+        for number in sorted(running):
+            running[number] = epoch = running[number] + 1
+            value = round(qualities[number] * epoch + rng.random(), 1)  # with ties
+            if epoch == EPOCHS:
+                study.complete(number, value)
+            elif not study.stops(number, epoch, value):
+                continue
+            ends[number] = running.pop(number)
+    return [ends[number] for number in sorted(ends)]
 
 
 @pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("at_once", [1, 3])
 @pytest.mark.parametrize("first", [1, 3, 4])
 @pytest.mark.parametrize("factor", [2, 3])
-def test_halving_decides_as_optuna_does(seed: int, first: int, factor: int) -> None:
+def test_halving_decides_as_optuna_does(seed: int, at_once: int, first: int, factor: int) -> None:
     reference = optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
-    ours = decisions(Halving(first, factor), seed)
-    assert ours == decisions(reference, seed)
+    ours = decisions(Ours(Halving(first, factor)), seed, at_once)
+    assert ours == decisions(Optunas(reference), seed, at_once)
     assert len(set(ours)) > 2
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("first", [1, 4])
+def test_the_median_decides_as_optuna_does(seed: int, at_once: int, first: int) -> None:
+    reference = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=first)
+    ours = decisions(Ours(Median(first)), seed, at_once)
+    assert ours == decisions(Optunas(reference), seed, at_once)
+    assert len(set(ours)) > 1
 
 
 def test_brackets_compete_each_for_itself() -> None:
     """Odd trials are judged later, and only against odd ones."""
-    study = optuna.create_study(direction="maximize", pruner=Halving(2, 3, brackets=2))
-    pruned = []
-    for value in (0.9, 0.5, 0.8, 0.6, 0.95, 0.4):
-        trial = study.ask()
+    study, pruned = Ours(Halving(2, 3, brackets=2)), []
+    for number, value in enumerate((0.9, 0.5, 0.8, 0.6, 0.95, 0.4)):
+        study.begin(number)
         for epoch in range(1, 8):
-            trial.report(value, epoch)
-            if trial.should_prune():
-                pruned.append((trial.number, epoch))
+            if study.stops(number, epoch, value):
+                pruned.append((number, epoch))
                 break
-        study.tell(trial, value)
     assert pruned == [(2, 2), (5, 6)]
-
-
-def test_halving_gives_the_same_answer_when_asked_again() -> None:
-    study = optuna.create_study(direction="maximize", pruner=Halving(2))
-    for value in (0.9, 0.8, 0.1):
-        trial = study.ask()
-        trial.report(value, 2)
-        answers = {trial.should_prune() for _ in range(3)}
-        assert answers == {value < 0.9}
-        study.tell(trial, value)
-
-
-def test_a_copied_trial_is_no_witness() -> None:
-    study = optuna.create_study(direction="maximize", pruner=Halving(1))
-    for value in (0.9, 0.9, 0.9):
-        trial = study.ask()
-        trial.report(value, 1)
-        trial.set_user_attr("duplicate_of", 0)
-        study.tell(trial, value)
-    trial = study.ask()
-    trial.report(0.5, 1)
-    assert not trial.should_prune()
 
 
 @pytest.mark.parametrize("name", ["halving", "median", "hyperband", "none"])
 def test_no_pruner_stops_before_a_quarter(name: str) -> None:
-    assert min(decisions(make_pruner(name, EPOCHS), 0)) >= EPOCHS // 4
+    assert min(decisions(Ours(make_pruner(name, EPOCHS)), 0)) >= EPOCHS // 4
 
 
 @pytest.mark.parametrize("name", FAMILIES)
