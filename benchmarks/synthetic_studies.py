@@ -131,7 +131,7 @@ def _curve(rng: random.Random, level: float, epochs: int) -> list[float]:
 
 def _ended(state: str, curve: list[float], rng: random.Random) -> dict[str, Any]:
     epochs, ended = len(curve), {"COMPLETE": "finished", "PRUNED": "pruned"}.get(state, "diverged")
-    reason = {"pruned": f"pruned behind epoch {epochs}", "diverged": "training loss was nan"}
+    reason = {"pruned": f"stopped early after epoch {epochs}", "diverged": "training loss was nan"}
     return {
         "file_accuracy": curve[-1] if state == "COMPLETE" else None,
         "network_accuracy": curve[-1] if curve else None,

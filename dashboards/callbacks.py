@@ -99,14 +99,17 @@ def _filters(app: Dash, library: Library) -> None:
 
     @app.callback(
         Output("count", "children"),
+        Output("saved", "children"),
         Input("version", "data"),
         Input("address", "search"),
         State("address", "pathname"),
     )
-    def count(_: str, query: str | None, path: str | None) -> str:
-        trials = library.trials(place(path).study)
+    def count(_: str, query: str | None, path: str | None) -> tuple[str, str]:
+        identity = place(path).study
+        trials = library.trials(identity)
         passing = len(Filters.parse(query or "").apply(trials))
-        return f"{passing:,} of {len(trials):,} trials"
+        counted = f"{passing:,} of {len(trials):,} trials"
+        return counted, study_page.saved(library.subject(identity), trials)
 
 
 def _cards(app: Dash, library: Library) -> None:

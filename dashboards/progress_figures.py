@@ -218,7 +218,7 @@ def _add_pruned(figure: go.Figure, curves: pd.DataFrame) -> None:
         mode="markers",
         marker={"symbol": "x-thin-open", "size": 7, "color": GREY, "line": {"width": 1.5}},
         name="pruned",
-        hovertemplate="trial %{customdata}, pruned behind epoch %{x}: %{y:.1%}<extra></extra>",
+        hovertemplate="trial %{customdata}, stopped after epoch %{x}: %{y:.1%}<extra></extra>",
     )
 
 

@@ -21,7 +21,7 @@ from dashboards.library import Library
 from dashboards.picture import CONFIG, Picture
 from dashboards.search_figures import CLICK
 from dashboards.search_figures import SEARCH as SEARCH_PICTURES
-from dashboards.study_page import WIDE, what
+from dashboards.study_page import WIDE, saved, what
 from dashboards.views import ABLATION, SEARCH, Subject, View
 from search import report as printed
 from search import table
@@ -135,6 +135,7 @@ def _search(library: Library, view: View) -> Iterator[str]:
     counts = view.trials["state"].value_counts()
     words = ", ".join(f"{count:,} {str(state).lower()}" for state, count in counts.items())
     yield f'<p class="lead">{words or "no trials yet"}</p>'
+    yield f'<p class="lead">{saved(view.subject, view.trials)}</p>'
     yield _best(view)
     if view.subject.kind == SEARCH:
         yield _finalists(view)

@@ -18,6 +18,7 @@ from dashboards.search_figures import SEARCH as SEARCH_PICTURES
 from dashboards.trials_table import COLUMNS
 from dashboards.views import ABLATION, AblationView, Subject
 from search.ablation_views import Cells
+from search.savings import savings
 
 AXIS_WORDS = {"bytes": "stored bytes", "params": "parameters", "macs": "MACs"}
 TITLES = {
@@ -78,11 +79,18 @@ def what(subject: Subject) -> str:
     )
 
 
+def saved(subject: Subject, trials: pd.DataFrame) -> str:
+    """What stopping trials early has saved; "" where nothing is to be said of it."""
+    found = savings(trials, subject.spec)
+    return f"{found.words}." if found else ""
+
+
 def search_page(subject: Subject, trials: pd.DataFrame, filters: Filters) -> list[Any]:
     first = cards.card(FIRST, TITLES[FIRST], wide=True)
     rest = html.Div(id="rest", className="contents")
     return [
         dcc.Store(id="drawn"),
+        html.P(saved(subject, trials), id="saved", className="lead"),
         controls(trials, filters),
         html.Div([first, rest], className="grid"),
         html.P(

@@ -22,12 +22,6 @@ from search.trials import Outcome
 from space.budget import format_bytes
 from trainers.result import Epoch, Report
 
-STATE_WORDS = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-
 
 class Display:
     """A `search.trials.Watcher`: trials done, the best so far, a row a running student."""
@@ -144,7 +138,9 @@ def _how(row: Outcome) -> str:
         share = attributes["budget_share"]
         filled = f" ({share:.1%} of the budget)" if share is not None else ""
         return f"complete: {row.value:.1%}, {format_bytes(attributes['bytes'])}{filled}"
-    return f"{STATE_WORDS[row.state]}: {attributes['reason']}"
+    if row.state == TrialState.PRUNED:
+        return str(attributes["reason"])
+    return f"failed: {attributes['reason']}"
 
 
 def duration(seconds: float) -> str:

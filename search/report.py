@@ -16,6 +16,7 @@ from rich.table import Table
 
 from search import table as tables
 from search.addresses import DEFAULT_STORAGE, STORAGE_VARIABLE, masked, sqlite_path, url_of
+from search.savings import Savings, savings
 from space.budget import Budget, Solution
 from space.errors import InputError
 
@@ -131,6 +132,7 @@ def finished(
     best, budget = folder.best, spec.budget
     leaders = tables.best(frame, 5)
     size = best.stat().st_size if best.exists() and len(leaders) else None
+    saved = savings(frame, spec.to_dict())
     if as_json:
         print_json(
             {
@@ -141,10 +143,13 @@ def finished(
                 "finalists": [finalist_document(finalist) for finalist in ranking],
                 "file": None if size is None else {"path": str(best), "bytes": size},
                 "states": {str(k): int(v) for k, v in frame["state"].value_counts().items()},
+                "stopped_early": savings_document(saved),
             }
         )
         return
     out = console()
+    if saved:
+        out.print(saved.words)
     if size is None:
         out.print(f"study {name}: no student was trained to its end; see: distilnas show {name}")
         return
@@ -183,6 +188,10 @@ def finalists_table(ranking: Sequence[Any]) -> Table:
 def finalist_document(finalist: Any) -> dict[str, Any]:
     document: dict[str, Any] = finalist._asdict()
     return document | {"mean": finalist.mean, "spread": _plain(finalist.spread)}
+
+
+def savings_document(saved: Savings | None) -> dict[str, int] | None:
+    return None if saved is None else saved._asdict()
 
 
 def budget_document(budget: Budget) -> dict[str, Any]:

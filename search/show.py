@@ -10,6 +10,7 @@ from search import table as tables
 from search.addresses import database_errors
 from search.places import ARTIFACTS, Folder
 from search.ranking import ranked
+from search.savings import savings
 from search.trial_facts import facts, layers_of
 from space.budget import Budget, format_bytes
 from space.errors import InputError
@@ -55,10 +56,12 @@ def study(storage: str, name: str, as_json: bool) -> None:
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
     spec = tables.spec_of(attributes)
     ranking = ranked(attributes, dict(zip(frame["number"], frame["words"], strict=True)))
+    saved = savings(frame, spec)
     if as_json:
         trials = [report.trial_document(row) for _, row in frame.iterrows()]
         finalists = [report.finalist_document(finalist) for finalist in ranking]
-        report.print_json({"study": name, "spec": spec, "trials": trials, "finalists": finalists})
+        document = {"study": name, "spec": spec, "trials": trials, "finalists": finalists}
+        report.print_json(document | {"stopped_early": report.savings_document(saved)})
         return
     out = report.console()
     states = ", ".join(
@@ -77,6 +80,8 @@ def study(storage: str, name: str, as_json: bool) -> None:
             f"pruner {spec['pruner']}",
             soft_wrap=True,
         )
+    if saved:
+        out.print(saved.words)
     made = report.rows_table(
         "trial",
         "state",

@@ -48,7 +48,7 @@ def quick_train(
             break
         history.append(Epoch(epoch, chance, 1.0, 1.0))
         if tell(history[-1]):
-            ended, reason = "pruned", f"pruned behind epoch {epoch}"
+            ended, reason = "pruned", f"stopped early after epoch {epoch}"
             break
         checkpoint.write(identity, {"history": [tuple(epoch) for epoch in history]})
     return TrialResult(tuple(history), ended, reason, 0.0, "cpu", recipe.batch)

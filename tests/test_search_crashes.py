@@ -129,12 +129,25 @@ def test_dying_behind_any_transaction_changes_nothing(tmp_path: Path, study: str
     count = run(whole, *flags)
     assert count
     expected = rows(whole)
+    assert ("PRUNED" in set(expected["state"])) != ("none" in study)
     rng = random.Random(0)
     for moment in range(MOMENTS):  # one in every stretch of what is left of the study's life
         share = begin + (1 - begin) * (moment + rng.random()) / MOMENTS
         folder = tmp_path / str(moment)
         dies_twice(folder, flags, int(count * share), rng.randrange(40))
         pd.testing.assert_frame_equal(rows(folder), expected, obj=f"{share:.1%}")
+
+
+def test_a_killed_and_resumed_search_prunes_the_same_trials(tmp_path: Path) -> None:
+    flags, whole = ("--trials", "10", "--epochs", "8"), tmp_path / "whole"
+    whole.mkdir()
+    count = run(whole, *flags)
+    assert count
+    expected = rows(whole)
+    assert list(expected["state"]).count("PRUNED") >= 3
+    for share in (0.3, 0.8):
+        dies_twice(tmp_path / str(share), flags, int(count * share), 7)
+        pd.testing.assert_frame_equal(rows(tmp_path / str(share)), expected, obj=f"{share:.0%}")
 
 
 def dies_twice(folder: Path, flags: tuple[str, ...], first: int, second: int) -> None:

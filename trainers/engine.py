@@ -147,7 +147,7 @@ class _Training:
             self.seconds += seconds
             self.history.append(Epoch(epoch + 1, accuracy, loss, self.feed.count / seconds))
             if self.told(report, checkpoint):
-                ended, reason = "pruned", f"pruned behind epoch {epoch + 1}"
+                ended, reason = "pruned", f"stopped early after epoch {epoch + 1}"
                 break
             if checkpoint is not None and checkpoint.due:
                 checkpoint.write(self.identity, self.snapshot())

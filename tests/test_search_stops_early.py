@@ -1,0 +1,158 @@
+"""A search stops trials early: asked of whole searches, by the command line and the database."""
+
+import gc
+import random
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import pytest
+from commands import distilnas, inside
+from optuna.trial import TrialState
+
+from search import report, table
+from trainers.recipe import Recipe
+from trainers.result import Epoch, TrialResult
+
+EPOCHS, TRIALS = 16, 16
+SEARCH = (
+    *("search", "--name", "s", "--cache", "cache", "--device", "cpu", "--teacher", "none"),
+    *("--trials", str(TRIALS), "--epochs", str(EPOCHS)),
+)
+RUNGS = {"halving": {4, 8}, "hyperband": {4, 12}, "median": set(range(4, EPOCHS))}
+OPTUNAS = {
+    "halving": optuna.pruners.SuccessiveHalvingPruner(min_resource=4, reduction_factor=2),
+    "median": optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=4),
+}
+TIMES = ["started", "completed", "seconds"]
+
+
+def rows(storage: str | Path) -> pd.DataFrame:
+    return table.trials(report.engine(str(storage)), "s").drop(columns=TIMES)
+
+
+def stopped(trials: pd.DataFrame) -> pd.DataFrame:
+    """Those that a pruner stopped, without copies."""
+    return trials[(trials["state"] == "PRUNED") & trials["duplicate_of"].isna()]
+
+
+def steady_train(model: Any, recipe: Recipe, data: Any, tell: Any, **more: Any) -> TrialResult:
+    """The engine's outside in a millisecond: good students are good from the first epoch on."""
+    quality = random.Random(model.network.architecture.fingerprint).random()
+    history = []
+    for epoch in range(1, recipe.epochs + 1):
+        history.append(Epoch(epoch, quality * (epoch / recipe.epochs) ** 0.5, 1.0, 1.0))
+        if tell(history[-1]):
+            reason = f"stopped early after epoch {epoch}"
+            return TrialResult(tuple(history), "pruned", reason, 0.0, "cpu", recipe.batch)
+    return TrialResult(tuple(history), "finished", "", 0.0, "cpu", recipe.batch)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.objective.train", steady_train)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("pruner", RUNGS)
+def test_every_pruner_stops_trials(tmp_path: Path, pruner: str) -> None:
+    flags = () if pruner == "halving" else ("--pruner", pruner)  # halving is the default
+    answer = inside(tmp_path, *SEARCH, *flags)
+    assert answer.status == 0, answer.err
+    trials = rows(tmp_path / "studies.db")
+    early = stopped(trials)
+    assert len(early) >= 3
+    assert set(early["epochs"]) <= RUNGS[pruner]
+    assert (early["value"] == early["accuracies"].str[-1]).all()
+    assert (trials.loc[trials["state"] == "COMPLETE", "epochs"] == EPOCHS).all()
+    if pruner in OPTUNAS:
+        assert list(early["number"]) == stopped_by(OPTUNAS[pruner], trials)
+    counted = trials[trials["duplicate_of"].isna() & (trials["ended"] != "infeasible")]
+    assert len(counted) == TRIALS  # what was stopped counts
+    for number, epochs in zip(early["number"], early["epochs"], strict=True):
+        assert f"trial {number} stopped early after epoch {int(epochs)}" in answer.err
+
+    saved = int((EPOCHS - early["epochs"]).sum())
+    words = f"{len(early)} of {TRIALS} trials were stopped early, which saved {saved} of"
+    assert words in answer.out
+    assert words in inside(tmp_path, "show", "s").out
+    document = inside(tmp_path, "show", "s", "--json").json["stopped_early"]
+    assert document == {
+        "trained": TRIALS,
+        "stopped": len(early),
+        "epochs": EPOCHS * TRIALS,
+        "saved": saved,
+    }
+    assert inside(tmp_path, "report", "--out", "report.html").status == 0
+    assert words in (tmp_path / "report.html").read_text()
+    assert inside(tmp_path, "resume", "s", "--json").json["stopped_early"] == document
+
+
+def stopped_by(pruner: optuna.pruners.BasePruner, trials: pd.DataFrame) -> list[int]:
+    """Trials, trained one after the other, that Optuna's pruner stops where they ended."""
+    study, found = optuna.create_study(direction="maximize", pruner=pruner), []
+    for row in trials[trials["duplicate_of"].isna()].to_dict("records"):
+        trial, accuracies = study.ask(), row["accuracies"]
+        for epoch, accuracy in enumerate(accuracies, 1):
+            trial.report(accuracy, epoch)
+            if epoch < EPOCHS and trial.should_prune():
+                assert epoch == len(accuracies)
+                found.append(row["number"])
+                study.tell(trial, state=TrialState.PRUNED)
+                break
+        else:
+            failed = row["state"] == "FAIL"
+            study.tell(trial, *([] if failed else [row["value"]]), state=TrialState[row["state"]])
+    return found
+
+
+@pytest.mark.usefixtures("quick")
+def test_none_stops_nothing_and_says_nothing(tmp_path: Path) -> None:
+    answer = inside(tmp_path, *SEARCH, "--pruner", "none")
+    assert stopped(rows(tmp_path / "studies.db")).empty
+    shown = inside(tmp_path, "show", "s")
+    assert "stopped early" not in answer.out + answer.err + shown.out
+    assert inside(tmp_path, "show", "s", "--json").json["stopped_early"] is None
+
+
+# A command's process ends with its connections; this one goes on.
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+@pytest.mark.usefixtures("quick")
+def test_the_database_makes_no_difference(tmp_path: Path, postgres: str) -> None:
+    assert inside(tmp_path, *SEARCH).status == 0
+    assert inside(tmp_path, *SEARCH, "--storage", postgres).status == 0
+    gc.collect()
+    expected = rows(tmp_path / "studies.db")
+    assert len(stopped(expected)) >= 3
+    pd.testing.assert_frame_equal(rows(postgres), expected)
+
+
+def test_two_at_once_are_stopped_as_well(tmp_path: Path) -> None:
+    """Real students, in processes of their own."""
+    flags = ("--workers", "2", "--epochs", "8", "--trials", "10")
+    answer = distilnas(tmp_path, *SEARCH, *flags)
+    assert answer.status == 0, answer.err
+    early = stopped(rows(tmp_path / "studies.db"))
+    assert len(early) >= 2
+    assert set(early["epochs"]) <= {2, 4}
+    assert f"{len(early)} of 10 trials were stopped early" in answer.out
+
+
+@pytest.mark.slow
+def test_a_default_search_saves_epochs(tmp_path: Path) -> None:
+    """`distilnas search` as it is typed, against the same without a pruner."""
+    spent: dict[str, Any] = {}
+    for pruner, flags in {"halving": (), "none": ("--pruner", "none")}.items():
+        folder = tmp_path / pruner
+        folder.mkdir()
+        answer = distilnas(folder, "search", "--cache", "../cache", *flags, timeout=600)
+        assert answer.status == 0, answer.err
+        trials = table.trials(report.engine(str(folder / "studies.db")), "digits-20KB-int8")
+        spent[pruner] = trials[trials["duplicate_of"].isna()]["epochs"].sum()
+        early = stopped(trials)
+        assert len(early) >= 5 if pruner == "halving" else early.empty
+        assert set(early["epochs"]) <= {5, 10}
+    assert spent["halving"] < 0.7 * spent["none"]
