@@ -119,7 +119,7 @@ def go_on(
             session.worker(study, station.folder) as worker,
             open_crew(bench, station, session.workers, total - done, typical, console) as crew,
             shown as display,
-            worker.at_work(crew.devices),
+            worker.at_work(crew.devices, in_process=crew.in_process),
         ):
             run_trials(Planned(plan, bench), worker, crew, display)
     session.say_limit(study)

@@ -35,6 +35,11 @@ class Crew(Protocol):
         ...
 
     @property
+    def in_process(self) -> bool:
+        """Whether it trains in this process."""
+        ...
+
+    @property
     def running(self) -> int:
         """Jobs that were started and have not ended."""
         ...
@@ -94,7 +99,7 @@ def keep_busy(
 class Alone:
     """A crew of none but this process: `start` trains, and returns when the student is done."""
 
-    free, running, devices = 1, 0, 1
+    free, running, devices, in_process = 1, 0, 1, True
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench

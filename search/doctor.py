@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.text import Text
 
-from search import report
+from search import crashes, report
 from search.addresses import database_errors
 from search.bench import own_teacher
 from search.drafts import abandoned, discard
@@ -114,14 +114,15 @@ def zombies(patient: Patient) -> Iterator[Finding]:
             yield Finding(
                 f"{place} is held by worker {lease.worker}, {why}",
                 "given back: the next worker goes on from its checkpoint",
-                partial(_give_back, patient.study, place, lease),
+                partial(_give_back, patient.study, patient.folder, place, lease),
             )
 
 
-def _give_back(study: optuna.Study, place: str, lease: Lease) -> None:
+def _give_back(study: optuna.Study, folder: Folder, place: str, lease: Lease) -> None:
     engine = study._storage._backend.engine  # type: ignore[attr-defined]
     with locked(engine, study._study_id) as connection:
-        swap(connection, study._study_id, place, lease, None)
+        if swap(connection, study._study_id, place, lease, None):
+            crashes.note(connection, study._study_id, folder, place, lease)
 
 
 def rows(patient: Patient) -> Iterator[Finding]:
@@ -272,10 +273,9 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
         if path.parent not in dead:  # its draft goes as a whole
             what = f"{path.relative_to(root)} was not written to its end"
             yield Finding(what, "removed", partial(path.unlink, missing_ok=True))
-    for mark in sorted(root.glob("workers/*")):
-        if is_dead(mark):
-            remove = partial(mark.unlink, missing_ok=True)
-            yield Finding(f"workers/{mark.name} is a dead worker's", "removed", remove)
+    for mark in filter(is_dead, sorted(root.glob("workers/*"))):
+        remove = partial(mark.unlink, missing_ok=True)
+        yield Finding(f"workers/{mark.name} is a dead worker's", "removed", remove)
 
 
 CHECKS = (zombies, rows, students, best, teachers, checkpoints, leftovers)

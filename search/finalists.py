@@ -5,6 +5,7 @@ from dataclasses import replace
 import optuna
 from optuna.trial import FrozenTrial
 
+from search import crashes
 from search.bench import Job
 from search.crew import Crew, Failure, keep_busy, reason_of
 from search.drafts import discard, publish
@@ -90,6 +91,10 @@ def _start(
         else:
             discard(folder, draft)
 
+    failure = crashes.failure(worker.crashes(where), label, watcher.said)
+    if failure is not None:
+        done(failure)
+        return
     recipe = replace(spec.recipe, seed=spec.recipe.seed + seed)
     job = Job(architecture, recipe, spec.budget.format, spec.taught_by, where, draft)
     crew.start(job, report, done)

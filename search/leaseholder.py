@@ -15,6 +15,7 @@ import optuna
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from search import crashes
 from search.endurance import EnduringStorage
 from search.leases import Lease, all_leases, grant, locked, swap
 from search.leaving import Leaving
@@ -150,7 +151,10 @@ class Leaseholder:
             return True
         if lease.worker != self.name and not self._is_abandoned(place, lease):
             return False
-        return swap(connection, self.identity, place, lease, self._lease())
+        taken = swap(connection, self.identity, place, lease, self._lease())
+        if taken and lease.worker != self.name:
+            crashes.note(connection, self.identity, self.folder, place, lease)
+        return taken
 
     def _is_abandoned(self, place: str, lease: Lease) -> bool:
         here = (lease.host, lease.boot) == (self.host, self.boot)

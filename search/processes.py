@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from search.bench import Job, Station
+from search.crashes import LIVES
 from search.crew import FAILURES, Done, reason_of
 from search.leaving import HEEDED
 from search.member import READY, Order, Probe
@@ -25,7 +26,6 @@ from space.errors import InputError
 from trainers.machine import cores
 from trainers.result import Epoch, Leave, Report
 
-LIVES = 2  # processes that a job may cost
 DYING_SECONDS = 5
 
 
@@ -50,6 +50,8 @@ class _Member:
 
 class Processes:
     """A `search.crew.Crew`; processes are begun when there is work for them."""
+
+    in_process = False
 
     def __init__(self, station: Station, size: int, devices: tuple[str, ...] = ()) -> None:
         """Take a study's station.

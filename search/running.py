@@ -183,7 +183,7 @@ def shown(study: optuna.Study, console: Console) -> Display:
 
 def finish(spec: Spec, worker: Worker, crew: Crew, display: Display) -> list[Finalist]:
     """Run what is left of a study: its trials, then its finalists; best finalist first."""
-    with worker.at_work(crew.devices):
+    with worker.at_work(crew.devices, in_process=crew.in_process):
         run_trials(Sampled(spec, worker.folder), worker, crew, display)
         rounds = int(worker.study.user_attrs.get(FINALISTS, 0))
         if not rounds:

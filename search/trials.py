@@ -7,6 +7,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from search import crashes
 from search.bench import Job
 from search.crew import Crew, Failure, keep_busy, reason_of
 from search.drafts import discard, publish
@@ -223,6 +224,10 @@ class _Run:
             for twin in twins:
                 self.settle_later(twin)
 
+        failure = crashes.failure(self.worker.crashes(place), draw.label, self.watcher.said)
+        if failure is not None:
+            done(failure)
+            return
         draft = self.worker.draft(place)
         self.crew.start(draw.job._replace(draft=draft), self.reporter(drawn), done)
 

@@ -1,7 +1,9 @@
 """A worker: one process that trains for a study, beside any number of others."""
 
+import faulthandler
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from search import ledger
+from search import crashes, ledger
 from search.endurance import READING
 from search.leaseholder import Leaseholder
 from search.leases import all_leases, locked, place_of, swap
@@ -25,16 +27,41 @@ class Worker(Leaseholder):
     """
 
     @contextmanager
-    def at_work(self, devices: int) -> Iterator[None]:
-        """Train here: signals leave behind the epoch, time is counted on so many devices.
+    def at_work(self, devices: int, *, in_process: bool) -> Iterator[None]:
+        """Train here: signals leave after the epoch, time is counted on so many devices.
+
+        Args:
+            in_process: students are trained in this process, so that a crash is a student's.
 
         Raises:
             Stopped: a signal asked to leave.
         """
         self.devices = devices
-        with self.leaving.heeding():
+        with self.leaving.heeding(), self._watched() if in_process else nullcontext():
             yield
         self.leaving.raise_if_stopped()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Have a crash of this process leave its trace, which a kill does not."""
+        assert self.mark is not None, "a worker is entered before it works"
+        before = faulthandler.is_enabled()
+        faulthandler.enable(self.mark)
+        try:
+            yield
+        finally:
+            faulthandler.disable()
+            if before and sys.__stderr__ is not None:
+                faulthandler.enable(sys.__stderr__)
+
+    def crashes(self, place: str) -> list[str]:
+        """How earlier processes crashed that trained at a place."""
+
+        def ask() -> list[str]:
+            with self.engine.connect().execution_options(**{READING: True}) as connection:
+                return crashes.crashes(connection, self.identity, place)
+
+        return self.storage.endurance(ask)
 
     def add(self, most: int) -> Claim | None:
         """A new trial, unless `most` are begun already."""

@@ -26,16 +26,22 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch norm where there is one, activation where there is one."""
+    """Convolution, batch norm where there is one, activation where there is one.
+
+    A strided 1 x 1 convolution is computed on the pixels that it looks at, with a stride of 1: the
+    same numbers, where oneDNN's own backward pass writes past its memory for few channels in
+    channels_last (uxlfoundation/oneDNN#6035).
+    """
 
     def __init__(self, layer: Layer, folded: bool) -> None:
         super().__init__()
         norm = layer.norm and not folded
+        self.sampling = layer.stride if layer.kernel == 1 else 1
         self.conv = nn.Conv2d(
             layer.inputs,
             layer.outputs,
             layer.kernel,
-            stride=layer.stride,
+            stride=layer.stride // self.sampling,
             padding=layer.kernel // 2,
             groups=layer.groups,
             bias=layer.bias or folded,
@@ -44,6 +50,8 @@ class ConvNorm(nn.Module):
         self.activation = ACTIVATION_MODULES[layer.activation]()
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
+        if self.sampling > 1:
+            images_NCHW = images_NCHW[:, :, :: self.sampling, :: self.sampling]
         images_NCHW = self.conv(images_NCHW)
         if self.norm is not None:
             images_NCHW = self.norm(images_NCHW)

@@ -81,6 +81,9 @@ def misled_train(*rest: Any, checkpoint: Checkpoint, **more: Any) -> TrialResult
     if befalls == "die" or (befalls == "die once" and not begun):
         checkpoint.write({}, {})
         os.kill(os.getpid(), signal.SIGKILL)
+    if befalls == "crash" or (befalls == "crash once" and not begun):
+        checkpoint.write({}, {})
+        os.kill(os.getpid(), signal.SIGSEGV)
     return quick_train(*rest, checkpoint=checkpoint, **more)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import alembic.command  # noqa: F401  here, because every process forked would take its time
+import members
 import optuna
 import pandas as pd
 import pytest
@@ -103,7 +104,7 @@ def run(
             os._exit(0)
     _, ended = os.waitpid(child, 0)
     if os.WIFSIGNALED(ended):
-        assert os.WTERMSIG(ended) == signal.SIGKILL
+        assert os.WTERMSIG(ended) in (signal.SIGKILL, signal.SIGSEGV)
         return None
     status, _, err, count = json.loads(told.read_text())
     assert status == 0, err
@@ -156,6 +157,60 @@ def dies_twice(folder: Path, flags: tuple[str, ...], first: int, second: int) ->
     assert run(folder, *flags, limit=first) is None
     run(folder, *flags, limit=second)
     run(folder, *flags)
+
+
+CRASHES = [
+    ({"trial0001": "crash once"}, 1, "crashes once: trained once more"),
+    ({"trial0001": "crash"}, 2, "crashes twice: failed"),
+    ({"seed1": "crash"}, 2, "a finalist's seed"),
+    ({"trial0000": "crash", "trial0002": "crash"}, 4, "two of them"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "crashes", "case"), CRASHES, ids=[c[2] for c in CRASHES])
+def test_a_student_that_crashes_its_process_fails_alone(
+    tmp_path: Path,
+    behaviour: dict[str, str],
+    crashes: int,
+    case: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process ends by SIGSEGV; `resume` goes on, and a second crash fails the student."""
+    monkeypatch.setattr("search.objective.train", members.misled_train)
+    members.behave(tmp_path, behaviour)
+    flags = ("--pruner", "none", "--finalists", "1")
+    for _ in range(crashes):
+        assert run(tmp_path, *flags) is None
+    assert run(tmp_path, *flags) is not None
+    failed = [place for place, befalls in behaviour.items() if befalls == "crash"]
+    trials = rows(tmp_path)
+    for number, (state, reason) in enumerate(zip(trials["state"], trials["reason"], strict=True)):
+        if f"trial{number:04d}" in failed:
+            assert state == "FAIL"
+            assert reason == "its process crashed 2 times (Segmentation fault)"
+        else:
+            assert "crashed" not in reason
+    if "seed1" in failed:
+        study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'studies.db'}")
+        finals = [row for key, row in study.user_attrs.items() if key.endswith(":1")]
+        assert [row["reason"] for row in finals] == [
+            "its process crashed 2 times (Segmentation fault)"
+        ]
+
+
+def test_kills_are_no_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a trial's process is killed, the trial is taken up again."""
+    monkeypatch.setattr("search.objective.train", members.misled_train)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for folder in (whole, killed):
+        folder.mkdir()
+    assert run(whole)
+    members.behave(killed, {"trial0001": "die"})
+    for _ in range(4):
+        assert run(killed) is None
+    members.behave(killed, {})
+    assert run(killed)
+    pd.testing.assert_frame_equal(rows(killed), rows(whole))
 
 
 @pytest.mark.slow
