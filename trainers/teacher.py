@@ -4,11 +4,9 @@ A teacher on disk is a state dict (`NAME.pt`) and beside it `NAME.json`: network
 size, normalisation and measured accuracy.
 """
 
-import argparse
 import io
 import json
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
@@ -26,6 +24,7 @@ from space.storage import MAX_SIZE, normalisation
 from trainers.data import Data
 from trainers.files import write_atomically
 from trainers.model import Model, weights_hash
+from trainers.weights import fitting, read
 
 # Without the auxiliary classifiers that these two have while training, and that we do not train.
 SETTINGS = {
@@ -33,7 +32,6 @@ SETTINGS = {
     "inception_v3": {"aux_logits": False, "init_weights": False},
 }
 IMAGENET = "imagenet"  # weights that torchvision downloads
-AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +112,9 @@ def pretrained(
         weights: `imagenet` (downloaded by torchvision) or a file with a state dict.
     """
     model, info = untrained(name, data, size=size, seed=seed)
-    state = _imagenet(name) if weights == IMAGENET else read_state(Path(weights))
-    state = {key: value for key, value in state.items() if not key.startswith(AUXILIARY)}
+    states = [_imagenet(name)] if weights == IMAGENET else read(Path(weights))
     own = model.network.state_dict()
-    _require_names(name, weights, own, state)
+    state = fitting(states, own, name, weights)
     last = _last_layer(own)  # new also where the number of classes happens to be the same
     odd = next((k for k in own if own[k].shape != state[k].shape and k not in last), None)
     if odd is not None:
@@ -151,8 +148,8 @@ def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
     """
     info = info or read_info(path)
     network = make_network(info.network, classes=len(info.classes), channels=info.channels, seed=0)
-    state, own = read_state(path), network.state_dict()
-    _require_names(info.network, str(path), own, state)
+    own = network.state_dict()
+    state = fitting(read(path), own, info.network, str(path))
     for key, tensor in own.items():
         if state[key].shape != tensor.shape:
             raise InputError(
@@ -233,27 +230,6 @@ def _last_layer(state: Mapping[str, Any]) -> set[str]:
     return {key for key in state if key.rpartition(".")[0] == prefix}
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """A state dict from a file: bare, or a checkpoint's `model` or `state_dict`."""
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),  # of odd pickle protocols
-            torch.serialization.safe_globals([argparse.Namespace]),  # torchvision's checkpoints
-        ):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
-    except Exception:  # damage makes the unpickler raise whatever it leads to
-        raise InputError(f"{path} must hold a PyTorch state dict, but cannot be decoded") from None
-    if isinstance(content, Mapping):
-        content = content.get("state_dict", content.get("model", content))
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in content.values()
-    ):
-        raise InputError(f"{path} must hold a state dict (name -> tensor)")
-    return {str(name).removeprefix("module."): value for name, value in content.items()}
-
-
 def _imagenet(name: str) -> dict[str, Any]:
     require_one_of("network with ImageNet weights", name, torchvision.models.list_models())
     try:
@@ -265,15 +241,3 @@ def _imagenet(name: str) -> dict[str, Any]:
             "give a local file: --pretrained FILE"
         ) from None
     return state
-
-
-def _require_names(
-    network: str, source: str, own: Mapping[str, Any], state: Mapping[str, Any]
-) -> None:
-    odd = next((key for key in own if key not in state), None)
-    odd = odd or next((key for key in state if key not in own), None)
-    if odd is not None:
-        raise InputError(
-            f"{source} must hold the weights of {network}, but {odd!r} is only in one of them; "
-            "name the network that it was trained as"
-        )
