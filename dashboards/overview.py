@@ -11,7 +11,8 @@ from dash import dcc, html
 from dashboards import cards
 from dashboards.addresses import compare_link, study_link
 from dashboards.library import Library
-from search import report, table
+from search import table
+from search.addresses import command
 from space.budget import Budget, format_bytes
 
 STOPPED = "stopped"
@@ -53,7 +54,7 @@ def _to_resume(stopped: list[str], library: Library) -> list[Any]:
     """The commands that go on with stopped studies, the last active first."""
     if not stopped:
         return []
-    commands = [report.command("resume", name, library.storage) for name in stopped[:SHOWN]]
+    commands = [command("resume", name, library.storage) for name in stopped[:SHOWN]]
     more = len(stopped) - len(commands)
     return [
         html.P("Stopped before the end; to go on:", className="note"),

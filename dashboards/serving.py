@@ -14,6 +14,7 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from dashboards.library import Library
 from search import report
+from search.addresses import masked_for_shell
 from space.errors import InputError, require, require_range
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -49,7 +50,7 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
     shown = "localhost" if host == "::1" else host if is_local else names[0]
     address = f"http://{shown}:{port}{query}"
     out = report.console()
-    database = report.masked_for_shell(storage)
+    database = masked_for_shell(storage)
     out.print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
     Thread(target=library.warm, daemon=True).start()
     if browser and _has_display():

@@ -11,7 +11,7 @@ from dashboards.downloads import Downloads
 from dashboards.library import Library
 from dashboards.trial_figures import TRIAL, facts, formats
 from dashboards.views import TrialView
-from search import report
+from search.addresses import command
 from search.artifacts import is_address
 from search.places import ARTIFACTS
 
@@ -66,8 +66,8 @@ def _in_store(library: Library, view: TrialView) -> list[Any]:
     if not is_address(str(subject.attributes.get(ARTIFACTS))) or row["state"] != "COMPLETE":
         return []
     flags = ("--trial", str(row["number"]), "--out", f"trial{row['number']}.safetensors")
-    command = report.command("export", subject.name, library.storage, *flags)
-    return [html.P(["Its file is in the study's store: ", html.Code(command)], className="note")]
+    typed = command("export", subject.name, library.storage, *flags)
+    return [html.P(["Its file is in the study's store: ", html.Code(typed)], className="note")]
 
 
 def _neighbours(library: Library, identity: int, number: int) -> list[Any]:

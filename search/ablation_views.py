@@ -11,13 +11,14 @@ from rich.text import Text
 
 from search import report
 from search import table as tables
-from search.addresses import database_errors
+from search.addresses import command, database_errors
 from space.errors import InputError
 
 if TYPE_CHECKING:
     from search.effects import Analysis
 
 # Headings; the trailing space keeps two columns of one name apart.
+MORE_SEEDS = 3  # that the end of a run proposes
 MEANS = ("accuracy, %", "95 %")
 MEANS_NUMERIC = frozenset(("seeds", *MEANS))
 DIFFERENCES = ("difference", "95 % ", "p (Holm)", "detectable", "verdict")
@@ -66,12 +67,12 @@ def show(storage: str, name: str, format: str | None) -> None:
         _print(name, plan, seeds, frame, analysis)
 
 
-def finished(session: Any, name: str) -> None:
-    """The end of a run."""
+def finished(session: Any, name: str, seeds: int) -> None:
+    """The end of a run over so many seeds."""
     show(session.storage, name, "json" if session.as_json else None)
     if not session.as_json:
-        again = report.command("ablate show", name, session.storage)
-        more = report.command("resume", name, session.storage, "--seeds", "N")
+        again = command("ablate show", name, session.storage)
+        more = session.to_resume(name, "--seeds", str(seeds + MORE_SEEDS))
         report.console().print(f"go on with:\n  {again} --markdown\n  {more}", soft_wrap=True)
 
 

@@ -126,7 +126,7 @@ def go_on(
     if session.joined:
         console.print(f"study {name!r} has ended", soft_wrap=True)
     else:
-        views.finished(session, name)
+        views.finished(session, name, int(study.user_attrs[SEEDS]))
 
 
 def make_plan(

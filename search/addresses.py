@@ -1,5 +1,8 @@
 """Addresses of study databases."""
 
+import os
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +13,23 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from space.errors import InputError
 
 DEFAULT_STORAGE = "studies.db"
+PREFIX = re.compile(r"(--[\w-]+=)?(sqlite[+\w]*:///)?")  # of a path
 STORAGE_VARIABLE = "DISTILNAS_STORAGE"  # of the environment: the address, where no flag says it
+
+
+def at_home(text: str) -> str:
+    """A path with its `~` written out: alone, behind a flag's `=`, or in SQLite's address.
+
+    A shell writes it out only where it stands at the beginning of a word.
+    """
+    before = PREFIX.match(text)
+    assert before is not None, "it may match nothing at all"
+    return before[0] + os.path.expanduser(text[before.end() :])
 
 
 def url_of(storage: str) -> str:
     """A SQLAlchemy address; a plain file name means SQLite."""
+    storage = at_home(storage)
     return storage if "://" in storage else f"sqlite:///{storage}"
 
 
@@ -24,6 +39,22 @@ def masked(storage: str) -> str:
         return sa.make_url(url_of(storage)).render_as_string(hide_password=True)
     except ArgumentError:
         return "(not a database address)"
+
+
+def command(verb: str, name: str, storage: str, *rest: str) -> str:
+    """A command to type, with the database where it would not be found without.
+
+    A password is left out of it: it belongs into the environment (DISTILNAS_STORAGE).
+    """
+    known = {
+        url_of(place) for place in (DEFAULT_STORAGE, os.environ.get(STORAGE_VARIABLE)) if place
+    }
+    place = [] if url_of(storage) in known else ["--storage", masked_for_shell(storage)]
+    return shlex.join(["distilnas", *verb.split(), name, *rest, *place])
+
+
+def masked_for_shell(storage: str) -> str:
+    return storage if sqlite_path(storage) else masked(storage)
 
 
 def sqlite_path(storage: str) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from search.addresses import STORAGE_VARIABLE
+from search.addresses import STORAGE_VARIABLE, at_home
 from search.cli_ablate import ablate
 from search.cli_teacher import teacher
 from search.options import (
@@ -132,7 +132,8 @@ def search(config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **f
 def resume(name: str, as_json: bool, **flags: Any) -> None:
     """Go on with a study: unfinished trials from their last epoch, then new ones.
 
-    --trials, --timeout and --gpu-hours are more than the study was asked for, or has used.
+    --trials, --timeout and --gpu-hours are more than the study was asked for, or has used. The same
+    command given again after an interruption goes on with what is left of them, and adds nothing.
     """
     from search import resuming
 
@@ -271,7 +272,7 @@ cli.add_command(teacher)
 def main() -> None:
     """Entry point: one clear line and exit status 2 for what a user can mend."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main([at_home(word) for word in sys.argv[1:]], standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.text import Text
 
 from search import crashes, report
-from search.addresses import database_errors
+from search.addresses import command, database_errors
 from search.bench import own_teacher
 from search.drafts import abandoned, discard
 from search.finalists import place as finalist_place
@@ -65,7 +65,7 @@ def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_jso
             if finding.mend is not None and not dry_run:
                 finding.mend()
     left = [finding for finding in found if dry_run or finding.mend is None]
-    _told(patient, found, dry_run, as_json)
+    _told(patient, found, storage, dry_run, as_json)
     return 1 if left else 0
 
 
@@ -289,11 +289,11 @@ def _unfinished(patient: Patient) -> int:
     return sum(trial.state == TrialState.RUNNING for trial in _trials(patient))
 
 
-def _told(patient: Patient, found: list[Finding], dry_run: bool, as_json: bool) -> None:
-    name = patient.study.study_name
-    waiting = _unfinished(patient) - len(
-        [p for p, lease in _leases(patient.study).items() if lease.worker in patient.living]
-    )
+def _told(
+    patient: Patient, found: list[Finding], storage: str, dry_run: bool, as_json: bool
+) -> None:
+    name, leases = patient.study.study_name, _leases(patient.study).values()
+    waiting = _unfinished(patient) - sum(lease.worker in patient.living for lease in leases)
     if as_json:
         documents = [
             {"what": f.what, "remedy": f.remedy, "mended": f.mend is not None and not dry_run}
@@ -317,4 +317,4 @@ def _told(patient: Patient, found: list[Finding], dry_run: bool, as_json: bool) 
     )
     if waiting > 0:
         unfinished = "1 trial is" if waiting == 1 else f"{waiting} trials are"
-        out.print(f"{unfinished} unfinished; go on with: distilnas resume {name}")
+        out.print(f"{unfinished} unfinished; go on with: {command('resume', name, storage)}")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from search import report
-from search.addresses import database_errors
+from search.addresses import command, database_errors
 from search.storage import open_storage
 from search.study import best_trials, folder_of, open_study
 from space.architecture import Architecture
@@ -33,7 +33,8 @@ def export(
         leaders = best_trials(study, 1)
         if not leaders:
             raise InputError(
-                f"study {name!r} has no complete trial yet; go on with: distilnas resume {name}"
+                f"study {name!r} has no complete trial yet; go on with: "
+                f"{command('resume', name, storage)}"
             )
         number = leaders[0].number
     source, exact = folder.student(number), folder.exact(number)

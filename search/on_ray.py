@@ -10,6 +10,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -184,16 +185,19 @@ def _room(ray: Any, share: float) -> int:
     return max(1, math.floor(room))
 
 
+def require_ray() -> None:
+    """Raise InputError where Ray is not installed."""
+    if find_spec("ray") is None:
+        raise InputError('--on ray needs Ray, which is not installed: pip install "distilnas[ray]"')
+
+
 @contextmanager
 def connected(on: str) -> Iterator[Any]:
     """Ray: the cluster at an address, that of RAY_ADDRESS, or one on this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise InputError(
-            '--on ray needs Ray, which is not installed: pip install "distilnas[ray]"'
-        ) from None
+    require_ray()
+    import ray
+
     begun = not ray.is_initialized()
     if begun:
         try:

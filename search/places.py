@@ -140,6 +140,16 @@ def working_folder() -> Path:
     return Path(cache).expanduser() / "studies"
 
 
+def require_writable(file: Path) -> None:
+    """Raise InputError where a file cannot be written later, with the folders that it needs."""
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    why = f"{there} cannot be written" if not os.access(there, os.W_OK) else ""
+    why = f"{there} is a file" if not there.is_dir() else why
+    why = "it is a folder" if file.is_dir() else why
+    if why:
+        raise InputError(f"--out must be a file that can be written, but {file} cannot: {why}")
+
+
 def check_name(name: str) -> None:
     """Raise InputError for a study name that cannot be a folder's name."""
     if not NAME.fullmatch(name):

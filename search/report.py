@@ -1,8 +1,6 @@
 """What the commands print: tables for people, one JSON document for programs."""
 
 import json
-import os
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search import table as tables
-from search.addresses import DEFAULT_STORAGE, STORAGE_VARIABLE, masked, sqlite_path, url_of
+from search.addresses import command, masked_for_shell, sqlite_path, url_of
 from search.savings import Savings, savings
 from space.budget import Budget, Solution
 from space.errors import InputError
@@ -35,17 +33,6 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False, default=str))
-
-
-def command(verb: str, name: str, storage: str, *rest: str) -> str:
-    """A command to type, with the database where it would not be found without."""
-    known = storage in (DEFAULT_STORAGE, os.environ.get(STORAGE_VARIABLE))
-    place = [] if known else ["--storage", masked_for_shell(storage)]
-    return shlex.join(["distilnas", *verb.split(), name, *rest, *place])
-
-
-def masked_for_shell(storage: str) -> str:
-    return storage if sqlite_path(storage) else masked(storage)
 
 
 def engine(storage: str) -> sa.Engine:
@@ -125,9 +112,19 @@ def prepared(storage: str, name: str, as_json: bool) -> None:
 
 
 def finished(
-    storage: str, name: str, ranking: Sequence[Any], spec: Any, folder: Any, as_json: bool
+    storage: str,
+    name: str,
+    ranking: Sequence[Any],
+    spec: Any,
+    folder: Any,
+    hints: Sequence[str],
+    as_json: bool,
 ) -> None:
-    """The end of a search: the five best, the file against its budget, how to go on."""
+    """The end of a search: the five best, the file against its budget, how to go on.
+
+    Args:
+        hints: commands to type next.
+    """
     frame = tables.trials(engine(storage), name)
     best, budget = folder.best, spec.budget
     leaders = tables.best(frame, 5)
@@ -163,10 +160,8 @@ def finished(
         )
     out.print(f"file: {best}, {size:,} bytes{against(budget, size)}", soft_wrap=True)
     out.print("go on with:", style="bold")
-    source = spec.source
-    out.print(f"  {command('show', name, storage)}", soft_wrap=True)
-    out.print(f"  {command('resume', name, storage, '--trials', '16')}", soft_wrap=True)
-    out.print(f"  {shlex.join(['distilnas', 'test', str(best), '--data', source])}", soft_wrap=True)
+    for hint in hints:
+        out.print(f"  {hint}", soft_wrap=True)
 
 
 def against(budget: Budget, size: int) -> str:

@@ -1,7 +1,7 @@
 """The commands `resume` and `worker`: a study goes on with nothing but its name."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from search.addresses import database_errors
 from search.bench import Bench, Station
 from search.design import MAX_SEEDS
 from search.leaving import Leaving
-from search.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, spent_of
+from search.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, in_words, spent_of
 from search.plan import Plan
 from search.session import Session
 from search.settings import parse_grace, parse_place, parse_workers
 from search.spec import Ground, Spec
 from search.storage import open_storage
-from search.study import FINALISTS, SEEDS, TARGET, counted, folder_of, open_study, target
+from search.study import ADDED, FINALISTS, SEEDS, TARGET, counted, folder_of, open_study, target
 from space.errors import InputError, require_range
 from trainers.evaluation import choose_device
 
@@ -50,6 +50,7 @@ def resume(
         as_json=as_json,
         out=asked.pop("out"),
         artifacts=artifacts,
+        elsewhere=_flags(data=data, artifacts=artifacts),
         limits=asked_limits(timeout, gpu_hours),
         grace=parse_grace(grace),
         on=parse_place(on),
@@ -66,12 +67,18 @@ def resume(
         folder.require(name)
         station = Station(spec, folder, data or spec.source, Path(cache).expanduser(), device)
         bench = station.bench()
-        _raise_limits(study, session.limits)
+        _add_limits(study, session)
         if isinstance(spec, Spec):
-            _add(study, asked["trials"], asked["finalists"])
+            _add(study, session, asked["trials"], asked["finalists"])
         else:
             _add_seeds(study, asked["seeds"])
         _go_on(session, station, bench, study)
+
+
+def _flags(**given: str | None) -> tuple[str, ...]:
+    """Flags that were given, as they are typed again."""
+    pairs = [(f"--{name}", value) for name, value in given.items() if value is not None]
+    return tuple(word for pair in pairs for word in pair)
 
 
 def join(
@@ -126,19 +133,53 @@ def _go_on(session: Session, station: Station, bench: Bench, study: optuna.Study
         ablations.go_on(session, station, bench, bench.spec, study)
 
 
-def _raise_limits(study: optuna.Study, more: Mapping[str, float]) -> None:
+def _add_limits(study: optuna.Study, session: Session) -> None:
     """So much more than was used."""
     used = spent_of(study._storage.get_study_system_attrs(study._study_id))
-    for key, before in ((TIMEOUT, used.seconds), (DEVICE_SECONDS, used.device_seconds)):
-        if key in more:
-            study.set_user_attr(key, before + more[key])
+    seconds = {TIMEOUT: used.seconds, DEVICE_SECONDS: used.device_seconds}
+    words = {TIMEOUT: in_words, DEVICE_SECONDS: lambda left: f"{left / 3600:.2f} device-hours"}
+    for key, more in session.limits.items():
+        _extend(study, session, key, more, seconds[key], seconds[key], words[key])
 
 
-def _add(study: optuna.Study, trials: int | None, finalists: int | None) -> None:
+def _add(study: optuna.Study, session: Session, trials: int | None, finalists: int | None) -> None:
     if trials:
-        study.set_user_attr(TARGET, max(target(study), counted(study)) + trials)
+        done = counted(study)
+        before = max(target(study), done)
+        _extend(study, session, TARGET, trials, done, before, lambda left: f"{left:.0f} trials")
     if finalists is not None:
         study.set_user_attr(FINALISTS, finalists)
+
+
+def _extend(
+    study: optuna.Study,
+    session: Session,
+    key: str,
+    more: float,
+    used: float,
+    before: float,
+    words: Callable[[float], str],
+) -> None:
+    """Raise a limit by so much; a command that was interrupted and is given again raises it once.
+
+    Args:
+        used: of the limit, up to now.
+        before: the limit that is raised.
+        words: an amount, in words.
+    """
+    added = study.user_attrs.get(ADDED, {})
+    amount, limit = added.get(key, (None, 0))
+    if amount == more and used < limit:
+        session.console.print(
+            f"{words(more)} more were asked for before, {words(limit - used)} of them are left: "
+            "none are added",
+            soft_wrap=True,
+        )
+    else:
+        limit = before + more
+        # First: the process may die before the limit itself is raised.
+        study.set_user_attr(ADDED, {**added, key: (more, limit)})
+    study.set_user_attr(key, limit)
 
 
 def _add_seeds(study: optuna.Study, seeds: int | None) -> None:

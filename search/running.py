@@ -1,7 +1,9 @@
 """The command `search`: from settings to a file that fits."""
 
+import shlex
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import optuna
 import torch
@@ -10,21 +12,22 @@ from rich.text import Text
 
 from search import finalists as final
 from search import on_ray, report
-from search.addresses import database_errors
+from search.addresses import command, database_errors
 from search.bench import Bench, Station
 from search.crew import Crew
-from search.places import STUDENT, Folder
+from search.places import STUDENT, require_writable
 from search.progress import Display
 from search.ranking import SEEDS, Finalist
 from search.sampled import Sampled
 from search.session import Session, version
 from search.settings import HERE, NO_TEACHER, Settings, parse_workers
 from search.spec import OWN_TEACHER, Spec, kept_source
-from search.storage import open_storage
+from search.storage import open_storage, reachable
 from search.study import (
     DESCRIBED,
     FINALISTS,
     TARGET,
+    asked_last,
     best_trials,
     counted,
     create,
@@ -55,10 +58,9 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
     Args:
         prepare: only create it, and leave its trials to workers.
     """
-    workers = parse_workers(settings.workers)
     session = Session(
         storage=settings.storage,
-        workers=workers,
+        workers=parse_workers(settings.workers),
         as_json=as_json,
         out=settings.out,
         grace=settings.grace,
@@ -66,11 +68,9 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
         gpus_per_worker=settings.gpus_per_worker,
     )
     session.prepare()
-    console, device = session.console, choose_device(settings.device)
+    console = session.console
     with database_errors(settings.storage):
-        data = load(settings.data, settings.size, cache=settings.cache_folder)
-        check_space(make_spec(settings, data, ""), console)
-        given = given_teacher(settings, data)
+        data, device, given = checked(settings, console)
         storage = open_storage(settings.storage, create=True)
         name = settings.name or free_name(storage, settings.default_name)
         folder, where = place_for(settings.storage, name, settings.artifacts)
@@ -90,6 +90,38 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
         go_on(session, station, station.furnished(data, own, device), spec, study)
 
 
+class Checked(NamedTuple):
+    """What a search begins with."""
+
+    data: Data
+    device: torch.device
+    given: Teacher | None  # the teacher from the settings' file
+
+
+def checked(settings: Settings, console: Console) -> Checked:
+    """What a search begins with, once all that can be refused was asked.
+
+    Nothing is written but the cache of photographs, so that a dry run refuses what the run would.
+    """
+    device = choose_device(settings.device)
+    if settings.on != HERE:
+        on_ray.require_ray()
+    if settings.out is not None:
+        require_writable(Path(settings.out))
+    storage = reachable(settings.storage)
+    place_for(settings.storage, settings.name or settings.default_name, settings.artifacts)
+    teacher = named_teacher(settings)
+    data = load(settings.data, settings.size, cache=settings.cache_folder)
+    spec = make_spec(settings, data, "")
+    if storage is not None and settings.name is not None:
+        require_free(storage, settings.name, spec)
+    check_space(spec, console)
+    given = read(teacher, data) if teacher is not None else None
+    if given is None and spec.recipe.needs_teacher:
+        teachers.untrained(settings.teacher_network, data)  # refuses a size that it cannot take
+    return Checked(data, device, given)
+
+
 def go_on(
     session: Session, station: Station, bench: Bench, spec: Spec, study: optuna.Study
 ) -> None:
@@ -107,7 +139,7 @@ def go_on(
         ):
             ranking = finish(spec, worker, crew, display)
     session.say_limit(study)
-    conclude(session, spec, station.folder, study, ranking)
+    conclude(session, station, study, ranking)
 
 
 def make_spec(settings: Settings, data: Data, teacher_hash: str) -> Spec:
@@ -147,23 +179,17 @@ def own_teacher(
     return obtain(wanted, data, settings.cache_folder, device, console)
 
 
-def given_teacher(settings: Settings, data: Data) -> Teacher | None:
-    """The teacher from the file that the settings name, if they name one."""
-    if settings.teacher in (None, NO_TEACHER) or not is_file(str(settings.teacher)):
+def named_teacher(settings: Settings) -> Path | None:
+    """The teacher's file, where the settings name one; else it is a network's name, or none."""
+    teacher = settings.teacher
+    if teacher in (None, NO_TEACHER) or teacher in teachers.networks():
         return None
-    return read(Path(str(settings.teacher)), data)
-
-
-def is_file(teacher: str) -> bool:
-    """A teacher is a file unless it is the name of a network."""
-    if teacher in teachers.networks():
-        return False
-    if not Path(teacher).exists():
+    if not Path(str(teacher)).exists():
         raise InputError(
             f"teacher must be a file, a torchvision classifier or {NO_TEACHER!r}, "
             f"but {teacher!r} is none of them"
         )
-    return True
+    return Path(str(teacher))
 
 
 def left(study: optuna.Study) -> int:
@@ -192,30 +218,35 @@ def finish(spec: Spec, worker: Worker, crew: Crew, display: Display) -> list[Fin
 
 
 def conclude(
-    session: Session, spec: Spec, folder: Folder, study: optuna.Study, ranking: list[Finalist]
+    session: Session, station: Station, study: optuna.Study, ranking: list[Finalist]
 ) -> None:
     """Choose the winner, write its file, print the table."""
-    leaders = best_trials(study, 1)
+    leaders, folder = best_trials(study, 1), station.folder
     if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
         publish(folder.path / final.best_seed(ranking[0]) / STUDENT, folder)
     elif leaders:
         publish(folder.student(leaders[0].number), folder)
     if session.out is not None and leaders:
         report.copy_best(folder.best, Path(session.out))
+    name, storage = study.study_name, session.storage
     if session.joined:
-        session.console.print(f"study {study.study_name!r} has ended", soft_wrap=True)
+        session.console.print(f"study {name!r} has ended", soft_wrap=True)
         return
-    report.finished(session.storage, study.study_name, ranking, spec, folder, session.as_json)
+    hints = [
+        command("show", name, storage),
+        session.to_resume(name, "--trials", str(asked_last(study))),
+        shlex.join(["distilnas", "test", str(folder.best), "--data", station.source]),
+    ]
+    report.finished(storage, name, ranking, station.spec, folder, hints, session.as_json)
 
 
 def dry_run(settings: Settings, as_json: bool) -> None:
     """What a search would do: settings, the space at this budget, the time it would take."""
-    data = load(settings.data, settings.size, cache=settings.cache_folder)
+    with database_errors(settings.storage):
+        data, device, _ = checked(settings, report.console(stderr=True))
     spec = make_spec(settings, data, "")
-    check_space(spec, report.console(stderr=True))
     low, high = families.floor_range(spec.family, spec.budget, spec.card, spec.multiple)
     students = sampled_students(spec, settings.seed)
-    device = choose_device(settings.device)
     card = spec.card
     model = Model(
         build(middle_student(students), seed=0), size=card.size, mean=card.mean, std=card.std

@@ -8,6 +8,7 @@ import optuna
 from rich.console import Console
 
 from search import report
+from search.addresses import command
 from search.leaseholder import GRACE
 from search.leaving import Leaving
 from search.limits import limits_of, spent_of
@@ -30,6 +31,7 @@ class Session:
     on: str = "here"  # or ray, or ray://HEAD:PORT
     gpus_per_worker: float | None = None  # on Ray
     leaving: Leaving = field(default_factory=Leaving)
+    elsewhere: tuple[str, ...] = ()  # flags that say where this machine has a study's files
     joined: bool = False  # beside whoever reports the results
     console: Console = field(default_factory=lambda: report.console(stderr=True))
 
@@ -56,8 +58,9 @@ class Session:
         try:
             yield
         except KeyboardInterrupt:
-            command = report.command("resume", name, self.storage)
-            self.console.print(f"stopped; nothing is lost. Go on with: {command}", soft_wrap=True)
+            self.console.print(
+                f"stopped; nothing is lost. Go on with: {self.to_resume(name)}", soft_wrap=True
+            )
             raise
 
     def say_limit(self, study: optuna.Study) -> None:
@@ -67,9 +70,13 @@ class Session:
         if reached is not None:
             flag = reached.partition(":")[0]
             more = (flag, "2h" if flag == "--timeout" else "2")
-            command = report.command("resume", study.study_name, self.storage, *more)
             self.console.print(f"limit reached, {reached}", soft_wrap=True)
+            command = self.to_resume(study.study_name, *more)
             self.console.print(f"for more: {command}", soft_wrap=True)
+
+    def to_resume(self, name: str, *more: str) -> str:
+        """The command that goes on with a study, as it is typed on this machine."""
+        return command("resume", name, self.storage, *more, *self.elsewhere)
 
 
 def version() -> str:

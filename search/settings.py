@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-from search.addresses import DEFAULT_STORAGE
+from search.addresses import DEFAULT_STORAGE, at_home
 from search.leaseholder import GRACE
 from search.limits import asked_limits
 from search.places import DEFAULT_CACHE, check_name
@@ -200,13 +200,23 @@ def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's content, in which relative paths count from the working directory."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"settings {path} cannot be read: {os.strerror(error.errno or 0)}"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"settings {path} must be TOML, but: {error}") from None
+    return {name: _at_home(value) for name, value in document.items()}
+
+
+def _at_home(value: Any) -> Any:
+    """Paths may begin with `~`; nothing else does."""
+    if isinstance(value, dict):
+        return {name: _at_home(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_at_home(inner) for inner in value]
+    return at_home(value) if isinstance(value, str) else value
 
 
 def _with(settings: Settings, given: Mapping[str, Any], source: str) -> Settings:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from search import report
 from search import table as tables
-from search.addresses import database_errors
+from search.addresses import command, database_errors
 from search.places import ARTIFACTS, Folder
 from search.ranking import ranked
 from search.savings import savings
@@ -69,7 +69,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
     )
     out.print(Text(name, "bold") + Text(f": {states or 'no trials yet'}"))
     if spec.get("kind") == "ablation":
-        shown = report.command("ablate show", name, storage)
+        shown = command("ablate show", name, storage)
         asked = f"an ablation: {spec['question']}".rstrip(": ")
         out.print(f"{asked}; its evidence: {shown}", soft_wrap=True)
     elif spec:

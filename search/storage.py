@@ -1,6 +1,7 @@
 """The study database: Optuna's own schema, on SQLite hardened for processes that die."""
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,24 @@ def open_storage(storage: str, *, create: bool) -> EnduringStorage:
         return _open_sqlite(url_of(storage), path)
 
 
+def reachable(storage: str) -> EnduringStorage | None:
+    """The database, opened and made by nobody: None where it is yet to be made.
+
+    Raises:
+        InputError: it can neither be opened nor made.
+    """
+    with database_errors(storage):
+        path = sqlite_path(storage)
+        if path is None:
+            with sa.create_engine(url_of(storage), poolclass=sa.NullPool).connect() as connection:
+                has_tables = sa.inspect(connection).has_table("version_info")
+            return _open_server(storage, create=False) if has_tables else None
+        if path.exists():
+            return _open_sqlite(url_of(storage), path)
+        _require_folder(path)
+    return None
+
+
 def exists(storage: str) -> bool:
     """Whether there may be studies: a SQLite file that is there, or any server."""
     with database_errors(storage):
@@ -70,6 +89,7 @@ def _open_server(storage: str, create: bool) -> EnduringStorage:
 def _open_sqlite(url: str, path: Path) -> EnduringStorage:
     if path.exists() and not os.access(path, os.W_OK):
         raise InputError(f"study database {path} must be writable, but is not; check its rights")
+    _require_folder(path)
     _check_header(path)
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
     storage = EnduringStorage(url, Endurance(), engine_kwargs)
@@ -77,6 +97,19 @@ def _open_sqlite(url: str, path: Path) -> EnduringStorage:
     sa.event.listen(storage.engine, "begin", _on_begin)
     storage.engine.dispose()  # connections from before the listeners
     return storage
+
+
+def _require_folder(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise InputError(
+            f"study database {path} must lie in a folder that is there, but {path.parent} is not; "
+            f"make it: mkdir -p {shlex.quote(str(path.parent))}"
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(
+            f"study database {path} must lie in a folder that can be written, but {path.parent} "
+            "cannot; choose another one: --storage FILE"
+        )
 
 
 def _check_header(path: Path) -> None:

@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from search.addresses import sqlite_path
+from search.addresses import command, sqlite_path
 from search.artifacts import is_address
 from search.limits import DEVICE_SECONDS, TIMEOUT
 from search.places import ARTIFACTS, Folder, check_name
@@ -24,6 +24,7 @@ SEEDS = "seeds"  # of each arm of an ablation
 FIRST_SEEDS = "first_seeds"  # before somebody raised them
 DESCRIBED = "described"  # a search's teachers: name -> what is known of it
 ASKED = (TARGET, TIMEOUT, DEVICE_SECONDS)
+ADDED = "added"  # a limit -> how much `resume` added last, and what that led to
 SHOWN_DIFFERENCES = 3
 
 
@@ -49,7 +50,8 @@ def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
             f"study {name!r} exists with other settings ({'; '.join(told)}); choose another --name"
         )
     raise InputError(
-        f"study {name!r} exists; go on with: distilnas resume {name}, or choose another --name"
+        f"study {name!r} exists; go on with: {command('resume', name, storage.url)}, "
+        "or choose another --name"
     )
 
 
@@ -120,6 +122,12 @@ def free_name(storage: RDBStorage, wanted: str) -> str:
         number += 1
         name = f"{wanted}-{number}"
     return name
+
+
+def asked_last(study: optuna.Study) -> int:
+    """How many trials were asked for last: at the beginning, or by `resume --trials`."""
+    amount, _ = study.user_attrs.get(ADDED, {}).get(TARGET, (target(study), 0))
+    return int(amount)
 
 
 def target(study: optuna.Study) -> int:
