@@ -79,17 +79,22 @@ def begun(folder: Path, *flags: str) -> bool:
 
 
 def run(
-    folder: Path, *flags: str, limit: int | None = None, place: tuple[str, ...] = ()
+    folder: Path,
+    *flags: str,
+    limit: int | None = None,
+    place: tuple[str, ...] = (),
+    more: tuple[str, ...] = (),
 ) -> int | None:
     """The command that a user would give next, in a process of its own.
 
     Args:
         place: the flag that names the database, for every command.
+        more: flags of `resume`.
 
     Returns:
         Its transactions, or None where it died behind the limit.
     """
-    arguments = (*(RESUME if begun(folder, *place) else (*SEARCH, *flags)), *place)
+    arguments = (*((*RESUME, *more) if begun(folder, *place) else (*SEARCH, *flags)), *place)
     told = folder / "told"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
@@ -157,6 +162,35 @@ def dies_twice(folder: Path, flags: tuple[str, ...], first: int, second: int) ->
     assert run(folder, *flags, limit=first) is None
     run(folder, *flags, limit=second)
     run(folder, *flags)
+
+
+def counted(folder: Path) -> int:
+    trials = rows(folder)
+    return int((trials["duplicate_of"].isna() & (trials["ended"] != "infeasible")).sum())
+
+
+def test_more_trials_are_added_once_however_often_the_command_is_killed(tmp_path: Path) -> None:
+    """From its first transaction on; once they are done the same command adds as many again."""
+    assert run(tmp_path, "--trials", "2")
+    whole = run(tmp_path, more=("--trials", "3"))
+    assert whole
+    assert counted(tmp_path) == 5
+    for limit in (0, 1, 2, whole // 3, whole // 3):
+        assert run(tmp_path, limit=limit, more=("--trials", "3")) is None
+    assert run(tmp_path, more=("--trials", "3"))
+    assert counted(tmp_path) == 8
+    assert run(tmp_path, more=("--trials", "3"))
+    assert counted(tmp_path) == 11
+    assert run(tmp_path, more=("--trials", "0"))
+    assert run(tmp_path)
+    assert counted(tmp_path) == 11
+
+
+def test_another_number_is_added_to_what_is_left(tmp_path: Path) -> None:
+    assert run(tmp_path, "--trials", "2")
+    assert run(tmp_path, limit=12, more=("--trials", "3")) is None
+    assert run(tmp_path, more=("--trials", "1"))
+    assert counted(tmp_path) == 6
 
 
 CRASHES = [

@@ -1,0 +1,136 @@
+"""How a search begins and ends: what is refused, where paths lead, what is proposed next."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import Answer, inside, refused
+from members import quick_train
+
+QUICK = (
+    *("--trials", "2", "--epochs", "2", "--teacher", "none", "--device", "cpu"),
+    *("--cache", "cache", "--size", "16"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.objective.train", quick_train)
+
+
+@pytest.fixture
+def photos(tmp_path: Path, make_folder: Callable[..., Path]) -> Path:
+    counts = {f"{split}/{name}/{{}}.jpg": 4 for split in ("train", "val", "test") for name in "ab"}
+    return make_folder(tmp_path / "photos", counts)
+
+
+REFUSED = {
+    "teacher": ("--teacher", "foo"),
+    "teacher's file": ("--teacher", "photos"),
+    "a network that cannot see so little": ("--teacher", "alexnet"),
+    "data": ("--data", "nowhere"),
+    "database's folder": ("--storage", "nowhere/studies.db"),
+    "database": ("--storage", "photos"),
+    "database of another kind": ("--storage", "words.txt"),
+    "address": ("--storage", "nosuch://host/db"),
+    "server": ("--storage", "postgresql+psycopg://nobody@127.0.0.1:1/db"),
+    "name": ("--name", "-x"),
+    "name that is taken": ("--name", "taken"),
+    "out is a folder": ("--out", "photos"),
+    "out lies in a file": ("--out", "words.txt/best.safetensors"),
+    "store": ("--artifacts", "s3://key:secret@bucket"),
+    "device": ("--device", "tpu"),
+    "workers": ("--workers", "0"),
+    "limit": ("--timeout", "soon"),
+    "budget": ("--budget", "300B"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path, photos: Path, what: str) -> None:
+    (tmp_path / "words.txt").write_text("no database, and no folder either\n")
+    if what == "name that is taken":
+        assert inside(tmp_path, "search", "--data", "photos", *QUICK, "--name", "taken").status == 0
+    flags = ("--data", "photos", *QUICK, *REFUSED[what])
+    if "network" in what:
+        flags = (*flags, "--size", "16")
+    answers = [
+        inside(tmp_path, "search", *flags, *how) for how in (("--dry-run",), ("--prepare",), ())
+    ]
+    for answer in answers:
+        refused(answer)
+    assert answers[0].err == answers[1].err == answers[2].err
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, photos: Path) -> None:
+    answer = inside(tmp_path, "search", "--data", "photos", *QUICK, "--dry-run", "--out", "a/b")
+    assert answer.status == 0, answer.err
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "cache"}
+
+
+def test_paths_at_home(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "settings.toml").write_text('data = "~/photos"\nout = "~/out/best.safetensors"\n')
+    flags = (*QUICK, "--storage=sqlite:///~/s.db", "--cache=~/cache")
+    answer = inside(work, "search", "--config", "~/work/settings.toml", *flags)
+    assert answer.status == 0, answer.err
+    for name in ("s.db", "cache", "out/best.safetensors", "runs"):
+        assert (tmp_path / name).exists()
+    assert {path.name for path in work.iterdir()} == {"settings.toml"}
+    for storage in ("sqlite:///~/s.db", "~/s.db"):
+        assert inside(work, "studies", "--json", f"--storage={storage}").json[0]["complete"]
+    monkeypatch.setenv("DISTILNAS_STORAGE", "~/s.db")
+    assert inside(work, "studies", "--json").json[0]["complete"]
+    file = "~/out/best.safetensors"
+    assert inside(work, "test", file, "--data=~/photos", "--cache=~/cache").status == 0
+    assert inside(work, "size", file).status == 0
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    answer = inside(tmp_path, "search", "--storage", "no where/studies.db")
+    refused(answer, "no where is not", "mkdir -p 'no where'")
+
+
+def hints(answer: Answer) -> list[str]:
+    """The commands that are proposed at the end."""
+    lines = answer.out.partition("go on with:")[2].splitlines()
+    return [line.strip() for line in lines if line.strip().startswith("distilnas ")]
+
+
+def test_what_is_proposed_works_as_it_is_typed(tmp_path: Path, photos: Path) -> None:
+    """In a folder with a space, with a database that is not the default one."""
+    folder = tmp_path / "my work"
+    folder.mkdir()
+    flags = (
+        *QUICK,
+        "--storage",
+        "my studies.db",
+        "--name",
+        "s",
+        "--cache",
+        str(tmp_path / "cache"),
+    )
+    answer = inside(folder, "search", "--data", "../photos", *flags)
+    assert answer.status == 0, answer.err
+    proposed = hints(answer)
+    assert len(proposed) == 3
+    assert "resume s --trials 2 " in proposed[1]  # as many as were asked for
+    for command in proposed:
+        typed = shlex.split(command)[1:]
+        assert inside(folder, *typed, *(() if typed[0] == "show" else there)).status == 0, command
+
+
+def test_after_the_photographs_moved(tmp_path: Path, photos: Path) -> None:
+    assert inside(tmp_path, "search", "--data", "photos", *QUICK, "--name", "s").status == 0
+    photos.rename(tmp_path / "moved")
+    cache = ("--cache", "cache", "--device", "cpu")
+    answer = inside(tmp_path, "resume", "s", "--trials", "1", "--data", "moved", *cache)
+    assert answer.status == 0, answer.err
+    _, resume, test = hints(answer)
+    assert "--trials 1 --data moved" in resume
+    assert "--data moved" in test
+    for command in (resume, test):
+        assert inside(tmp_path, *shlex.split(command)[1:], "--cache", "cache").status == 0, command
