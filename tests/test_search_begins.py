@@ -104,15 +104,8 @@ def test_what_is_proposed_works_as_it_is_typed(tmp_path: Path, photos: Path) -> 
     """In a folder with a space, with a database that is not the default one."""
     folder = tmp_path / "my work"
     folder.mkdir()
-    flags = (
-        *QUICK,
-        "--storage",
-        "my studies.db",
-        "--name",
-        "s",
-        "--cache",
-        str(tmp_path / "cache"),
-    )
+    there = ("--cache", str(tmp_path / "cache"))
+    flags = (*QUICK, "--storage", "my studies.db", "--name", "s", *there)
     answer = inside(folder, "search", "--data", "../photos", *flags)
     assert answer.status == 0, answer.err
     proposed = hints(answer)
