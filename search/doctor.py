@@ -54,7 +54,9 @@ class Patient(NamedTuple):
 def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_json: bool) -> int:
     """Examine a study and mend what can be mended; the exit status: 1 where something is left."""
     with database_errors(storage):
-        study, spec = open_study(open_storage(storage, create=False), name)
+        opened = open_storage(storage, create=False, to_look=True)
+        dry_run |= opened.read_only
+        study, spec = open_study(opened, name)
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
         folder.fetch_all()
@@ -64,9 +66,8 @@ def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_jso
         for finding in found:
             if finding.mend is not None and not dry_run:
                 finding.mend()
-    left = [finding for finding in found if dry_run or finding.mend is None]
     _told(patient, found, storage, dry_run, as_json)
-    return 1 if left else 0
+    return int(any(dry_run or finding.mend is None for finding in found))
 
 
 def watched(
@@ -310,11 +311,9 @@ def _told(
             sign, color = "can be mended", "yellow"
         words = Text(f"{sign}: ", color) + Text(f"{finding.what} ({finding.remedy})")
         out.print(words, soft_wrap=True)
-    count, sum_up = len(_trials(patient)), f"{len(found)} found" if found else "nothing found"
-    out.print(
-        f"study {name!r}: {count} trials, {len(patient.living)} living workers, {sum_up}",
-        soft_wrap=True,
-    )
+    counts = f"{len(_trials(patient))} trials, {len(patient.living)} living workers"
+    sum_up = f"{len(found)} found" if found else "nothing found"
+    out.print(f"study {name!r}: {counts}, {sum_up}", soft_wrap=True)
     if waiting > 0:
-        unfinished = "1 trial is" if waiting == 1 else f"{waiting} trials are"
+        unfinished = f"{waiting} {'trial is' if waiting == 1 else 'trials are'}"
         out.print(f"{unfinished} unfinished; go on with: {command('resume', name, storage)}")

@@ -77,8 +77,14 @@ def _first_line(error: BaseException) -> str:
 class EnduringStorage(RDBStorage):
     """Optuna's storage, which outlasts a database's absence."""
 
-    def __init__(self, url: str, endurance: Endurance, engine_kwargs: dict[str, Any]) -> None:
-        self.endurance = endurance
+    def __init__(
+        self,
+        url: str,
+        endurance: Endurance,
+        engine_kwargs: dict[str, Any],
+        read_only: bool = False,
+    ) -> None:
+        self.endurance, self.read_only = endurance, read_only
         super().__init__(url, engine_kwargs=engine_kwargs)
 
     def _get_trials(

@@ -5,10 +5,9 @@ from typing import Any
 
 import torch
 
-from search import report
+from search import report, table
 from search.addresses import command, database_errors
-from search.storage import open_storage
-from search.study import best_trials, folder_of, open_study
+from search.places import ARTIFACTS, Folder
 from space.architecture import Architecture
 from space.budget import format_bytes
 from space.count import Cost, cost
@@ -27,16 +26,20 @@ def export(
 ) -> None:
     """Write a trial's student to `out`, in its own format or converted to another one."""
     with database_errors(storage):
-        study, _ = open_study(open_storage(storage, create=False), name)
-        folder = folder_of(storage, study)
+        database = report.engine(storage)
+        attributes = table.attributes(database, name)
+        frame = table.trials(database, name, ("bytes", "duplicate_of"), with_params=False)
+    if not table.spec_of(attributes):
+        raise InputError(f"study {name!r} was not made by DistilNAS: it has no student's files")
+    folder = Folder(storage, name, attributes.get(ARTIFACTS))
     if number is None:
-        leaders = best_trials(study, 1)
+        leaders = table.best(frame, 1)["number"].tolist()
         if not leaders:
             raise InputError(
                 f"study {name!r} has no complete trial yet; go on with: "
                 f"{command('resume', name, storage)}"
             )
-        number = leaders[0].number
+        number = int(leaders[0])
     source, exact = folder.student(number), folder.exact(number)
     folder.fetch(*(str(path.relative_to(folder.path)) for path in (source, exact)))
     if not source.exists():

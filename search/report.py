@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import sqlalchemy as sa
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from search import table as tables
-from search.addresses import command, masked_for_shell, sqlite_path, url_of
+from search.addresses import command, masked_for_shell
+from search.engine import engine as engine
 from search.savings import Savings, savings
 from space.budget import Budget, Solution
 from space.errors import InputError
@@ -33,19 +32,6 @@ def console(*, stderr: bool = False) -> Console:
 
 def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False, default=str))
-
-
-def engine(storage: str) -> sa.Engine:
-    """The database for reading; a SQLite file is opened read-only."""
-    path = sqlite_path(storage)
-    if path is None:
-        return sa.create_engine(url_of(storage), poolclass=sa.NullPool)
-    if not path.exists():
-        raise InputError(f"study database {path} does not exist; begin with: distilnas search")
-    return sa.create_engine(
-        f"sqlite:///file:{quote(quote(str(path.resolve())))}?mode=ro&uri=true",
-        poolclass=sa.NullPool,
-    )
 
 
 def rows_table(*columns: str) -> Table:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from search.addresses import database_errors, masked, sqlite_path, url_of
 from search.endurance import READING, Endurance, EnduringStorage
+from search.engine import readable
 from space.errors import InputError
 
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
@@ -25,11 +26,12 @@ SERVER_SECONDS = {
 }
 
 
-def open_storage(storage: str, *, create: bool) -> EnduringStorage:
+def open_storage(storage: str, *, create: bool, to_look: bool = False) -> EnduringStorage:
     """Open the study database.
 
     Args:
         create: make a SQLite file that does not exist; without it that is an error.
+        to_look: a SQLite file that cannot be written will do: it is opened read-only.
 
     Raises:
         InputError: not an address, no such database, or a file that is not one.
@@ -40,6 +42,8 @@ def open_storage(storage: str, *, create: bool) -> EnduringStorage:
             raise InputError(f"study database {path} does not exist; begin with: distilnas search")
         if path is None:
             return _open_server(storage, create)
+        if to_look and not _is_writable(path):
+            return EnduringStorage(readable(path), Endurance(), {}, read_only=True)
         return _open_sqlite(url_of(storage), path)
 
 
@@ -87,8 +91,10 @@ def _open_server(storage: str, create: bool) -> EnduringStorage:
 
 
 def _open_sqlite(url: str, path: Path) -> EnduringStorage:
-    if path.exists() and not os.access(path, os.W_OK):
-        raise InputError(f"study database {path} must be writable, but is not; check its rights")
+    if path.exists() and not _is_writable(path):
+        raise InputError(
+            f"study database {path} must be writable, with its folder, but is not; check its rights"
+        )
     _require_folder(path)
     _check_header(path)
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
@@ -97,6 +103,11 @@ def _open_sqlite(url: str, path: Path) -> EnduringStorage:
     sa.event.listen(storage.engine, "begin", _on_begin)
     storage.engine.dispose()  # connections from before the listeners
     return storage
+
+
+def _is_writable(path: Path) -> bool:
+    """SQLite's log lies beside the file."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
 def _require_folder(path: Path) -> None:
