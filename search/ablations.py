@@ -60,6 +60,7 @@ def ablate(
     teachers = named_teachers(design.data, design.teachers, pretrained)
     with database_errors(session.storage):
         data = load(design.data, design.size, cache=place)
+        session.say(data.words)
         check_classes(teachers, data)
         plan, resolved = make_plan(design, data, teachers, chosen)
         if resolved.impossible and not dry_run:
@@ -89,8 +90,9 @@ def _begin(
     with folder.lock(name):
         require_free(storage, name, plan)
         heard = {arm.teacher for arm in plan.arms}
+        then = f"then {len(plan.arms) * design.seeds} trainings"
         own = {
-            key: taught(wanted, data, cache, chosen, session.console, f"teacher {key}")
+            key: taught(wanted, data, cache, chosen, session.console, f"teacher {key}", then)
             for key, wanted in teachers.items()
             if key in heard
         }
@@ -106,6 +108,7 @@ def go_on(
     session: Session, station: Station, bench: Bench, plan: Plan, study: optuna.Study
 ) -> None:
     """Train what is left of an ablation, and print its table."""
+    bench = replace(bench, say=session.say)
     total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
     ended = study.get_trials(deepcopy=False)
     done = sum(trial.state.is_finished() for trial in ended)

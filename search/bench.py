@@ -1,6 +1,6 @@
 """What training a study's students needs, and how a process gets it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -44,6 +44,7 @@ class Bench:
     folder: Folder
     device: torch.device
     cache: Path
+    say: Callable[[str], None] = lambda text: None  # told once when a teacher is asked
     _banks: dict[tuple[str, str], LogitBank] = field(default_factory=dict)
 
     def bank(self, teacher: str | None, recipe: Recipe) -> LogitBank | None:
@@ -54,9 +55,21 @@ class Bench:
         if key not in self._banks:
             self._banks.clear()  # each may hold the photographs on the device
             place, asked = self.cache / "banks", self.teachers[teacher]
-            made = LogitBank(place, asked, self.data, recipe, self.device, share=self.share)
-            self._banks[key] = made
+            self._banks[key] = LogitBank(
+                place, asked, self.data, recipe, self.device, self._asking(), self.share
+            )
         return self._banks[key]
+
+    def _asking(self) -> Callable[[int], None]:
+        """Say at the first epoch that a teacher is asked about that this takes time, once."""
+        told: list[int] = []
+
+        def progress(epoch: int) -> None:
+            if not told:
+                told.append(epoch)
+                self.say("asking the teacher about each epoch's views, the first time they come")
+
+        return progress
 
     def share(self, path: Path, made: bool) -> None:
         """Keep an epoch of a bank in the study's store, or fetch it from there."""

@@ -23,6 +23,7 @@ from search.options import (
     STORAGE,
     TIMEOUT,
     WORKERS,
+    starting,
 )
 from search.places import CACHE_VARIABLE
 from space.errors import InputError
@@ -98,6 +99,7 @@ def search(config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **f
 
     Without arguments: the built-in handwritten digits, 16 students of at most 20 KB in int8.
     """
+    starting("dry run" if dry_run else "search")
     from search import running
     from search.settings import resolve
 
@@ -135,6 +137,7 @@ def resume(name: str, as_json: bool, **flags: Any) -> None:
     --trials, --timeout and --gpu-hours are more than the study was asked for, or has used. The same
     command given again after an interruption goes on with what is left of them, and adds nothing.
     """
+    starting(f"resume {name}")
     from search import resuming
 
     resuming.resume(name, as_json, **flags)
@@ -161,6 +164,7 @@ def worker(name: str, **flags: Any) -> None:
     From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM leaves
     behind the epoch; what is unfinished goes on elsewhere.
     """
+    starting(f"worker for {name}")
     from search import resuming
 
     resuming.join(name, **flags)
@@ -231,6 +235,7 @@ def export(
 @JSON
 def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
     """Accuracy of a student's FILE on the test split: for the final figure, never to choose by."""
+    starting(f"test of {file}")
     from search import files
 
     files.test(file, data, cache, device, as_json)

@@ -17,6 +17,7 @@ from search.options import (
     STORAGE,
     TIMEOUT,
     WORKERS,
+    starting,
 )
 
 
@@ -95,6 +96,7 @@ def run(
     **settings: Any,
 ) -> None:
     """Train every arm of SPEC over every seed: a study that can be interrupted and resumed."""
+    starting(f"ablation {spec}")
     from search import ablations
     from search.limits import asked_limits
     from search.session import Session

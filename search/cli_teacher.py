@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from search.options import CACHE, DEVICE, JSON
+from search.options import CACHE, DEVICE, JSON, starting
 
 
 @click.group()
@@ -40,6 +40,7 @@ def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @teacher_options
 def teacher_train(as_json: bool, **options: Any) -> None:
     """Train a teacher from scratch."""
+    starting("teacher")
     from search import teachers
 
     teachers.train(as_json, weights=None, **options)
@@ -56,6 +57,7 @@ def teacher_train(as_json: bool, **options: Any) -> None:
 @teacher_options
 def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
     """Fine-tune a pretrained network."""
+    starting("teacher")
     from search import teachers
 
     teachers.train(as_json, weights=weights, **options)
@@ -70,6 +72,7 @@ def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
 @JSON
 def teacher_test(as_json: bool, **options: Any) -> None:
     """Accuracy of a teacher's FILE on the test split."""
+    starting(f"test of {options['file']}")
     from search import teachers
 
     teachers.test(as_json, **options)

@@ -5,6 +5,12 @@ import click
 from search.addresses import DEFAULT_STORAGE, STORAGE_VARIABLE
 from search.places import CACHE_VARIABLE, DEFAULT_CACHE
 
+
+def starting(what: str) -> None:
+    """Say at once what begins: loading PyTorch takes seconds, and the data more."""
+    click.echo(f"{what}: loading PyTorch", err=True)
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 STORAGE = click.option(
     "--storage",

@@ -26,9 +26,12 @@ from trainers.result import Epoch, Report
 class Display:
     """A `search.trials.Watcher`: trials done, the best so far, a row a running student."""
 
-    def __init__(self, console: Console, *, trials: int, done: int, best: bool = True) -> None:
+    def __init__(
+        self, console: Console, *, trials: int | None, done: int, best: bool = True
+    ) -> None:
+        """Show so many trials; None: a training that is no trial, a teacher's."""
         self.console, self.live = console, console.is_terminal
-        self.trials, self.done = trials, done
+        self.trials, self.done = trials or 0, done
         self.names_best = best  # where arms are compared, the best single training says nothing
         self.started = time.monotonic()
         self.first = done
@@ -47,7 +50,9 @@ class Display:
             transient=True,
             disable=not self.live,
         )
-        self.overall = self.progress.add_task("trials", total=trials, completed=done, note="")
+        self.overall = self.progress.add_task(
+            "trials", total=trials, completed=done, note="", visible=trials is not None
+        )
 
     def __enter__(self) -> "Display":
         self.progress.start()

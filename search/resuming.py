@@ -67,6 +67,7 @@ def resume(
         folder.require(name)
         station = Station(spec, folder, data or spec.source, Path(cache).expanduser(), device)
         bench = station.bench()
+        session.say(bench.data.words)
         _add_limits(study, session)
         if isinstance(spec, Spec):
             _add(study, session, asked["trials"], asked["finalists"])
@@ -110,7 +111,9 @@ def join(
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
         station = Station(spec, folder, data or spec.source, Path(cache).expanduser(), device)
-        _go_on(session, station, station.bench(), study)
+        bench = station.bench()
+        session.say(bench.data.words)
+        _go_on(session, station, bench, study)
 
 
 def _awaited(storage: str, name: str, wait: float) -> tuple[optuna.Study, Ground]:

@@ -1,6 +1,7 @@
 """The command `search`: from settings to a file that fits."""
 
 import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -112,6 +113,7 @@ def checked(settings: Settings, console: Console) -> Checked:
     place_for(settings.storage, settings.name or settings.default_name, settings.artifacts)
     teacher = named_teacher(settings)
     data = load(settings.data, settings.size, cache=settings.cache_folder)
+    console.print(data.words, soft_wrap=True)
     spec = make_spec(settings, data, "")
     if storage is not None and settings.name is not None:
         require_free(storage, settings.name, spec)
@@ -126,6 +128,7 @@ def go_on(
     session: Session, station: Station, bench: Bench, spec: Spec, study: optuna.Study
 ) -> None:
     """Run what is left of a search, beside its other workers, and write the best student."""
+    bench = replace(bench, say=session.say)
     if session.on != HERE:
         with session.resumable(study.study_name), shown(study, session.console) as display:
             on_ray.run(session, station, study, display)
@@ -176,7 +179,8 @@ def own_teacher(
     if given is not None or not settings.training().needs_teacher:
         return given
     wanted = Wanted(network=settings.teacher_network, recipe=settings.teaching())
-    return obtain(wanted, data, settings.cache_folder, device, console)
+    then = f"then {settings.trials} trials"
+    return obtain(wanted, data, settings.cache_folder, device, console, then=then)
 
 
 def named_teacher(settings: Settings) -> Path | None:

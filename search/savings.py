@@ -19,8 +19,9 @@ class Savings(NamedTuple):
         """`13 of 16 trials were stopped early, which saved 180 of 320 epochs (56 %)`."""
         if not self.stopped:
             return f"none of {self.trained} trials was stopped early"
+        verb = "was" if self.stopped == 1 else "were"
         return (
-            f"{self.stopped:,} of {self.trained:,} trials were stopped early, which saved "
+            f"{self.stopped:,} of {self.trained:,} trials {verb} stopped early, which saved "
             f"{self.saved:,} of {self.epochs:,} epochs ({self.saved / self.epochs:.0%})"
         )
 

@@ -40,11 +40,15 @@ class Session:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         keep_freed_memory()
 
+    def say(self, text: str) -> None:
+        """Print beside the results, on standard error."""
+        self.console.print(text, soft_wrap=True)
+
     @contextmanager
     def worker(self, study: optuna.Study, folder: Folder) -> Iterator[Worker]:
         """A worker on a study."""
         storage = study._storage._backend  # type: ignore[attr-defined]
-        storage.endurance.say = lambda text: self.console.print(text, soft_wrap=True)
+        storage.endurance.say = self.say
         with (
             self.resumable(study.study_name),
             Worker(study, folder, self.leaving, grace=self.grace) as worker,

@@ -34,7 +34,8 @@ class Wanted:
     @property
     def words(self) -> str:
         origin = f"fine-tuned from {Path(self.weights).name}" if self.weights else "from scratch"
-        return f"{self.network} {origin}, {self.recipe.epochs} epochs"
+        epochs = self.recipe.epochs
+        return f"{self.network} {origin}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
 
     def check(self) -> None:
         """Raise InputError, before anything is trained, for what cannot be had."""
@@ -124,12 +125,18 @@ def check_classes(named: Mapping[str, Named], data: Data) -> None:
 
 
 def taught(
-    named: Named, data: Data, cache: Path, device: torch.device, console: Console, name: str
+    named: Named,
+    data: Data,
+    cache: Path,
+    device: torch.device,
+    console: Console,
+    name: str,
+    then: str,
 ) -> Teacher:
     """A named teacher: read, or trained where the cache has none."""
     if isinstance(named, Path):
         return read(named, data)
-    return obtain(named, data, cache, device, console, name)
+    return obtain(named, data, cache, device, console, name, then)
 
 
 def is_cached(path: Path) -> bool:
@@ -143,14 +150,19 @@ def obtain(
     device: torch.device,
     console: Console,
     name: str = "teacher",
+    then: str = "",
 ) -> Teacher:
-    """The teacher from the cache, or trained now."""
+    """The teacher from the cache, or trained now.
+
+    Args:
+        then: what comes after it, in words.
+    """
     path = wanted.path(data, cache)
     if is_cached(path):
         return teachers.load(path)
-    console.print(f"{name}: {wanted.words}")
-    with Display(console, trials=1, done=0) as display:
-        display.began(name, wanted.network, wanted.recipe.epochs)
+    with Display(console, trials=None, done=0) as display:
+        words = wanted.words + (f"; {then}" if then else "")
+        display.began(name, words, wanted.recipe.epochs)
         try:
             teacher = teach(
                 wanted.network,

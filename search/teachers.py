@@ -36,7 +36,8 @@ def train(
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
     images = load(data, size, cache=Path(cache).expanduser())
-    with Display(console, trials=1, done=0) as display:
+    console.print(images.words, soft_wrap=True)
+    with Display(console, trials=None, done=0) as display:
         display.began("teacher", network, plan.epochs)
         try:
             teacher = teach(

@@ -62,6 +62,7 @@ def open_crew(
         return _measured(bench, station, devices, left, typical(), console)
     if bench.device.type == "cpu" and workers > cores():
         _say(console, f"warning: {workers} workers share {cores()} CPU cores; fewer may be faster")
+    _say(console, f"{workers} students at once, in processes that take some seconds to start")
     return Processes(station, workers, devices)
 
 

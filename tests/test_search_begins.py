@@ -1,11 +1,13 @@
 """How a search begins and ends: what is refused, where paths lead, what is proposed next."""
 
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import Answer, inside, refused
+from commands import ROOT, Answer, environment, inside, refused
 from members import quick_train
 
 QUICK = (
@@ -60,7 +62,7 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path, photos: Path, what
     ]
     for answer in answers:
         refused(answer)
-    assert answers[0].err == answers[1].err == answers[2].err
+    assert len({answer.err.splitlines()[-1] for answer in answers}) == 1
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, photos: Path) -> None:
@@ -87,6 +89,54 @@ def test_paths_at_home(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyP
     file = "~/out/best.safetensors"
     assert inside(work, "test", file, "--data=~/photos", "--cache=~/cache").status == 0
     assert inside(work, "size", file).status == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [
+        (("search",), "search: loading PyTorch"),
+        (("search", "--dry-run"), "dry run: loading PyTorch"),
+        (("resume", "s"), "resume s: loading PyTorch"),
+        (("worker", "s"), "worker for s: loading PyTorch"),
+        (("ablate", "a.toml"), "ablation a.toml: loading PyTorch"),
+        (("teacher", "train"), "teacher: loading PyTorch"),
+        (("test", "f.safetensors", "--data", "digits"), "test of f.safetensors: loading PyTorch"),
+    ],
+)
+def test_the_first_line_comes_before_pytorch(
+    tmp_path: Path, command: tuple[str, ...], first: str
+) -> None:
+    """Which takes seconds to load; here it ends the process instead."""
+    (tmp_path / "torch.py").write_text("raise SystemExit(7)")
+    done = subprocess.run(
+        [sys.executable, "-m", "search", *command],
+        cwd=tmp_path,
+        env=environment() | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", f"{first}\n")
+
+
+def test_what_happens_is_said_in_its_order(tmp_path: Path) -> None:
+    flags = ("--trials", "2", "--epochs", "2", "--teacher-epochs", "1", "--device", "cpu")
+    answer = inside(tmp_path, "search", *flags, "--cache", "cache", "--json")
+    assert answer.status == 0, answer.err
+    said = [
+        "search: loading PyTorch",
+        "digits: 1,079 images to train on, 359 to validate on, 10 classes, 8 pixels",
+        "teacher: teacher-small from scratch, 1 epoch; then 2 trials",
+        "teacher: validation accuracy",
+        "trial 0: ",
+        "1/2 trials; ",
+        "2/2 trials; ",
+    ]
+    lines = answer.err.splitlines()
+    places = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in said]
+    assert places == sorted(places)
+    assert answer.json["study"] == "digits-20KB-int8"  # and nothing else on standard output
+    assert "0/1" not in answer.err
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

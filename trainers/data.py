@@ -60,6 +60,14 @@ class Data:
     fingerprint: str  # of the content, twelve hexadecimal digits; a copy elsewhere has the same
     skipped: tuple[str, ...] = ()  # unreadable files, e.g. "training/3_17.jpg"
 
+    @property
+    def words(self) -> str:
+        """`photos: 3,000 images to train on, 750 to validate on, 10 classes, 64 pixels`."""
+        return (
+            f"{self.name}: {len(self.train):,} images to train on, {len(self.validation):,} to "
+            f"validate on, {len(self.classes)} classes, {self.size} pixels"
+        )
+
 
 def load(
     source: str, size: int | None = None, *, cache: Path, seed: int = 0, progress: bool = True
