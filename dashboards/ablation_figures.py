@@ -14,8 +14,8 @@ from dashboards.arms import (
     places,
     row_height,
     short_name,
-    with_room,
 )
+from dashboards.axes import with_room
 from dashboards.factorial_figures import interaction, marginal
 from dashboards.paired_figure import paired
 from dashboards.picture import (

@@ -61,10 +61,3 @@ def places(names: Sequence[object], line: int = ACROSS) -> dict[str, Any]:
 def row_height(names: Sequence[object]) -> int:
     """Pixels that each name needs where they stand below one another."""
     return 16 + 16 * max(short_name(name, DOWN).count("<br>") + 1 for name in names)
-
-
-def with_room(values: Sequence[float], least: float, share: float = 0.06) -> tuple[float, float]:
-    """A range that holds the values and leaves room on both sides, `least` where all are one."""
-    low, high = min(values), max(values)
-    room = share * (high - low) or least
-    return low - room, high + room

@@ -1,7 +1,7 @@
-"""Axes of sizes: logarithmic, with ticks that people read."""
+"""Axes: of sizes, logarithmic; of shares, within 0 to 100 %; of counts and times, from nothing."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,16 @@ WORDS: Mapping[str, Callable[[float], str]] = {
     "params": short,
     "macs": short,
 }
+UNITS: Mapping[str, Sequence[str]] = {  # of ticks: one, a thousand, a million ...
+    "bytes": (" B", " KB", " MB", " GB"),
+    "params": ("", "k", "M", "G"),
+    "macs": ("", "k", "M", "G"),
+}
+SHARES = ".6~%"  # as many digits as a tick has, so that zooming needs no other format
+ROOM = 0.06  # of the range, on both sides
+LEVEL_ROOM = 0.02  # of an axis of shares, about a value that is the only one
+ROUNDING = 1e-6  # of that: means that differ by less are one
+FEW_COUNTS = 10  # each of them gets a tick
 LEAST_ROOM = 1.005  # a factor; sizes may differ by a single byte
 TICKS = 6
 FEWEST = 3  # ticks
@@ -44,9 +54,13 @@ def size_axis(axis: str, low: float, high: float) -> dict[str, Any]:
 
 
 def tick_words(axis: str, ticks: Sequence[float]) -> list[str]:
-    """In words; exact counts where words would be the same twice."""
-    words = [WORDS[axis](tick) for tick in ticks]
-    return words if len(set(words)) == len(words) else [f"{tick:,.0f}" for tick in ticks]
+    """Each with all its digits, so that none says what another one says."""
+    return [_exact(tick, UNITS[axis]) for tick in ticks]
+
+
+def _exact(tick: float, units: Sequence[str]) -> str:
+    power = min(max(0, math.floor(math.log10(tick) / 3 + 1e-9)), len(units) - 1)
+    return f"{tick / 1000**power:,.12g}{units[power]}"
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
@@ -63,6 +77,39 @@ def nice_ticks(low: float, high: float) -> list[float]:
 def _nice_step(rough: float) -> float:
     power = 10.0 ** math.floor(math.log10(rough))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+
+
+def share_axis(values: Iterable[float], room: float = ROOM) -> dict[str, Any]:
+    """Settings of an axis of shares (0 to 1), in per cent; of other numbers Plotly's own."""
+    ends = share_range(values, room)
+    return ends | {"tickformat": SHARES} if ends else {}
+
+
+def share_range(values: Iterable[float], room: float = ROOM) -> dict[str, Any]:
+    """The ends of an axis of shares, at and beyond which nobody gets; {} for other numbers."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known or not 0 <= min(known) <= max(known) <= 1:
+        return {}
+    low, high = with_room(known, LEVEL_ROOM, room)
+    return {"range": [max(0.0, low), min(1.0, high)], "minallowed": 0, "maxallowed": 1}
+
+
+def with_room(values: Sequence[float], least: float, share: float = ROOM) -> tuple[float, float]:
+    """A range that holds the values and leaves room on both sides, `least` where all are one."""
+    low, high = min(values), max(values)
+    room = share * (high - low) if high - low > least * ROUNDING else least
+    return low - room, high + room
+
+
+def amount_axis(values: Iterable[float]) -> dict[str, Any]:
+    """Settings of an axis of what is never less than nothing: times, losses."""
+    return {"rangemode": "nonnegative"} if all(value >= 0 for value in values) else {}
+
+
+def count_axis(counts: Iterable[float]) -> dict[str, Any]:
+    """The same of whole numbers: between two of them there is no tick."""
+    known = list(counts)
+    return amount_axis(known) | {"dtick": 1 if max(known) <= FEW_COUNTS else None}
 
 
 def finite(values: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:

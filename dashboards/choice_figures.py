@@ -1,6 +1,5 @@
 """What a search chose, and how accurate that was: observed, so no more than a hint."""
 
-import warnings
 from html import escape
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.axes import finite, nice_ticks, size_range, tick_words
+from dashboards.axes import finite, nice_ticks, share_axis, size_range, tick_words
 from dashboards.picture import (
     BLUE,
     GREY,
@@ -17,14 +16,13 @@ from dashboards.picture import (
     SEQUENCE,
     VERMILION,
     Picture,
+    accuracy_axis,
     nothing,
-    share_axis,
     styled,
 )
-from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
+from dashboards.reasons import OBSERVED, complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
 
-IMPORTANCES_TITLE = "What accuracy depends on"
 CHOICES_TITLE = "Accuracy by choice, observed in search"
 PARALLEL_TITLE = "All choices at once"
 CHOICES = {
@@ -42,85 +40,7 @@ FEW = 30
 DOTS, CLOUD = {"size": 8, "opacity": 0.8}, {"size": 4, "opacity": 0.45}
 MOST_LINES = 5_000
 ALWAYS = 500  # best trials that are among the lines
-EVALUATED = 2_000  # trials that importances are computed from
 COLOURS = [[0, ORANGE], [0.5, GREY], [1, BLUE]]  # lines are read on white and on black
-FEWEST = 5  # trials below which importances are no news
-OBSERVED = (
-    "Observed in search: samplers prefer what did well, so these are no effects. "
-    "Designed experiments show those: distilnas ablate."
-)
-
-
-def importances(view: View) -> Picture:
-    """Parameter importances by PED-ANOVA (Watanabe et al., arXiv:2304.10255)."""
-    done = complete(view)
-    if len(done) < FEWEST:
-        why = f"Importances need {FEWEST} complete trials or more; there are {len(done)}."
-        return nothing(IMPORTANCES_TITLE, why_nothing(view) if done.empty else why)
-    sample = done.sample(min(EVALUATED, len(done)), random_state=0)
-    numbers = sample["number"].astype(int).tolist()
-    chosen = view.choices(numbers).reindex(numbers)
-    varying = [name for name in chosen if chosen[name].notna().all() and _varies(chosen[name])]
-    if not varying or sample["value"].nunique() < 2:
-        return nothing(IMPORTANCES_TITLE, "No parameter varies among the complete trials.")
-    found = ped_anova(chosen[varying], sample["value"].to_numpy(dtype=float))
-    data = pd.DataFrame({"parameter": found.index.str.removeprefix("params_"), "share": found})
-    figure = styled(go.Figure(), height=max(220, 60 + 18 * len(data)))
-    figure.add_bar(
-        y=[escape(name) for name in data["parameter"]],
-        x=data["share"],
-        orientation="h",
-        marker={"color": BLUE},
-        hovertemplate="%{y}: %{x:.1%}<extra></extra>",
-    )
-    figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 12})
-    figure.update_xaxes(title={"text": "share of the importance"}, tickformat=".0%")
-    drawn = (
-        f"{len(sample):,} trials drawn at random" if len(done) > EVALUATED else "complete trials"
-    )
-    note = f"PED-ANOVA over {drawn}. {OBSERVED}"
-    return Picture(IMPORTANCES_TITLE, figure, data.reset_index(drop=True), note)
-
-
-def _varies(values: pd.Series) -> bool:
-    return values.astype(str).nunique() > 1
-
-
-def ped_anova(chosen: pd.DataFrame, values: Any) -> pd.Series:
-    """Importance of each column, most important first; they sum to 1."""
-    import optuna  # takes a second, and other charts do without
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    plain = chosen.apply(lambda column: column if _is_real(column) else column.astype(str))
-    spaces: dict[str, optuna.distributions.BaseDistribution] = {
-        str(name): optuna.distributions.FloatDistribution(column.min(), column.max())
-        if _is_real(column)
-        else optuna.distributions.CategoricalDistribution(sorted(column.unique()))
-        for name, column in plain.items()
-    }
-    rows = zip(plain.itertuples(index=False), values, strict=True)
-    with warnings.catch_warnings():  # Optuna tells at every call what may change
-        warnings.simplefilter("ignore")
-        study = optuna.create_study(direction="maximize")
-        study.add_trials(
-            [
-                optuna.create_trial(
-                    params=dict(zip(spaces, row, strict=True)),
-                    distributions=spaces,
-                    value=float(value),
-                )
-                for row, value in rows
-            ]
-        )
-        evaluator = PedAnovaImportanceEvaluator()
-        found = get_param_importances(study, evaluator=evaluator, normalize=True)
-    return pd.Series(found, dtype=float).sort_values(ascending=False)
-
-
-def _is_real(column: pd.Series) -> bool:
-    """Whether values lie on a line, as a stranger's learning rates do; ours are choices."""
-    return pd.api.types.is_float_dtype(column) and bool(np.isfinite(column).all())
 
 
 def choices(view: View) -> Picture:
@@ -146,7 +66,7 @@ def choices(view: View) -> Picture:
     figure.update_annotations(font={"size": 13})
     figure.update_layout(margin={"t": 36}, showlegend=False)
     figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
-    figure.update_yaxes(**share_axis(done["value"].tolist()))
+    accuracy_axis(figure, done["value"])
     figure.update_xaxes(showgrid=False, tickangle=0, tickfont={"size": 11})
     note = f"Bars: medians, with the number of trials. {OBSERVED}"
     return Picture(CHOICES_TITLE, figure, pd.concat(parts, ignore_index=True), note)
@@ -235,7 +155,7 @@ def parallel(view: View) -> Picture:
     dimensions = [_dimension(drawn, choice, title) for choice, title in CHOICES.items()]
     if (finite(drawn[axis]) & (drawn[axis] > 0)).all():
         dimensions.append(_size_dimension(drawn, axis))
-    dimensions.append({"label": "accuracy", "values": drawn["value"], "tickformat": ".0%"})
+    dimensions.append({"label": "accuracy", "values": drawn["value"], **_shown(drawn["value"])})
     figure = styled(go.Figure(), height=420)
     figure.add_trace(
         go.Parcoords(
@@ -271,6 +191,12 @@ def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
         "tickvals": list(range(len(names))),
         "ticktext": names,
     }
+
+
+def _shown(accuracies: pd.Series) -> dict[str, Any]:
+    """Range and ticks, as far as parallel axes have these settings."""
+    axis = share_axis(accuracies)
+    return {name: axis[name] for name in ("range", "tickformat") if name in axis}
 
 
 def _size_dimension(trials: pd.DataFrame, axis: str) -> dict[str, Any]:

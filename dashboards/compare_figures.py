@@ -6,8 +6,8 @@ from html import escape
 import pandas as pd
 import plotly.graph_objects as go
 
-from dashboards.axes import TITLES, size_axis, size_range, tick_words
-from dashboards.picture import SEQUENCE, Picture, level_range, nothing, share_axis, styled
+from dashboards.axes import TITLES, count_axis, size_axis, size_range, tick_words
+from dashboards.picture import SEQUENCE, Picture, accuracy_axis, nothing, styled
 from dashboards.progress_figures import best_steps
 from dashboards.reasons import complete, drawable
 from dashboards.search_figures import limit_of, pareto
@@ -42,7 +42,8 @@ def fronts(views: list[View]) -> Picture:
         )
     figure.update_xaxes(**size_axis(axis, low, high))
     values = [value for _, front in found for value in front["value"]]
-    figure.update_yaxes(title={"text": "validation accuracy"}, **share_axis(values))
+    figure.update_yaxes(title={"text": "validation accuracy"})
+    accuracy_axis(figure, values)
     return Picture(FRONTS_TITLE, figure, _rows(found, axis), "Up and to the left is better.")
 
 
@@ -88,10 +89,11 @@ def best_so_far(views: list[View]) -> Picture:
             line={"shape": "hv", **_line(place)},
             name=escape(view.subject.name),
         )
-    figure.update_xaxes(title={"text": "trials that ended"})
+    ended = [count for _, steps in found for count in steps.ended]
+    figure.update_xaxes(count_axis(ended), title={"text": "trials that ended"})
     values = [value for _, steps in found for value in steps.value]
-    figure.update_yaxes(title={"text": "best validation accuracy"}, **share_axis(values))
-    figure.update_yaxes(**level_range(values))
+    figure.update_yaxes(title={"text": "best validation accuracy"})
+    accuracy_axis(figure, values)
     data = [
         pd.DataFrame(
             {
@@ -133,8 +135,8 @@ def best_at_budgets(views: list[View]) -> Picture:
         )
     figure.update_xaxes(title={"text": f"at most, in {TITLES[axis]}"}, type="category")
     values = data["accuracy"].tolist()
-    figure.update_yaxes(title={"text": "best validation accuracy"}, **share_axis(values))
-    figure.update_yaxes(**level_range(values))
+    figure.update_yaxes(title={"text": "best validation accuracy"})
+    accuracy_axis(figure, values)
     note = "A single training each: finalists and ablations say how much of it is chance."
     return Picture(BUDGETS_TITLE, figure, data, note)
 

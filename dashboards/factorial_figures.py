@@ -9,8 +9,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards.arms import arms_with, numbers_in, places, results
+from dashboards.axes import SHARES
 from dashboards.heat import SCALE, limits_of, write_cells
-from dashboards.picture import BLUE, GREY, Picture, nothing, share_axis, styled
+from dashboards.picture import BLUE, GREY, Picture, accuracy_axis, nothing, styled
 from dashboards.views import AblationView
 
 MARGINAL_TITLE, INTERACTION_TITLE = "Marginal means", "Interactions"
@@ -46,7 +47,7 @@ def marginal(view: AblationView) -> Picture:
         axis = places(list(rows["level"])) | {"title": {"text": escape(factor)}}
         figure.update_xaxes(axis, col=column)
     figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
-    figure.update_yaxes(**share_axis(numbers_in(found)))
+    accuracy_axis(figure, [*numbers_in(found), *numbers_in(levels[["low", "high"]])])
     data = levels[["factor", "level", "n", "mean", "sd", "low", "high"]]
     note = "Means over the other factors, with bootstrap intervals; grey: every training."
     return Picture(MARGINAL_TITLE, figure, data, note)
@@ -110,7 +111,7 @@ def interaction(view: AblationView) -> Picture:
         row, column = divmod(place, columns)
         _add_cells(figure, view, pair, limits, row + 1, column + 1)
     low, high = limits
-    bar = {"thickness": 12, **share_axis(limits)}
+    bar = {"thickness": 12, "tickformat": SHARES}
     axis = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
     figure.update_layout(coloraxis=axis)
     return Picture(INTERACTION_TITLE, figure, cells, "Means of all results in a cell.")

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale, unlabel_rgb
 
+from dashboards.axes import share_range
 from dashboards.picture import GREY, ink_on
 
 SCALE = "Cividis"  # the same to colour-blind people
@@ -15,9 +16,9 @@ Cells = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def limits_of(values: Cells) -> tuple[float, float]:
-    """Ends of the scale; values that are all the same are in its middle."""
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+    """Ends of a scale of shares; values that are all the same are within it."""
+    low, high = share_range(values[~np.isnan(values)].tolist(), room=0)["range"]
+    return low, high
 
 
 def write_cells(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
@@ -29,6 +29,9 @@ from space.count import cost
 from space.errors import InputError
 from space.families import REFERENCES, reference
 from space.storage import Card, normalisation, stored_bytes
+
+if TYPE_CHECKING:
+    import optuna
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -116,12 +119,17 @@ class Library:
             subject=subject,
             trials=filters.apply(trials),
             filters=filters,
-            choices=lambda numbers: table.choices(self.engine, subject.name, numbers),
+            study=lambda numbers: self._drawn(subject.name, numbers),
             curves=lambda numbers: table.curves(self.engine, subject.name, numbers),
             all=trials,
             references=lambda axis: reference_marks(subject, axis),
             teachers=teacher_marks(subject),
         )
+
+    def _drawn(self, name: str, numbers: list[int]) -> "optuna.Study":
+        from search.draws import drawn  # Optuna takes a second, and other charts do without
+
+        return drawn(self.engine, name, numbers)
 
     def ablation(self, identity: int) -> AblationView:
         # statsmodels takes a second, and pages of searches do without

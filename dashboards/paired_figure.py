@@ -9,8 +9,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.arms import WAITING, by_level, numbers_in, places, results, with_room
-from dashboards.picture import BLUE, GREY, VERMILION, Picture, nothing, share_axis, styled
+from dashboards.arms import WAITING, by_level, numbers_in, places, results
+from dashboards.picture import BLUE, GREY, VERMILION, Picture, accuracy_axis, nothing, styled
 from dashboards.views import AblationView
 
 PAIRED_TITLE = "Arms, seed by seed"
@@ -58,8 +58,7 @@ def _by_seed(found: pd.DataFrame) -> pd.DataFrame:
 
 def _set_range(figure: go.Figure, panels: Iterable[pd.DataFrame], row: int, room: float) -> None:
     shares = [share for panel in panels for share in numbers_in(panel)]
-    if shares:
-        figure.update_yaxes(share_axis(shares), range=with_room(shares, 0.01, room), row=row)
+    accuracy_axis(figure, shares, room, row=row)
 
 
 def published(view: AblationView) -> pd.DataFrame:

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
+from dashboards.axes import ROOM, share_axis
+
 # Okabe and Ito's colours: told apart by colour-blind people, and visible on white and on black.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#8A8A8A"
@@ -26,7 +28,6 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "RUNNING": "diamond-open",
     "WAITING": "diamond-open",
 }
-LEVEL_SPREAD = 0.02  # of accuracy, about a value that is the only one
 SVG_POINTS = 3_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
 
 # Never the button that sends a figure to a cloud service.
@@ -97,19 +98,9 @@ def ink_on(colour: str) -> str:
     return "#000000" if luminance > 0.179 else "#FFFFFF"
 
 
-def share_axis(values: Iterable[float]) -> dict[str, Any]:
-    """Settings of an axis of accuracies (0 to 1), in per cent."""
-    return {"tickformat": ".0%" if _spread(values) > 0.04 else ".1%"}
-
-
-def level_range(values: Iterable[float]) -> dict[str, Any]:
-    """The range of an axis whose values are all the same: Plotly's own reaches below nothing."""
-    known = [value for value in values if value == value]
-    if not known or min(known) < max(known):
-        return {}
-    return {"range": [known[0] - LEVEL_SPREAD, known[0] + LEVEL_SPREAD]}
-
-
-def _spread(values: Iterable[float]) -> float:
-    known = [value for value in values if value == value]
-    return max(known) - min(known) if known else 1.0
+def accuracy_axis(
+    figure: go.Figure, values: Iterable[float], room: float = ROOM, **where: int
+) -> None:
+    """Let the vertical axis be one of accuracies; marks at its ends are drawn whole."""
+    figure.update_yaxes(share_axis(values, room), **where)
+    figure.update_traces(cliponaxis=False, selector={"type": "scatter"})

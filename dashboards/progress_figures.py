@@ -10,15 +10,14 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.axes import WORDS, finite
+from dashboards.axes import WORDS, amount_axis, count_axis, finite, share_range
 from dashboards.picture import (
     BLUE,
     GREY,
     SEQUENCE,
     Picture,
-    level_range,
+    accuracy_axis,
     nothing,
-    share_axis,
     styled,
 )
 from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
@@ -29,7 +28,6 @@ NARROW = 0.9  # sizes that close to their reference make no area worth looking a
 SAMPLE = 300  # learning curves that medians and quartiles are of
 PRUNED = 60  # drawn one by one
 NAMED = 5
-TICKS = 10  # epochs that have one each
 ACTIVE = ("RUNNING", "WAITING")
 UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first of which there are two
 
@@ -80,7 +78,7 @@ def best(view: View) -> Picture:
         return nothing(BEST_TITLE, why_nothing(view))
     steps = best_steps(view)
     figure = _panels(steps, "best validation accuracy", BLUE, ".2%")
-    figure.update_yaxes(**share_axis(steps.value), **level_range(steps.value))
+    accuracy_axis(figure, steps.value)
     note = f"{steps.value[-1]:.2%} by trial {steps.number[-1]}, number {steps.ended[-2]:,} to end."
     return Picture(BEST_TITLE, figure, _data(steps, "best accuracy"), note)
 
@@ -103,6 +101,7 @@ def hypervolume(view: View) -> Picture:
     grown = ended[ended["volume"].diff().fillna(1) > 0]
     steps = _steps(grown, grown["volume"].tolist(), ended)
     figure = _panels(steps, "hypervolume, 0 to 1", SEQUENCE[2], ".3f")
+    figure.update_yaxes(share_range(steps.value))
     note = (
         "Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to "
         f"{WORDS[axis](reference)}, the largest trial; 1 is full accuracy at the smallest size."
@@ -176,8 +175,9 @@ def curves(view: View) -> Picture:
             line={"color": colour, "width": 1.8},
             name=f"trial {int(trial['number'])}, {trial['value']:.1%}",
         )
-    figure.update_xaxes(title={"text": "epoch"}, dtick=1 if found["epoch"].max() <= TICKS else None)
-    figure.update_yaxes(title={"text": "validation accuracy"}, tickformat=".0%")
+    figure.update_xaxes(count_axis(found["epoch"]), title={"text": "epoch"})
+    figure.update_yaxes(title={"text": "validation accuracy"})
+    accuracy_axis(figure, found["accuracy"])
     note = _curves_note(len(done), int((points["state"] == "PRUNED").sum()))
     data = found.rename(columns={"number": "trial"})
     return Picture(CURVES_TITLE, figure, data, note)
@@ -264,9 +264,9 @@ def _panels(steps: Steps, title: str, colour: str, digits: str) -> go.Figure:
             col=column,
         )
     styled(figure)
-    figure.update_xaxes(title={"text": "trials ended"}, col=1)
+    figure.update_xaxes(count_axis(steps.ended), title={"text": "trials ended"}, col=1)
     if len(panels) > 1:
-        figure.update_xaxes(title={"text": f"{unit} trained"}, col=2)
+        figure.update_xaxes(amount_axis(steps.hours), title={"text": f"{unit} trained"}, col=2)
     figure.update_yaxes(title={"text": title}, col=1)
     return figure
 

@@ -12,7 +12,10 @@ from dashboards.views import View
 
 Objects = npt.NDArray[np.object_]
 
-SIZES = ("bytes", "params", "macs")
+OBSERVED = (
+    "Observed in search: samplers prefer what did well, so these are no effects. "
+    "Designed experiments show those: distilnas ablate."
+)
 
 
 def drawable(trials: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:

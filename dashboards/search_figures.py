@@ -10,7 +10,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.axes import WORDS, size_axis, size_range
-from dashboards.choice_figures import choices, importances, parallel
+from dashboards.choice_figures import choices, parallel
+from dashboards.importance_figure import importances
 from dashboards.picture import (
     BLUE,
     GREY,
@@ -19,9 +20,9 @@ from dashboards.picture import (
     SVG_POINTS,
     VERMILION,
     Picture,
+    accuracy_axis,
     block_colour,
     nothing,
-    share_axis,
     styled,
 )
 from dashboards.progress_figures import best, curves, hypervolume
@@ -114,9 +115,9 @@ def front_figure(info: Front) -> go.Figure:
     _add_teachers(figure, info)
     _add_references(figure, info)
     figure.update_xaxes(**size_axis(info.axis, info.low, info.high))
-    figure.update_yaxes(
-        title={"text": "validation accuracy"}, **share_axis(info.points["value"].tolist())
-    )
+    figure.update_yaxes(title={"text": "validation accuracy"})
+    teachers = [mark.accuracy for mark in info.teachers if mark.accuracy is not None]
+    accuracy_axis(figure, [*info.points["value"], *teachers])
     return figure
 
 
@@ -132,7 +133,7 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
         "text": words,
         "mode": "markers",
         "name": escape(block) or "unknown block",
-        "legendgroup": escape(block),
+        "legendgroup": escape(block) if is_done else state_group(state),
         "marker": {
             "color": block_colour(block),
             "symbol": STATE_SYMBOLS.get(state, "circle-open"),
@@ -145,6 +146,11 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
     }
 
 
+def state_group(state: str) -> str:
+    """What the legend shows and hides by one of its entries: all trials of a state."""
+    return f"state {state}"
+
+
 def _add_states(figure: go.Figure, info: Front) -> None:
     """Entries of the legend: what the symbols of trials mean that are not complete."""
     for state in sorted({*info.points["state"]} - {"COMPLETE"}):
@@ -154,7 +160,7 @@ def _add_states(figure: go.Figure, info: Front) -> None:
             mode="markers",
             marker={"symbol": STATE_SYMBOLS.get(state, "circle-open"), "size": 9, "color": GREY},
             name=state.lower(),
-            legendgroup=f"state {state}",
+            legendgroup=state_group(state),
             hoverinfo="skip",
         )
 

@@ -13,6 +13,7 @@ from scipy import stats
 
 from dashboards.architecture_figures import architecture, bytes_by_layer
 from dashboards.arms import DOWN, places
+from dashboards.axes import SHARES, amount_axis, count_axis, share_axis
 from dashboards.heat import SCALE, write_cells
 from dashboards.library import card_of
 from dashboards.picture import (
@@ -21,8 +22,8 @@ from dashboards.picture import (
     ORANGE,
     VERMILION,
     Picture,
+    accuracy_axis,
     nothing,
-    share_axis,
     styled,
 )
 from dashboards.views import TrialView
@@ -41,7 +42,6 @@ NO_CONFUSION = (
 )
 NO_IMAGE = "The confusion matrix counts no image."
 NO_EPOCH = "No epoch has been reported yet: the curve appears here with the first."
-FEW_EPOCHS = 8  # each of them gets a tick
 NAME = 20  # characters of a class's name at the matrix: one line
 WRITTEN_CLASSES = 12  # with more of them numbers do not fit into cells
 
@@ -110,7 +110,7 @@ def curve(view: TrialView) -> Picture:
     _add_curve(figure, found["epoch"], found["accuracy"], BLUE, ".2%", 1)
     if panels == 2:
         _add_curve(figure, losses.index, losses, ORANGE, ".4g", 2)
-        figure.update_yaxes(title={"text": "mean training loss"}, col=2)
+        figure.update_yaxes(amount_axis(losses), title={"text": "mean training loss"}, col=2)
     was_pruned = view.row["state"] == "PRUNED"
     if was_pruned:
         figure.add_scatter(
@@ -123,10 +123,9 @@ def curve(view: TrialView) -> Picture:
             row=1,
             col=1,
         )
-    last = int(found["epoch"].max())
-    figure.update_xaxes(title={"text": "epoch"}, dtick=1 if last <= FEW_EPOCHS else None)
-    shares = share_axis(found["accuracy"].dropna())
-    figure.update_yaxes(shares, title={"text": "validation accuracy"}, col=1)
+    figure.update_xaxes(count_axis(found["epoch"]), title={"text": "epoch"})
+    figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
+    accuracy_axis(figure, found["accuracy"], col=1)
     data = found[["epoch", "accuracy"]].assign(loss=found["epoch"].map(losses))
     return Picture(CURVE_TITLE, figure, data, "Cross: pruned here." if was_pruned else "")
 
@@ -174,7 +173,7 @@ def confusion(view: TrialView) -> Picture:
         colorscale=SCALE,
         zmin=0,
         zmax=1,
-        colorbar={"tickformat": ".0%", "thickness": 12},
+        colorbar={"tickformat": SHARES, "thickness": 12},
         hovertemplate="%{customdata} (%{z:.1%})<extra></extra>",
     )
     if len(counts) <= WRITTEN_CLASSES:
@@ -211,6 +210,7 @@ def classes(view: TrialView) -> Picture:
         x=data["accuracy"],
         y=list(range(len(data))),
         mode="markers",
+        cliponaxis=False,
         marker={"color": BLUE, "size": 9},
         error_x={
             "symmetric": False,
@@ -222,7 +222,7 @@ def classes(view: TrialView) -> Picture:
         hovertemplate="%{x:.1%} [%{customdata[0]:.1%}, %{customdata[1]:.1%}] of "
         "%{customdata[2]} images<extra></extra>",
     )
-    figure.update_xaxes(title={"text": "accuracy"}, tickformat=".0%", range=[-0.02, 1.02])
+    figure.update_xaxes(share_axis([0, 1]), title={"text": "accuracy"})
     names = zip(data["class"], data["images"], strict=True)
     figure.update_yaxes(places([f"{name} ({images:,})" for name, images in names], DOWN))
     note = "In brackets: validation images. Intervals: Wilson's, 95 %, for each class by itself."

@@ -2,7 +2,7 @@
 
 The columns of a view's trials are those of `search.table` (number, state, value, started,
 completed, words, params, macs, bytes, seconds, epochs, duplicate_of, budget_share, reason ...;
-params_<name> only where a picture asks `choices`), and what `search.words` reads from the words:
+params_<name> only of ablations and single trials), and what `search.words` reads from the words:
 
     block     the type that most blocks have; "" where nothing is known
     groups    the largest number of groups; 1 without group convolutions
@@ -12,12 +12,15 @@ params_<name> only where a picture asks `choices`), and what `search.words` read
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
 from dashboards.filters import Filters
 from space.budget import Budget
+
+if TYPE_CHECKING:
+    import optuna
 
 SEARCH, ABLATION, OTHER = "search", "ablation", "other"  # kinds of studies
 
@@ -61,7 +64,7 @@ class View(NamedTuple):
     subject: Subject
     trials: pd.DataFrame  # that pass the filters, by number
     filters: Filters
-    choices: Callable[[list[int]], pd.DataFrame]  # trial numbers -> params_<name>, by number
+    study: Callable[[list[int]], "optuna.Study"]  # trial numbers -> these trials, in memory
     curves: Callable[[list[int]], pd.DataFrame]  # trial numbers -> rows (number, epoch, accuracy)
     all: pd.DataFrame  # trials without the filters
     references: Callable[[str], list[Mark]]  # of "bytes", "params" or "macs"

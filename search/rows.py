@@ -94,15 +94,7 @@ def parsed(texts: Iterable[str | None]) -> list[Any]:
 
 def params(connection: sa.Connection, study: int, span: Span) -> pd.DataFrame:
     """Trial id -> parameters as they were chosen, a column `params_<name>` each."""
-    return _chosen(of_trials(connection, "trial_params", CHOSEN, study, span))
-
-
-def params_of(connection: sa.Connection, trial_ids: Sequence[int]) -> pd.DataFrame:
-    """The same of some trials of whatever study."""
-    return _chosen(of_some(connection, "trial_params", CHOSEN, trial_ids))
-
-
-def _chosen(found: pd.DataFrame) -> pd.DataFrame:
+    found = of_trials(connection, "trial_params", CHOSEN, study, span)
     return wide(found["trial_id"], "params_" + found["param_name"], choices(found))
 
 

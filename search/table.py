@@ -231,15 +231,6 @@ def trials(
     return table.join(params).reset_index(drop=True)
 
 
-def choices(engine: sa.Engine, name: str, numbers: Sequence[int]) -> pd.DataFrame:
-    """What the sampler chose: one row a trial, its number as the index, columns params_<name>."""
-    with rows.connection(engine) as connection:
-        wanted = _wanted(connection, name, numbers)
-        params = rows.params_of(connection, wanted.index.tolist())
-    params.index = pd.Index(wanted.loc[params.index], name="number")
-    return params.sort_index()
-
-
 def curves(engine: sa.Engine, name: str, numbers: Sequence[int]) -> pd.DataFrame:
     """Learning curves as they were reported: number, epoch (from 1), accuracy; also of trials
     that are still running."""

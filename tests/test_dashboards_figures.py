@@ -2,30 +2,33 @@
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import create_trial
 from strategies import settings
 
-from dashboards.axes import size_axis, size_range
+from dashboards.axes import share_axis, size_axis, size_range
 from dashboards.choice_figures import (
     ALWAYS,
     BINS,
     MOST_LINES,
     choices,
-    importances,
     labelled,
     parallel,
 )
 from dashboards.compare_figures import COMPARE, best_at_budgets, best_so_far, fronts
 from dashboards.filters import AXES, Filters
-from dashboards.picture import SVG_POINTS, Picture, level_range
+from dashboards.picture import SVG_POINTS, Picture
 from dashboards.progress_figures import PRUNED, SAMPLE, best, curves, hypervolume
 from dashboards.search_figures import SEARCH, front
 from dashboards.views import Mark, Subject, View
@@ -68,15 +71,23 @@ def view_of(trials: pd.DataFrame, axis: str = "bytes", name: str = "s", **given:
         rows = [(n, e, accuracies[n] * e / 3) for n in numbers for e in (1, 2, 3)]
         return pd.DataFrame(rows, columns=["number", "epoch", "accuracy"])
 
-    def read_choices(numbers: list[int]) -> pd.DataFrame:
-        return trials.set_index("number").loc[numbers, ["block", "depth"]].add_prefix("params_")
+    def read_study(numbers: list[int]) -> optuna.Study:
+        spaces = {
+            name: CategoricalDistribution(trials[name].dropna().unique().tolist())
+            for name in ("block", "depth")
+        }
+        study = optuna.create_study(direction="maximize")
+        for row in trials[trials["number"].isin(numbers)].to_dict("records"):
+            params = {name: row[name] for name in spaces}
+            study.add_trial(create_trial(value=row["value"], params=params, distributions=spaces))
+        return study
 
     budget = given.get("budget")
     return View(
         subject=Subject(1, name, "search", {"budget": asdict(budget)} if budget else {}, {}),
         trials=trials,
         filters=Filters(axis=axis),
-        choices=given.get("choices", read_choices),
+        study=read_study,
         curves=given.get("curves", read_curves),
         all=given.get("all", trials),
         references=lambda _: given.get("references", []),
@@ -378,39 +389,10 @@ def test_an_axis_holds_its_sizes_and_has_ticks_to_tell_them(sizes: list[int], ax
     assert drawn["range"] == pytest.approx([math.log10(low), math.log10(high)])
     assert 1 <= len(drawn["tickvals"]) <= 14
     assert all(low <= tick <= high for tick in drawn["tickvals"])
-    assert len(set(drawn["ticktext"])) == len(drawn["tickvals"])
-
-
-def test_importances_name_what_decides() -> None:
-    trials = many(300)
-    chosen = pd.DataFrame(
-        {
-            "params_<b>decides</b>": trials["value"] > trials["value"].median(),
-            "params_chance": np.random.default_rng(1).integers(0, 3, len(trials)),
-            "params_constant": 1,
-        }
-    )
-    picture = importances(view_of(trials, choices=lambda numbers: chosen.loc[numbers]))
-    assert list(picture.data["parameter"]) == ["<b>decides</b>", "chance"]
-    assert picture.data["share"].sum() == pytest.approx(1)
-    assert picture.data["share"].iloc[0] > 0.8
-    (bars,) = picture.figure.data
-    assert list(bars.x) == list(picture.data["share"])
-    assert bars.y[0] == "&lt;b&gt;decides&lt;/b&gt;"
-    assert "Observed in search" in picture.note
-
-
-def test_importances_of_numbers_on_a_line() -> None:
-    """As another program draws them: no two trials have the same one."""
-    trials, rng = many(300), np.random.default_rng(1)
-    decides = trials["value"] + rng.normal(0, 0.01, len(trials))
-    unlike = {"params_rate": decides, "params_chance": rng.random(len(trials))}
-    endless = {"params_inf": np.where(rng.random(len(trials)) < 0.5, math.inf, 1.0)}
-    chosen = pd.DataFrame(unlike | endless)
-    picture = importances(view_of(trials, choices=lambda numbers: chosen.loc[numbers]))
-    shares = picture.data.set_index("parameter")["share"]
-    assert shares.idxmax() == "rate"
-    assert shares["rate"] > 0.8
+    for tick, words in zip(drawn["tickvals"], drawn["ticktext"], strict=True):
+        number, unit = re.fullmatch(r"([\d,.]+) ?([kKMG]?)B?", words).groups()
+        told = float(number.replace(",", "")) * 1000 ** " KMG".index(unit.upper() or " ")
+        assert told == pytest.approx(tick, rel=1e-11)  # so that no two of them are alike
 
 
 @pytest.mark.parametrize(("choice", "title"), [("depth", "blocks"), ("width", "widest stage")])
@@ -509,10 +491,10 @@ def compared() -> list[View]:
 def test_the_best_at_each_budget_by_hand() -> None:
     data = best_at_budgets(compared()).data[["budget", "study", "trial", "accuracy", "bytes"]]
     assert list(data.itertuples(index=False, name=None)) == [
-        ("10.0 KB", "small", 1, 0.6, 8_000),
-        ("10.0 KB", "large", 0, 0.55, 9_500),
-        ("50.0 KB", "small", 1, 0.6, 8_000),
-        ("50.0 KB", "large", 1, 0.8, 40_000),
+        ("10 KB", "small", 1, 0.6, 8_000),
+        ("10 KB", "large", 0, 0.55, 9_500),
+        ("50 KB", "small", 1, 0.6, 8_000),
+        ("50 KB", "large", 1, 0.8, 40_000),
         ("no limit", "small", 1, 0.6, 8_000),
         ("no limit", "large", 1, 0.8, 40_000),
     ]
@@ -535,8 +517,42 @@ def test_studies_side_by_side(
         assert list(trace.y[: len(found[trace.name])]) == found[trace.name]
 
 
-def test_a_level_line_s_axis_stays_near_it() -> None:
-    assert level_range([0.4, 0.5]) == {}
-    assert level_range([]) == {}
-    (low, high) = level_range([0.4, 0.4])["range"]
-    assert 0.3 < low < 0.4 < high < 0.5
+accuracies = st.lists(st.floats(0, 1) | st.sampled_from((0.0, 0.98, 1.0)), min_size=1)
+
+
+@given(accuracies, st.floats(0, 0.3))
+@example([0.98], 0.06)
+@example([0.5, 0.5 + 1e-16], 0.06)
+def test_an_axis_of_shares_stays_within_them(values: list[float], room: float) -> None:
+    axis = share_axis(values, room)
+    low, high = axis["range"]
+    assert 0 <= low <= min(values) <= max(values) <= high <= 1
+    assert (axis["minallowed"], axis["maxallowed"]) == (0, 1)  # for whoever zooms out, too
+    spread = max(values) - min(values)
+    assert 0 < high - low <= (1 + 2 * room) * spread + 0.0401
+
+
+def test_other_numbers_have_an_axis_of_their_own() -> None:
+    for values in ([], [math.nan], [-0.1, 0.5], [3.0, 1e9]):
+        assert share_axis(values) == {}
+    assert share_axis([math.nan, 0.5])["range"] == pytest.approx([0.48, 0.52])
+
+
+@pytest.mark.parametrize("key", ["front", "best", "curves", "choices"])
+@pytest.mark.parametrize("value", [0.0, 0.98, 1.0])
+def test_one_trial_has_axes_that_are_possible(key: str, value: float) -> None:
+    figure = SEARCH[key](view_of(trials_of(one(value=value)))).figure
+    for axis in figure.select_yaxes():
+        if axis.title.text and "accuracy" in axis.title.text:
+            low, high = axis.range
+            assert 0 <= low <= value <= high <= 1
+            assert 0.01 < high - low < (1 if key == "curves" else 0.05)
+    for axis in figure.select_xaxes():
+        assert axis.type == "log" or axis.rangemode == "nonnegative" or axis.tickvals
+
+
+def test_parallel_axes_of_one_trial() -> None:
+    for value in (0.0, 0.98, 1.0):
+        (trace,) = parallel(view_of(trials_of(one(value=value)))).figure.data
+        (accuracy,) = (part for part in trace.dimensions if part.label == "accuracy")
+        assert 0 <= accuracy.range[0] <= value <= accuracy.range[1] <= 1

@@ -102,7 +102,8 @@ def test_another_program_s_study_is_shown_as_far_as_it_goes(path: Path) -> None:
     assert view.trials["bytes"].isna().all()
     assert view.references("bytes") == []
     assert view.teachers == ()
-    assert list(view.choices([0, 1]).columns) == ["params_x"]
+    assert [trial.number for trial in view.study([0, 2]).trials] == [0, 1]
+    assert all(set(trial.params) == {"x"} for trial in view.study([0, 2]).trials)
     assert library.trial(1, 0).confusion is None
 
 
