@@ -184,12 +184,13 @@ def _cards(app: Dash, library: Library) -> None:
 
     @app.callback(
         Output("rest", "children"),
+        Output("shown", "data"),
         Input("drawn", "data"),
-        State("rest", "children"),
+        State("shown", "data"),  # not the cards: a browser would send all that is drawn in them
         prevent_initial_call=True,
     )
-    def others(_: Any, there: Any) -> Any:
-        return no_update if there else study_page.other_cards()
+    def others(_: Any, are_shown: Any) -> Any:
+        return (no_update, no_update) if are_shown else (study_page.other_cards(), True)
 
 
 def _images(app: Dash) -> None:

@@ -3,6 +3,7 @@
 import hmac
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from dash import Dash
 from flask import Response, abort, redirect, request
@@ -11,6 +12,7 @@ from dashboards.updates import is_update
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 UPDATE = "/_dash-update-component"  # the one address that is posted to
+LONGEST_BODY = 250_000  # bytes; the page's own have some thousand
 SUITES = "/_dash-component-suites/"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -32,19 +34,25 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
     allowed = frozenset(_with_ports([*LOCAL, *hosts], port))
     policy = content_policy(app)
 
+    app.server.config["MAX_CONTENT_LENGTH"] = LONGEST_BODY
+
     @app.server.before_request
     def check() -> Any:
+        """All that a request's head tells comes first: a body is read for those who may send it."""
         if request.headers.get("Host", "").lower() not in allowed:
             abort(400, "this page is not known under that name")
         if not _is_own(allowed):
             abort(403, "another page may not ask this one")
+        entrance = None if token is None else _admit(token, f"distilnas-{port}")
+        if entrance is not None:
+            return entrance
         if request.method not in ("GET", "HEAD") and request.path != UPDATE:
             abort(405)
-        if request.path == UPDATE and not is_update(
-            request.get_json(silent=True), app.callback_map
-        ):
+        if "Transfer-Encoding" in request.headers:
+            abort(411)  # the page says how long its requests are
+        if request.path == UPDATE and not is_update(_posted(), app.callback_map):
             abort(400, "this page's own scripts ask otherwise")
-        return None if token is None else _admit(token, f"distilnas-{port}")
+        return None
 
     @app.server.after_request
     def add_headers(response: Response) -> Response:
@@ -54,6 +62,14 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
             # Their addresses hold their versions, so a browser may keep them.
             response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
         return response
+
+
+def _posted() -> Any:
+    """What is posted, read from JSON; None where it is none, or nested too deeply to be read."""
+    try:
+        return request.get_json(silent=True)
+    except RecursionError:
+        return None
 
 
 def _with_ports(hosts: Sequence[str], port: int) -> list[str]:
@@ -78,12 +94,19 @@ def _admit(token: str, cookie: str) -> Any:
     Browsers keep cookies by host, without the port: two dashboards name theirs differently.
     """
     if _same(request.args.get("token", ""), token):
-        answer = redirect(request.path)
+        answer = redirect(_without_token())
         answer.set_cookie(cookie, token, httponly=True, samesite="Strict")
         return answer
     if not _same(request.cookies.get(cookie, ""), token):
         abort(401, "open the address that distilnas dashboard printed: it holds the token")
     return None
+
+
+def _without_token() -> str:
+    """The address that was asked for, as one of this host: `//elsewhere` would be another's."""
+    given = [(name, value) for name, value in request.args.items(multi=True) if name != "token"]
+    path = "/" + quote(request.path.lstrip("/"))
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def _same(given: str, token: str) -> bool:

@@ -10,8 +10,7 @@ import webbrowser
 from collections.abc import Sequence
 from threading import Thread
 
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
-
+from dashboards.connections import Server
 from dashboards.library import Library
 from search import report
 from search.addresses import masked_for_shell
@@ -19,13 +18,6 @@ from space.errors import InputError, require, require_range
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 NAME = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:]+\]", re.ASCII)  # of a host
-
-
-class Handler(WSGIRequestHandler):
-    """Does not tell which versions it is made of."""
-
-    def version_string(self) -> str:
-        return "distilnas"
 
 
 def serve(storage: str, host: str, port: int, names: Sequence[str], browser: bool) -> None:
@@ -77,9 +69,7 @@ def _has_display() -> bool:
     return sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
 
 
-def make(
-    library: Library, host: str, port: int, names: Sequence[str], token: str | None
-) -> BaseWSGIServer:
+def make(library: Library, host: str, port: int, names: Sequence[str], token: str | None) -> Server:
     """The server, guarded and bound to its port; debug is off whatever the environment says."""
     from dashboards.app import make_app
     from dashboards.server import guard
@@ -88,13 +78,11 @@ def make(
     app.server.debug = False
     guard(app, port, names, token)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every poll helps nobody
-    with _listening(host, port) as bound:
-        return make_server(
-            host, port, app.server, threaded=True, request_handler=Handler, fd=bound.fileno()
-        )
+    with listening(host, port) as bound:
+        return Server(host, port, app.server, fd=bound.fileno())
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
     """A bound socket: werkzeug would print advice of its own, and exit."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -91,6 +91,7 @@ def search_page(subject: Subject, trials: pd.DataFrame, filters: Filters) -> lis
     return [
         dcc.Store(id="drawn"),
         html.P(saved(subject, trials), id="saved", className="lead"),
+        dcc.Store(id="shown"),
         controls(trials, filters),
         html.Div([first, rest], className="grid"),
         html.P(

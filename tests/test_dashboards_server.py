@@ -290,6 +290,13 @@ def test_beyond_this_machine_a_token_is_asked_for(database: Path) -> None:
         assert ask(address, "/?token=wrong", Host=host).status == 401
         entered = ask(address, f"/?token={token}", Host=host)
         assert (entered.status, entered.headers["Location"]) == (302, "/")
+        for path, found in (
+            ("/study/1?state=PRUNED&token={}&state=a%26b", "/study/1?state=PRUNED&state=a%26b"),
+            ("//evil.example/x?token={}", "/evil.example/x"),
+            ("/%2fevil.example/%5c?token={}", "/evil.example/%5C"),
+        ):
+            entered = ask(address, path.format(token), Host=host)
+            assert (entered.status, entered.headers["Location"]) == (302, found)
         cookie = entered.headers["Set-Cookie"]
         assert cookie.startswith(f"distilnas-{port}=")  # browsers keep them without the port
         assert "HttpOnly" in cookie
