@@ -19,7 +19,7 @@ from dashboards.addresses import (
     place,
 )
 from dashboards.callbacks import register, version
-from dashboards.cards import labelled
+from dashboards.cards import READING, labelled
 from dashboards.downloads import Downloads, csv_of
 from dashboards.library import Library
 from space.errors import InputError
@@ -81,7 +81,7 @@ def _frame() -> html.Div:
             dcc.Store(id="version"),  # of what is on the page
             dcc.Store(id="themed"),
             bar,
-            html.Main(id="page", tabIndex=-1),
+            html.Main(html.P(READING, className="empty"), id="page", tabIndex=-1),
         ]
     )
 

@@ -69,9 +69,14 @@ def nice_ticks(low: float, high: float) -> list[float]:
     every = [m * 10.0**power for power in range(first, last + 1) for m in (1, 2, 5)]
     inside = [tick for tick in every if low <= tick <= high]
     if len(inside) < FEWEST:
-        step = max(1.0, _nice_step((high - low) / TICKS))
-        return [tick * step for tick in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        return even_ticks(low, high, least=1.0)
     return inside if len(inside) <= 2 * TICKS else [t for t in inside if str(t).startswith("1")]
+
+
+def even_ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """Evenly spaced round numbers between the ends, no nearer to each other than that."""
+    step = max(least, _nice_step((high - low) / TICKS))
+    return [tick * step for tick in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _nice_step(rough: float) -> float:

@@ -18,7 +18,7 @@ from dashboards.addresses import (
     place,
     trial_link,
 )
-from dashboards.filters import Filters
+from dashboards.filters import Filters, misread
 from dashboards.library import Library
 from dashboards.trials_table import answer
 from space.errors import InputError
@@ -100,16 +100,18 @@ def _filters(app: Dash, library: Library) -> None:
     @app.callback(
         Output("count", "children"),
         Output("saved", "children"),
+        Output("misread", "children"),
         Input("version", "data"),
         Input("address", "search"),
         State("address", "pathname"),
     )
-    def count(_: str, query: str | None, path: str | None) -> tuple[str, str]:
+    def count(_: str, query: str | None, path: str | None) -> tuple[str, str, str]:
         identity = place(path).study
         trials = library.trials(identity)
         passing = len(Filters.parse(query or "").apply(trials))
         counted = f"{passing:,} of {len(trials):,} trials"
-        return counted, study_page.saved(library.subject(identity), trials)
+        saved = study_page.saved(library.subject(identity), trials)
+        return counted, saved, misread(query or "")
 
 
 def _cards(app: Dash, library: Library) -> None:

@@ -12,6 +12,7 @@ from dashboards.picture import CONFIG, Picture
 
 RANGE = re.compile(r"([xy]axis\d*)\.range\[([01])\]", re.ASCII)
 SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
+READING = "Reading the database ..."  # until there is something to show
 NO_TABLE: list[Any] = []
 FIRST, LATER = "first", "later"  # turns: with the page, or when the first picture is there
 
@@ -60,11 +61,11 @@ def card(key: str, title: str, *, wide: bool = False, turn: str = FIRST) -> html
     return html.Section(
         [
             html.H2(title, id=part("title", key, turn)),
-            html.P(id=part("empty", key, turn), className="empty", hidden=True),
+            html.P(READING, id=part("empty", key, turn), className="empty"),
             html.Div(
                 dcc.Graph(id=part("graph", key, turn), config=CONFIG, figure={}),
                 id=part("frame", key, turn),
-                className="frame",
+                className="frame waiting",  # Plotly draws axes of nothing meanwhile
             ),
             html.P(id=part("note", key, turn), className="note"),
             html.Div(

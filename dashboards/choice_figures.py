@@ -8,7 +8,15 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.axes import finite, nice_ticks, share_axis, size_range, tick_words
+from dashboards.axes import (
+    FEW_COUNTS,
+    even_ticks,
+    finite,
+    nice_ticks,
+    share_range,
+    size_range,
+    tick_words,
+)
 from dashboards.picture import (
     BLUE,
     GREY,
@@ -155,7 +163,7 @@ def parallel(view: View) -> Picture:
     dimensions = [_dimension(drawn, choice, title) for choice, title in CHOICES.items()]
     if (finite(drawn[axis]) & (drawn[axis] > 0)).all():
         dimensions.append(_size_dimension(drawn, axis))
-    dimensions.append({"label": "accuracy", "values": drawn["value"], **_shown(drawn["value"])})
+    dimensions.append(_accuracy_dimension(drawn["value"]))
     figure = styled(go.Figure(), height=420)
     figure.add_trace(
         go.Parcoords(
@@ -182,7 +190,7 @@ def parallel(view: View) -> Picture:
 
 def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
     if choice in BINNED:
-        return {"label": title, "values": trials[choice]}
+        return {"label": title, "values": trials[choice], **_counts(trials[choice])}
     levels = labelled(trials, choice)
     names = list(levels.cat.categories)
     return {
@@ -193,10 +201,21 @@ def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
     }
 
 
-def _shown(accuracies: pd.Series) -> dict[str, Any]:
-    """Range and ticks, as far as parallel axes have these settings."""
-    axis = share_axis(accuracies)
-    return {name: axis[name] for name in ("range", "tickformat") if name in axis}
+def _counts(values: pd.Series) -> dict[str, Any]:
+    """No tick between two whole numbers; one that is alone is in the middle."""
+    low, high = int(values.min()), int(values.max())
+    ticks = {"tickvals": list(range(low, high + 1))} if high - low < FEW_COUNTS else {}
+    return ticks | ({} if low < high else {"range": [low - 1, high + 1]})
+
+
+def _accuracy_dimension(accuracies: pd.Series) -> dict[str, Any]:
+    """With ticks of its own: by itself such an axis writes its ends, too, whatever they are."""
+    axis: dict[str, Any] = {"label": "accuracy", "values": accuracies}
+    if found := share_range(accuracies):
+        ticks = even_ticks(*found["range"])
+        words = [f"{100 * tick:.6g}%" for tick in ticks]
+        axis |= {"range": found["range"], "tickvals": ticks, "ticktext": words}
+    return axis
 
 
 def _size_dimension(trials: pd.DataFrame, axis: str) -> dict[str, Any]:

@@ -85,7 +85,8 @@ def best_so_far(views: list[View]) -> Picture:
         figure.add_scatter(
             x=steps.ended,
             y=steps.value,
-            mode="lines",
+            mode="lines+markers",
+            marker={"size": 5},
             line={"shape": "hv", **_line(place)},
             name=escape(view.subject.name),
         )

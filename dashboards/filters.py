@@ -1,5 +1,7 @@
 """Filters of a study's page: what the address says, and which trials pass."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs, urlencode
@@ -9,6 +11,10 @@ import pandas as pd
 STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 AXES = ("bytes", "params", "macs")  # what accuracy is drawn against
 SE = ("none", "some", "all")
+KNOWN = {"se": SE, "state": STATES, "axis": AXES}  # all that these names may be set to
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]i?)?b?", re.ASCII | re.IGNORECASE)
+FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+LIMITS = ("low", "high")
 FIELDS = {"block": "blocks", "se": "se", "state": "states"}  # of the names in addresses
 
 
@@ -29,11 +35,11 @@ class Filters:
         given = parse_qs(query.removeprefix("?"))
         axis = given.get("axis", ["bytes"])[-1]
         return cls(
-            blocks=_known(given, "block", None),
-            se=_known(given, "se", SE),
-            states=_known(given, "state", STATES),
-            low=_number(given, "low"),
-            high=_number(given, "high"),
+            blocks=_known(given, "block"),
+            se=_known(given, "se"),
+            states=_known(given, "state"),
+            low=size_of(written(query, "low")),
+            high=size_of(written(query, "high")),
             axis=axis if axis in AXES else "bytes",
         )
 
@@ -66,16 +72,37 @@ class Filters:
         return trials[keep]
 
 
-def _known(
-    given: Mapping[str, list[str]], name: str, allowed: tuple[str, ...] | None
-) -> tuple[str, ...]:
+def _known(given: Mapping[str, list[str]], name: str) -> tuple[str, ...]:
     values = dict.fromkeys(given.get(name, ()))
-    return tuple(value for value in values if allowed is None or value in allowed)
+    return tuple(value for value in values if value in KNOWN.get(name, values))
 
 
-def _number(given: Mapping[str, list[str]], name: str) -> float | None:
-    try:
-        number = float(given.get(name, [""])[-1])
-    except ValueError:
-        return None
-    return number if 0 <= number < float("inf") else None
+def written(query: str, limit: str) -> str:
+    """What an address says of a size, `low` or `high`, be it one or not."""
+    return parse_qs(query.removeprefix("?")).get(limit, [""])[-1]
+
+
+def size_of(text: str) -> float | None:
+    """`20KB`, `1.5 MiB`, `256k` or `20,000` as a number; None for what is none of these."""
+    match = SIZE.fullmatch(text.replace(",", "").strip())
+    size = float(match[1]) * FACTORS[(match[2] or "").lower()] if match else math.inf
+    return size if size < math.inf else None
+
+
+def misread(query: str) -> str:
+    """Which filters of an address are none, in words; empty where all are understood."""
+    given = parse_qs(query.removeprefix("?"))
+    unknown = [
+        f"{name} {value!r}"
+        for name, allowed in KNOWN.items()
+        for value in given.get(name, ())
+        if value not in allowed
+    ]
+    sizes = [
+        repr(text) for limit in LIMITS if (text := written(query, limit)) and size_of(text) is None
+    ]
+    told = [
+        *([f"{' and '.join(sizes)}: no size, such as 20KB, 1.5MB or 20000"] if sizes else []),
+        *([f"{' and '.join(unknown)}: not known"] if unknown else []),
+    ]
+    return f"{'; '.join(told)}. This filters nothing." if told else ""

@@ -201,7 +201,10 @@ def _add_teachers(figure: go.Figure, info: Front) -> None:
         figure.add_hline(
             y=mark.accuracy,
             line={"color": PINK, "dash": "dot", "width": 1.5},
-            annotation={"text": f"{words}, {short(mark.size or 0)} parameters"},
+            annotation={
+                "text": f"{words}, {short(mark.size or 0)} parameters",
+                "font": {"size": 11},  # it fits into a narrow window
+            },
             annotation_position="top left",
         )
 

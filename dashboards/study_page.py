@@ -11,7 +11,7 @@ from dashboards import cards
 from dashboards.ablation_figures import ABLATION as ABLATION_PICTURES
 from dashboards.ablation_figures import evidence, notes
 from dashboards.addresses import compare_link
-from dashboards.filters import SE, STATES, Filters
+from dashboards.filters import SE, STATES, Filters, written
 from dashboards.library import Library
 from dashboards.overview import budget_words
 from dashboards.search_figures import SEARCH as SEARCH_PICTURES
@@ -44,6 +44,7 @@ GRID_TITLES = {
     "macs": "MACs",
     "words": "architecture",
 }
+WIDTHS = {"words": 640, "params": 150}  # pixels, where it is more than usual
 FORMATS = {  # as the browser's table writes numbers
     "value": "params.value == null ? '' : d3.format('.2%')(params.value)",
     "seconds": "params.value == null ? '' : d3.format(',.1f')(params.value)",
@@ -60,7 +61,7 @@ def page(library: Library, identity: int, query: str) -> list[Any]:
     if subject.kind == ABLATION:
         return [*head, *ablation_page(library.ablation(identity))]
     trials = library.trials(identity)
-    return [*head, *search_page(subject, trials, Filters.parse(query))]
+    return [*head, *search_page(subject, trials, query)]
 
 
 def what(subject: Subject) -> str:
@@ -85,14 +86,14 @@ def saved(subject: Subject, trials: pd.DataFrame) -> str:
     return f"{found.words}." if found else ""
 
 
-def search_page(subject: Subject, trials: pd.DataFrame, filters: Filters) -> list[Any]:
+def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]:
     first = cards.card(FIRST, TITLES[FIRST], wide=True)
     rest = html.Div(id="rest", className="contents")
     return [
         dcc.Store(id="drawn"),
         html.P(saved(subject, trials), id="saved", className="lead"),
         dcc.Store(id="shown"),
-        controls(trials, filters),
+        controls(trials, query),
         html.Div([first, rest], className="grid"),
         html.P(
             [dcc.Link("Compare with other studies", href=compare_link([subject.identity]))],
@@ -108,8 +109,9 @@ def other_cards() -> list[Any]:
     return [*later, trials_card()]
 
 
-def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
+def controls(trials: pd.DataFrame, query: str) -> html.Div:
     """Filters that hold for every chart, and for the table."""
+    filters = Filters.parse(query)
     blocks = sorted(block for block in trials["block"].unique() if block)
     states = [state for state in STATES if (trials["state"] == state).any()]
     known = [  # of what trials say was trained
@@ -124,8 +126,9 @@ def controls(trials: pd.DataFrame, filters: Filters) -> html.Div:
             html.Fieldset(
                 [
                     html.Legend("Size"),
-                    _size("low", "from, e.g. 20KB", filters.low),
-                    _size("high", "to, e.g. 1MB", filters.high),
+                    _size("low", "from, e.g. 20KB", written(query, "low")),
+                    _size("high", "to, e.g. 1MB", written(query, "high")),
+                    html.Span(id="misread", className="misread", role="status"),
                 ]
             ),
             html.Span(id="count", className="count", role="status"),
@@ -148,11 +151,11 @@ def _choices(title: str, name: str, words: Mapping[str, str], filters: Filters) 
     )
 
 
-def _size(name: str, title: str, value: float | None) -> dcc.Input:
+def _size(name: str, title: str, text: str) -> dcc.Input:
     return dcc.Input(
         id=cards.limit(name),
         type="text",
-        value="" if value is None else f"{value:.12g}",
+        value=text,
         debounce=True,
         placeholder=title,
     )
@@ -192,7 +195,7 @@ def _grid_column(column: str) -> dict[str, Any]:
         "headerName": GRID_TITLES.get(column, column),
         "cellDataType": "text" if is_text else "number",  # told, for it waits to guess
         "filter": f"ag{'Text' if is_text else 'Number'}ColumnFilter",
-        "width": 640 if column == "words" else 128,  # by `flex`, AG Grid may never show them
+        "width": WIDTHS.get(column, 128),  # by `flex`, AG Grid may never show them
         **({"valueFormatter": {"function": FORMATS[column]}} if column in FORMATS else {}),
         **({} if is_text else {"type": "rightAligned"}),
     }

@@ -48,7 +48,8 @@ WRITTEN_CLASSES = 12  # with more of them numbers do not fit into cells
 
 def facts(view: TrialView) -> list[tuple[str, str]]:
     """What is known of the trial, in words; its curve is drawn."""
-    return [(name, words) for name, words in trial_facts.facts(view.row) if name != "epochs"]
+    known = trial_facts.facts(view.row, view.subject.spec)
+    return [(name, words) for name, words in known if name != "epochs"]
 
 
 def formats(view: TrialView) -> pd.DataFrame:
@@ -223,6 +224,7 @@ def classes(view: TrialView) -> Picture:
         "%{customdata[2]} images<extra></extra>",
     )
     figure.update_xaxes(share_axis([0, 1]), title={"text": "accuracy"})
+    figure.update_layout(margin={"r": 32})  # room for the last tick's words
     names = zip(data["class"], data["images"], strict=True)
     figure.update_yaxes(places([f"{name} ({images:,})" for name, images in names], DOWN))
     note = "In brackets: validation images. Intervals: Wilson's, 95 %, for each class by itself."

@@ -121,7 +121,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
         return
     out = report.console()
     out.print(Text(f"trial {number}", "bold") + Text(f" of {name}: {row['state'].lower()}"))
-    for label, text in [*facts(row), *_file(row, folder)]:
+    for label, text in [*facts(row, spec), *_file(row, folder)]:
         out.print(f"{label:<14}{text}", soft_wrap=True)
     if layers:
         out.print(_layers_table(layers))

@@ -11,9 +11,9 @@ from space.layers import Layer
 from space.storage import ELEMENT_BYTES, layer_weights, tensors
 
 
-def facts(row: Any) -> list[tuple[str, str]]:
+def facts(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of a trial: (name, words)."""
-    known = []
+    known = planned(row, spec)
     if isinstance(row["words"], str):
         known.append(("architecture", row["words"]))
     if not pd.isna(row["bytes"]):
@@ -42,6 +42,16 @@ def facts(row: Any) -> list[tuple[str, str]]:
     if isinstance(row["repairs"], list) and row["repairs"]:
         known.append(("repairs", "; ".join(row["repairs"])))
     return known
+
+
+def planned(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which arm of an ablation it is, over which seed; nothing for a search's."""
+    if spec.get("kind") != "ablation" or not isinstance(row.get("params_arm"), str):
+        return []
+    arm = row["params_arm"] + (" (the baseline)" if row["params_arm"] == spec["baseline"] else "")
+    levels = [f"{factor} {row[f'params_{factor}']}" for factor in spec["factors"]]
+    named = [("arm", arm), ("seed", str(int(row["params_seed"])))]
+    return named + [("levels", ", ".join(levels))] * bool(levels)
 
 
 def layers_of(row: Any, spec: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -101,7 +101,7 @@ def drawn(page: Any) -> None:
         ("/study/1", 7, ["synthetic", "Pareto", "observed in search"]),
         ("/study/1/trial/5", 5, ["Trial 5", "Where the bytes go", "int8"]),
         ("/study/2", 5, ["no difference shown", "Marginal means", "Interactions"]),
-        ("/study/2/trial/1", 5, ["Confusion matrix", "student.safetensors"]),
+        ("/study/2/trial/1", 5, ["student.safetensors", "se=4, depth=2", "seed", "depth 2"]),
         ("/compare?study=1&study=2", 3, ["Pareto fronts", "The best at each budget"]),
     ],
 )
@@ -116,6 +116,145 @@ def test_every_page_is_drawn(
     for word in words:
         assert word in text
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def audited(page: Any) -> dict[str, Any]:
+    """What axe-core finds that is serious: rule -> the first places."""
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return {
+        rule["id"]: [node["html"][:160] for node in rule["nodes"][:3]]
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    }
+
+
+@pytest.mark.parametrize("path", ["/study/1", "/study/2", "/study/1/trial/5", "/compare?study=1"])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1400, "light")])
+def test_charts_that_have_not_come_show_no_axes(
+    opened: Any, address: str, path: str, width: int, scheme: str
+) -> None:
+    page = opened(address, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    held: list[Any] = []
+    is_held = True
+
+    def hold(route: Any) -> None:
+        if is_held and "relayoutData" in (route.request.post_data or ""):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route(lambda url: "_dash-update-component" in url, hold)
+    page.goto(address + path)
+    page.locator("section.card .js-plotly-plot .main-svg").first.wait_for(state="attached")
+    words = page.locator("section.card .empty").filter(has_text="Reading the database")
+    assert words.first.is_visible()
+    assert words.count() == page.locator("section.card .frame").count()
+    for part in (".main-svg", ".xaxislayer-above", ".tools button"):
+        shown = page.locator(f"section.card {part}").all()
+        assert not any(element.is_visible() for element in shown), part
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert audited(page) == {}
+    is_held = False
+    for route in held:
+        route.continue_()
+    drawn(page)
+    page.locator("section.card .main-svg").first.wait_for()
+    assert not any(element.is_visible() for element in words.all())
+
+
+NEAR = {  # studies whose accuracies are nearly one, or one
+    "near": [0.9801, 0.98013, 0.98017, 0.9802, 0.9803],
+    "single": [0.98],
+    "perfect": [1.0],
+    "hopeless": [0.0, 0.0],
+}
+
+
+@pytest.fixture(scope="module")
+def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("near") / "studies.db"
+    synthetic_studies.make(path, 9)
+    storage = open_storage(str(path), create=False)
+    made = optuna.load_study(study_name="synthetic", storage=storage).trials
+    whole = next(trial for trial in made if trial.state == TrialState.COMPLETE)
+    for name, values in NEAR.items():
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        for place, value in enumerate(values):
+            size = {"bytes": 20_000 + place, "params": 19_000 + place, "macs": 2_000_000 + place}
+            attributes = whole.user_attrs | size | {"file_accuracy": value}
+            steps = {1: value / 2, 2: value}
+            study.add_trial(
+                create_trial(
+                    value=value,
+                    params=whole.params,
+                    distributions=whole.distributions,
+                    user_attrs=attributes,
+                    intermediate_values=steps,
+                )
+            )
+    with served(path) as found:
+        yield found
+
+
+TICKS = """() =>
+  [...document.querySelectorAll('.frame:not(.hidden) .js-plotly-plot')].flatMap(plot =>
+  [...plot.querySelectorAll('.main-svg .cartesianlayer .subplot')].flatMap(subplot =>
+    ['xtick', 'ytick'].map(kind => [plot.closest('section').id,
+      [...subplot.querySelectorAll(`.${kind} text`)].map(tick => tick.textContent)]))
+  .concat([...plot.querySelectorAll('.parcoords .axis')].map(axis => ['parallel',
+      [...axis.querySelectorAll('.tick text')].map(tick => tick.textContent)])))"""
+
+
+LOOKED_AT = (
+    *(f"/study/{study}" for study in range(2, 2 + len(NEAR))),
+    *("/study/2?axis=macs", "/study/3/trial/0", "/compare?study=2&study=3", "/compare?study=4"),
+)
+
+
+def test_no_two_ticks_say_the_same_and_none_what_cannot_be(opened: Any, near: str) -> None:
+    page, found = opened(near), []
+    for path in LOOKED_AT:
+        page.goto(near + path)
+        drawn(page)
+        found += [(path, *ticks) for ticks in page.evaluate(TICKS)]
+        if page.locator("#front").count():
+            zoom_in(page)
+            found += [(f"{path}, zoomed", *ticks) for ticks in page.evaluate(TICKS)]
+    assert sum(len(ticks) for *_, ticks in found) > 300
+    for *where, ticks in found:
+        assert len(set(ticks)) == len(ticks), (where, ticks)
+        shares = [float(tick.rstrip("%")) for tick in ticks if tick.endswith("%")]
+        assert all(0 <= share <= 100 for share in shares), (where, ticks)
+        assert not any(tick.startswith(("-", "\N{MINUS SIGN}")) for tick in ticks), (where, ticks)
+
+
+def zoom_in(page: Any) -> None:
+    """To a hundredth of the first chart's accuracies; farther out than there is anything."""
+    page.evaluate(
+        f"""() => {{ const [low, high] = {FRONT}.layout.yaxis.range, middle = (low + high) / 2;
+        return Plotly.relayout({FRONT}, {{'yaxis.range':
+          [middle - (high - low) / 200, middle + (high - low) / 200]}}) }}"""
+    )
+    other = "document.querySelector('#curves .js-plotly-plot')"
+    page.evaluate(f"Plotly.relayout({other}, {{'yaxis.range': [-3, 7]}})")
+
+
+def test_the_legend_hides_what_was_pruned(opened: Any, address: str) -> None:
+    page = opened(f"{address}/study/1")
+    drawn(page)
+    shown = (
+        f"() => {FRONT}.calcdata.map(points => points[0].trace).filter(trace =>"
+        " trace.visible === true && trace.hovertemplate?.startsWith('trial '))"
+        ".map(trace => trace.hovertemplate.split(/[ ,<]+/)[2])"
+    )
+    before = page.evaluate(shown)
+    assert {"pruned", "complete"} <= set(before)
+    page.locator("#front .legendtoggle").nth(
+        page.locator("#front .legendtext").all_text_contents().index("pruned")
+    ).click()
+    page.wait_for_function(f"!({shown})().includes('pruned')")
+    assert page.evaluate(shown).count("complete") == before.count("complete")
 
 
 def test_all_studies_are_listed(opened: Any, address: str, database: Path) -> None:
@@ -183,7 +322,7 @@ def test_filters_hold_for_all_and_stand_in_the_address(
     page.get_by_role("button", name="complete", exact=True).click()
     page.get_by_placeholder("from").fill("50KB")
     page.get_by_placeholder("from").press("Enter")
-    page.wait_for_url("**low=50000*")
+    page.wait_for_url("**low=50KB*")
     query = page.url.partition("?")[2]
     chosen = Filters.parse(query)
     assert chosen == Filters(("group",), (), ("COMPLETE",), 50_000)
@@ -206,6 +345,32 @@ def test_filters_hold_for_all_and_stand_in_the_address(
     assert "low" not in again.url  # 50 KB are no parameters
     page.go_back()
     page.wait_for_function("!location.search.includes('low')")
+
+
+def test_a_filter_that_is_no_size_stays_and_is_told(opened: Any, address: str) -> None:
+    page = opened(f"{address}/study/1")
+    drawn(page)
+    field, told = page.get_by_placeholder("from"), page.locator("#misread")
+    assert told.inner_text() == ""
+    field.fill("thirty")
+    field.press("Enter")
+    page.wait_for_url("**low=thirty")
+    page.wait_for_function("document.querySelector('#misread').textContent.includes('thirty')")
+    assert field.input_value() == "thirty"
+    page.get_by_text("300 of 300 trials").wait_for()
+    assert audited(page) == {}
+    again = opened(page.url + "&se=perhaps")
+    again.wait_for_function("document.querySelector('#misread').textContent.includes('perhaps')")
+    assert again.get_by_placeholder("from").input_value() == "thirty"
+    assert "no size, such as 20KB" in again.inner_text("#misread")
+    field.fill("50 KiB")
+    field.press("Enter")
+    page.wait_for_function("!document.querySelector('#misread').textContent")
+    assert Filters.parse(page.url.partition("?")[2]) == Filters(low=51_200)
+    assert field.input_value() == "50 KiB"
+    page.get_by_role("button", name="parameters").click()
+    page.wait_for_function("!location.search.includes('low')")
+    assert field.input_value() == ""
 
 
 def test_a_point_and_a_row_open_their_trial(opened: Any, address: str) -> None:
@@ -297,14 +462,7 @@ def test_nobody_is_shut_out(opened: Any, address: str, path: str, scheme: str) -
     """Axe-core finds nothing serious."""
     page = opened(address + path, color_scheme=scheme)
     page.wait_for_timeout(1500)
-    page.evaluate(AXE)
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
-    serious = {
-        rule["id"]: [node["html"][:160] for node in rule["nodes"][:3]]
-        for rule in found
-        if rule["impact"] in ("serious", "critical")
-    }
-    assert serious == {}
+    assert audited(page) == {}
 
 
 def test_colours_are_switched_and_kept(opened: Any, address: str) -> None:

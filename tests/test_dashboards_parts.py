@@ -5,6 +5,7 @@ import io
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from dashboards import addresses
 from dashboards.downloads import csv_of, read_regular, safe_name
-from dashboards.filters import AXES, SE, STATES, Filters
+from dashboards.filters import AXES, SE, STATES, Filters, misread
 from dashboards.trials_table import COLUMNS, MOST_ROWS, answer
 
 sizes = st.none() | st.floats(0.5, 1e9).map(lambda size: float(f"{size:.6g}"))
@@ -57,6 +58,33 @@ def trials_of(count: int = 60) -> pd.DataFrame:
     for column in ("bytes", "params", "macs", "epochs", "seconds"):
         frame[column] = rng.integers(1, 1000, count).astype(float)
     return frame
+
+
+@given(st.text())
+def test_what_is_no_size_is_told(text: str) -> None:
+    query = urlencode([("low", text)])
+    assert bool(misread(query)) == (bool(text) and Filters.parse(query).low is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        *(("20000", 20_000), ("20,000", 20_000), ("20KB", 20_000), ("20 kb", 20_000)),
+        *(("1.5MB", 1.5e6), ("256k", 256_000), ("2KiB", 2_048), ("1g", 1e9), (" 7b ", 7)),
+        *((text, None) for text in ("", "x", "-1", "1e5", "nan", "inf", "20 KB or so", "٣", "i")),
+        ("9" * 400, None),
+    ],
+)
+def test_sizes_are_read_as_people_write_them(text: str, size: float | None) -> None:
+    assert Filters.parse(urlencode([("high", text)])).high == size
+
+
+def test_filters_that_are_not_known_are_told() -> None:
+    assert misread("state=PRUNED&se=all&axis=macs&block=own&low=3KB") == ""
+    told = misread("state=Lost&axis=weight&low=a&high=b&high=c")
+    assert "'a' and 'c': no size" in told
+    assert "state 'Lost'" in told
+    assert "axis 'weight'" in told
 
 
 def test_filters_let_pass_what_they_say() -> None:

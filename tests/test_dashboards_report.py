@@ -146,6 +146,23 @@ def test_an_ablation_has_the_command_line_s_evidence(read: Any, folder: Path) ->
     assert "Does <b>depth</b> pay?" in page.locator("p.lead").inner_text()
 
 
+def test_a_trial_of_an_ablation_says_its_arm_and_seed(folder: Path) -> None:
+    told = made(folder, "ablate", "show", "a", "--json").json
+    arms = [arm["arm"] for arm in told["arms"]]
+    for number in range(2 * len(arms)):
+        arm, seed = arms[number % len(arms)], number // len(arms)
+        facts = [
+            line.split(maxsplit=1)
+            for line in made(folder, "show", "a", str(number)).out.splitlines()
+        ]
+        known = {words[0]: words[1] for words in facts if len(words) == 2}
+        assert known["arm"].removesuffix(" (the baseline)") == arm
+        assert known["arm"].endswith(" (the baseline)") == (arm == arms[0])
+        assert known["seed"] == str(seed)
+        assert known["levels"]
+    assert "seed" not in made(folder, "show", "synthetic", "0").out
+
+
 def test_data_stands_below_its_figure(read: Any) -> None:
     page = read("synthetic.html")
     card = page.locator("section.card", has=page.get_by_role("heading", name="Learning curves"))

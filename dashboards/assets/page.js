@@ -18,15 +18,6 @@ function saved(format) {
   };
 }
 
-const SIZE = /^(\d+(?:\.\d+)?) ?([km]?)b?$/i;
-const FACTORS = { "": 1, k: 1e3, m: 1e6 };
-
-// `20KB`, `256k` or `20000` as a number in text; "" for what is none of these.
-function sizeOf(text) {
-  const match = SIZE.exec((text || "").replaceAll(",", "").trim());
-  return match ? String(Number(match[1]) * FACTORS[match[2].toLowerCase()]) : "";
-}
-
 // An address asks for a value, or no longer.
 function toggle(asked, name, value) {
   const values = asked.getAll(name);
@@ -69,7 +60,8 @@ window.dash_clientside.distilnas = {
     } else if (pressed.choice && pressed.choice !== "axis") {
       toggle(asked, pressed.choice, pressed.value);
     } else if (context.triggered_id?.limit) {
-      ["low", "high"].forEach((limit, place) => setOrDelete(asked, limit, sizeOf(sizes[place])));
+      // As it was written: the page says below the fields what is no size.
+      ["low", "high"].forEach((limit, place) => setOrDelete(asked, limit, sizes[place]?.trim()));
     }
     const isOn = ({ choice, value }) =>
       choice === "axis" ? value === axisOf(asked) : asked.getAll(choice).includes(value);
