@@ -25,23 +25,56 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-class ConvNorm(nn.Module):
-    """Convolution, batch norm where there is one, activation where there is one.
+class Convolution(nn.Conv2d):
+    """What `nn.Conv2d` computes, without two faults of oneDNN, PyTorch's library on the CPU.
 
-    A strided 1 x 1 convolution is computed on the pixels that it looks at, with a stride of 1: the
-    same numbers, where oneDNN's own backward pass writes past its memory for few channels in
-    channels_last (uxlfoundation/oneDNN#6035).
+    The backward pass of a 1x1 convolution with a stride writes past its workspace where there are
+    fewer channels than a vector has places (uxlfoundation/oneDNN#6035). So the pixels that the
+    stride visits are taken first, and what is left is a convolution of stride 1.
+
+    In bfloat16, weights that meet nothing but padding, because the image is so small, can get
+    memory that nobody has written for their gradient. So they are left out, and get 0.
     """
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        weight, padding, stride = self.weight, self.padding, self.stride
+        assert not isinstance(padding, str), "padding is told in pixels"
+        if self.kernel_size == (1, 1) and stride != (1, 1):
+            # Means of one pixel each. Slices are the same numbers, but their gradient is slow.
+            images_NCHW, stride = F.avg_pool2d(images_NCHW, 1, stride), (1, 1)
+        elif min(images_NCHW.shape[2:]) < max(self.kernel_size):
+            shapes = (images_NCHW.shape[2:], self.kernel_size, stride, padding)
+            (rows, top), (columns, left) = map(_that_meet, *shapes)
+            weight, padding = weight[:, :, rows, columns], (top, left)
+        return F.conv2d(images_NCHW, weight, self.bias, stride, padding, self.dilation, self.groups)
+
+
+def _that_meet(size: int, kernel: int, stride: int, padding: int) -> tuple[slice, int]:
+    """The weights of a line that meet some of `size` pixels, and the padding that they need."""
+    last_step = (size + 2 * padding - kernel) // stride * stride
+    first = max(0, padding - last_step)
+    return slice(first, padding + size), padding - first
+
+
+def with_sound_convolutions(network: nn.Module) -> nn.Module:
+    """Make the convolutions of a network from elsewhere such ones; gives the network."""
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = Convolution
+    return network
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm where there is one, activation where there is one."""
 
     def __init__(self, layer: Layer, folded: bool) -> None:
         super().__init__()
         norm = layer.norm and not folded
-        self.sampling = layer.stride if layer.kernel == 1 else 1
-        self.conv = nn.Conv2d(
+        self.conv = Convolution(
             layer.inputs,
             layer.outputs,
             layer.kernel,
-            stride=layer.stride // self.sampling,
+            stride=layer.stride,
             padding=layer.kernel // 2,
             groups=layer.groups,
             bias=layer.bias or folded,
@@ -50,8 +83,6 @@ class ConvNorm(nn.Module):
         self.activation = ACTIVATION_MODULES[layer.activation]()
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
-        if self.sampling > 1:
-            images_NCHW = images_NCHW[:, :, :: self.sampling, :: self.sampling]
         images_NCHW = self.conv(images_NCHW)
         if self.norm is not None:
             images_NCHW = self.norm(images_NCHW)

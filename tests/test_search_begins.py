@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import ROOT, Answer, environment, inside, refused
+from commands import ROOT, Answer, distilnas, environment, inside, refused
 from members import quick_train
 
 QUICK = (
@@ -89,6 +89,13 @@ def test_paths_at_home(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyP
     file = "~/out/best.safetensors"
     assert inside(work, "test", file, "--data=~/photos", "--cache=~/cache").status == 0
     assert inside(work, "size", file).status == 0
+
+
+def test_a_search_of_large_photographs_is_planned(tmp_path: Path, photos: Path) -> None:
+    """It ended by SIGSEGV: see `tests/test_space_gradients.py`."""
+    flags = ("--size", "256", "--trials", "1", "--epochs", "1", "--teacher", "none", "--dry-run")
+    answer = distilnas(tmp_path, "search", "--data", "photos", "--cache", "cache", *flags)
+    assert answer.status == 0, answer
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import torch
 import torchvision.models
 from torch import nn
 
-from space.build import build
+from space.build import build, with_sound_convolutions
 from space.errors import InputError, require_one_of
 from space.references import REFERENCES, reference
 from space.storage import MAX_SIZE, normalisation
@@ -82,7 +82,7 @@ def make_network(name: str, *, classes: int, channels: int, seed: int) -> nn.Mod
         network: nn.Module = torchvision.models.get_model(
             name, weights=None, num_classes=classes, **SETTINGS.get(name, {})
         )
-    return network
+    return with_sound_convolutions(network)
 
 
 def untrained(
