@@ -1,5 +1,7 @@
 """What the tests of data and of its cache share."""
 
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,19 @@ def counts(data: Data) -> tuple[list[int], list[int]]:
 
 def images_of(images_NCHW: torch.Tensor) -> list[bytes]:
     return [image.tobytes() for image in images_NCHW.numpy()]
+
+
+def bitmap(seed: int) -> bytes:
+    """A photograph of 4 x 4 pixels whose bytes hang on no library."""
+    pixels = bytes((7 * seed + 5 * y + 3 * x) % 256 for y in range(4) for x in range(12))
+    header = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + len(pixels), 0, 0, 54) + header + pixels
+
+
+def bitmaps(root: Path, names: Iterable[str]) -> Path:
+    """A folder of such photographs, all of them different."""
+    for seed, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bitmap(seed))
+    return root

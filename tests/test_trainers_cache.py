@@ -1,4 +1,6 @@
 import errno
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +12,8 @@ from typing import BinaryIO
 import numpy as np
 import pytest
 import torch
-from folders import SIZE, counts, quietly, refused
+from folders import SIZE, bitmaps, counts, quietly, refused
+from PIL import Image
 
 import trainers.cache
 import trainers.files
@@ -112,6 +115,56 @@ def test_a_renamed_file_is_noticed(flat_folder: Path, cache: Path) -> None:
 def test_the_fingerprint_stays_what_it_was(cache: Path) -> None:
     """Studies refuse data with another fingerprint: a change of this one breaks their resuming."""
     assert load("digits", cache=cache).fingerprint == "dbcab5dcc7da"
+
+
+TRAIN = tuple(f"train/{name}/{n}.jpg" for name in ("b", "ä", "Zoo") for n in range(4))
+FLAT = tuple(f"training/{label}_{n}.jpeg" for label in (0, 1) for n in range(3))
+
+
+@pytest.mark.parametrize(
+    ("names", "fingerprint", "files"),
+    [
+        (TRAIN, "ad67e1dde80a", "3baabe7b48919c9541914c4f"),
+        (
+            (*TRAIN, *(f"val/{name}/{n}.PNG" for name in ("b", "ä") for n in range(2))),
+            "240ce5a2f071",
+            "3baabe7b48919c9541914c4f ee0a19fcc58e7deabf43e7c8",
+        ),
+        (
+            (*FLAT, "validation/0_x.webp", "validation/1_1.webp"),
+            "47fb671f30e7",
+            "3770a264e08f8691b63e4b14 a7bbcd102efbdc01c605117c",
+        ),
+    ],
+)
+def test_folders_keep_the_fingerprints_and_the_cache_of_version_0_1(
+    tmp_path: Path, cache: Path, names: tuple[str, ...], fingerprint: str, files: str
+) -> None:
+    """Figures of version 0.1.0."""
+    data = quietly(bitmaps(tmp_path / "photos", names), cache, 8)
+    assert data.fingerprint == fingerprint
+    assert sorted(path.stem for path in cache.glob("*.npy")) == files.split()
+
+
+def test_what_decodes_otherwise_now_is_decoded_again(
+    flat_folder: Path, cache: Path, decodes: list[int]
+) -> None:
+    """Of photographs that decoded alike in version 0.1 its cache serves on."""
+    plain = quietly(flat_folder, cache)
+    levels = np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16)
+    Image.fromarray(levels).save(flat_folder / "training" / "0_0.jpg", "PNG")
+    changed = quietly(flat_folder, cache)
+    assert changed.train.images_NCHW[0].max() > 200
+    for path in cache.glob("listing-*.json"):  # as version 0.1 wrote them
+        known = json.loads(path.read_text())
+        decoder = known.pop("decoder")
+        path.write_text(json.dumps(known))
+        key = f"{known['content']} {SIZE} 3 1".encode()
+        of_version_0_1 = cache / f"{hashlib.sha256(key).hexdigest()[:24]}.npy"
+        assert of_version_0_1.exists() == (decoder == 1)
+    count = len(decodes)
+    assert quietly(flat_folder, cache).fingerprint == changed.fingerprint != plain.fingerprint
+    assert len(decodes) == count
 
 
 @pytest.mark.parametrize("damage", ["truncated", "gone", "other", "listing", "no JSON"])

@@ -2,7 +2,8 @@
 
 Three kinds of files lie in the cache folder:
 
-    listing-*.json  names, sizes and times of a split's files -> digest of their content
+    listing-*.json  names, sizes and times of a split's files -> digest of their content, and the
+                    first decoder that gave them the pixels that they get now
     *.npy           the photographs of one content digest at one size, uint8 (N, C, H, W)
     *.json          written behind it: how large it is, and which photographs are left out
 
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +32,26 @@ from space.errors import InputError
 from trainers.files import write_atomically
 from trainers.layouts import Listing
 from trainers.machine import cores
-from trainers.photographs import DECODER, UnreadableError, decode_unguarded, pillow_warnings
+from trainers.photographs import (
+    FIRST,
+    UnreadableError,
+    decode_unguarded,
+    pillow_warnings,
+    since,
+)
 
 CHANNELS = 3  # photographs are RGB
 UNREADABLE_MAX = 0.01  # share of a split's files
 KEY_DIGITS = 24
 
 T = TypeVar("T")
+
+
+class Content(NamedTuple):
+    """What the pixels of a split hang on, and so its place in the cache and its fingerprint."""
+
+    digest: str  # of the names and bytes, hexadecimal
+    decoder: int  # the first that gave all these photographs the pixels that they get now
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,7 @@ class Decoded:
     images_NCHW: npt.NDArray[np.uint8]  # memory-mapped
     kept: tuple[int, ...]  # their places in the listing
     skipped: tuple[str, ...]  # unreadable files, as messages show them
-    digest: str  # of the split's names and bytes
+    content: Content
 
 
 def decoded(listing: Listing, size: int, *, cache: Path, progress: bool) -> Decoded:
@@ -59,8 +73,9 @@ def decoded(listing: Listing, size: int, *, cache: Path, progress: bool) -> Deco
     """
     with _writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
-        digest = _digest(listing, cache, progress)
-        stem = hashlib.sha256(f"{digest} {size} {CHANNELS} {DECODER}".encode()).hexdigest()
+        content = _content(listing, cache, progress)
+        key = f"{content.digest} {size} {CHANNELS} {content.decoder}"
+        stem = hashlib.sha256(key.encode()).hexdigest()
         path = cache / f"{stem[:KEY_DIGITS]}.npy"
         opened = _open(path, listing, size)
         if opened is None:
@@ -74,7 +89,7 @@ def decoded(listing: Listing, size: int, *, cache: Path, progress: bool) -> Deco
     images_NCHW, skipped = opened
     left_out = set(skipped)
     kept = tuple(i for i in range(len(listing.photographs)) if i not in left_out)
-    return Decoded(images_NCHW, kept, tuple(listing.shown(i) for i in skipped), digest)
+    return Decoded(images_NCHW, kept, tuple(listing.shown(i) for i in skipped), content)
 
 
 @contextmanager
@@ -161,8 +176,8 @@ def _pixels(
         yield from _in_parallel(work, listing, "Decoding", progress)
 
 
-def _digest(listing: Listing, cache: Path, progress: bool) -> str:
-    """Digest of a split's names and bytes, hexadecimal; read again only where files changed."""
+def _content(listing: Listing, cache: Path, progress: bool) -> Content:
+    """A split's content; the files are read again only where they changed."""
     folder = hashlib.sha256(os.fsencode(listing.folder.resolve())).hexdigest()[:KEY_DIGITS]
     path = cache / f"listing-{folder}.json"
     seen = hashlib.sha256(
@@ -172,18 +187,22 @@ def _digest(listing: Listing, cache: Path, progress: bool) -> str:
         )
     ).hexdigest()
     known = _read_json(path)
-    if known is not None and known.get("seen") == seen:
-        return str(known["content"])
-    content = hashlib.sha256()
+    # Without a decoder an earlier version has written it, which could not ask: once more, then.
+    if known is not None and known.get("seen") == seen and "decoder" in known:
+        return Content(str(known["content"]), int(known["decoder"]))
+    content, decoder = hashlib.sha256(), FIRST
 
-    def work(index: int) -> bytes:
-        return hashlib.sha256(_read(listing, index)).digest()
+    def work(index: int) -> tuple[bytes, int]:
+        data = _read(listing, index)
+        return hashlib.sha256(data).digest(), since(io.BytesIO(data))
 
-    with closing(_in_parallel(work, listing, "Reading", progress)) as digests:
-        for photograph, digest in zip(listing.photographs, digests, strict=True):
+    with pillow_warnings(), closing(_in_parallel(work, listing, "Reading", progress)) as results:
+        for photograph, (digest, first) in zip(listing.photographs, results, strict=True):
             content.update(os.fsencode(photograph.name) + b"\0" + digest)
-    _write_json(path, {"seen": seen, "content": content.hexdigest()})
-    return content.hexdigest()
+            decoder = max(decoder, first)
+    found = Content(content.hexdigest(), decoder)
+    _write_json(path, {"seen": seen, "content": found.digest, "decoder": found.decoder})
+    return found
 
 
 def _read(listing: Listing, index: int) -> bytes:

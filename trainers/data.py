@@ -18,7 +18,7 @@ from PIL import Image
 from space.errors import InputError
 from trainers.cache import CHANNELS, Decoded, decoded
 from trainers.layouts import Layout, Listing, read_layout
-from trainers.photographs import DECODER, decode
+from trainers.photographs import FIRST, decode
 from trainers.random import order
 
 __all__ = ["DIGITS", "Data", "Split", "decode", "load", "load_test"]
@@ -126,18 +126,20 @@ def _load_folder(layout: Layout, size: int, cache: Path, seed: int, progress: bo
     skipped, count = opened.skipped, len(layout.train.photographs)
     if layout.validation is None:
         chosen_N = _cut(train.labels_N, VALIDATION_SHARE, seed, CUT_LANE)
-        content = [opened.digest.encode(), chosen_N.numpy().tobytes()]
+        content, decoder = [opened.content.digest.encode(), chosen_N.numpy().tobytes()], 0
         validation = _select(train.images_NCHW, train.labels_N, chosen_N)
         train = _select(train.images_NCHW, train.labels_N, ~chosen_N)
     else:
         second = decoded(layout.validation, size, cache=cache, progress=progress)
-        content = [opened.digest.encode(), second.digest.encode()]
+        content = [opened.content.digest.encode(), second.content.digest.encode()]
+        decoder = second.content.decoder
         validation = _split(layout.validation, second)
         skipped, count = skipped + second.skipped, count + len(layout.validation.photographs)
     if progress:
         _tell_skipped(skipped, count)
     _check_classes(train, layout)
-    fingerprint = _fingerprint(layout.classes, size, [train, validation], content)
+    decoder = max(decoder, opened.content.decoder)
+    fingerprint = _fingerprint(layout.classes, size, [train, validation], content, decoder)
     return Data(
         layout.name, layout.classes, CHANNELS, size, train, validation, fingerprint, skipped
     )
@@ -220,10 +222,14 @@ def _digits_test(labels_N: torch.Tensor) -> torch.Tensor:
 
 
 def _fingerprint(
-    classes: tuple[str, ...], size: int, splits: list[Split], content: list[bytes]
+    classes: tuple[str, ...],
+    size: int,
+    splits: list[Split],
+    content: list[bytes],
+    decoder: int = FIRST,
 ) -> str:
     """Digest of everything that an image or a label hangs on, wherever the folder lies."""
-    digest = hashlib.sha256(json.dumps([classes, size, DECODER]).encode())
+    digest = hashlib.sha256(json.dumps([classes, size, decoder]).encode())
     for part in (*content, *(split.labels_N.numpy().tobytes() for split in splits)):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()[:FINGERPRINT_DIGITS]
