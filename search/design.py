@@ -7,9 +7,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from search.naming import plain_name
 from search.places import check_name
 from search.plan import FACTORIAL, ONE_FACTOR, STATED
-from search.settings import check_types, plain_name, read_toml
+from search.settings import check_types, read_toml
 from search.winner import with_winner
 from space.budget import Budget
 from space.changes import is_change, known
@@ -169,7 +170,7 @@ def read_design(path: Path, quick: bool, flags: Settings, storage: str) -> Desig
     """
     document = read_toml(path)
     variant = document.pop(QUICK, None)
-    name = document.get("name", plain_name(path.stem))
+    name = document.get("name", plain_name(path.stem, "ablation"))
     if quick:
         if not isinstance(variant, Mapping):
             raise InputError(f"{path} has no [{QUICK}] table; leave --{QUICK} out")

@@ -150,10 +150,14 @@ def require_writable(file: Path) -> None:
         raise InputError(f"--out must be a file that can be written, but {file} cannot: {why}")
 
 
-def check_name(name: str) -> None:
-    """Raise InputError for a study name that cannot be a folder's name."""
+def check_name(name: str, what: str = "a study") -> None:
+    """Raise InputError for a name that cannot be a folder's or a file's.
+
+    Args:
+        what: is named so.
+    """
     if not NAME.fullmatch(name):
         raise InputError(
-            "a study's name must be up to 100 letters, digits, dots, dashes or underscores, "
+            f"{what}'s name must be up to 100 letters, digits, dots, dashes or underscores, "
             f"not beginning with a sign, but got {name!r}"
         )

@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin
 from search.addresses import DEFAULT_STORAGE, at_home
 from search.leaseholder import GRACE
 from search.limits import asked_limits
+from search.naming import plain_name
 from search.places import DEFAULT_CACHE, check_name
 from search.pruning import PRUNERS
 from search.suggest import SAMPLERS
@@ -89,8 +90,9 @@ class Settings:
 
     @property
     def default_name(self) -> str:
-        where = Path(self.data).resolve().name if self.data != DIGITS else DIGITS
-        return plain_name(f"{where}-{self.budget}-{self.format}".replace(" ", ""))
+        where = DIGITS if self.data == DIGITS else Path(self.data).resolve().name
+        size = f"{self.budget}-{self.format}".replace(" ", "")
+        return f"{plain_name(where, 'photos')}-{plain_name(size, 'budget')}"
 
     @property
     def cache_folder(self) -> Path:
@@ -111,11 +113,6 @@ class Settings:
     def teacher_network(self) -> str:
         """The network to train where no file is given."""
         return self.teacher or default_network(self.data)
-
-
-def plain_name(text: str) -> str:
-    """The text, of signs that a study's name may have."""
-    return "".join(c if c.isalnum() or c in "._-" else "-" for c in text).lstrip("._-")
 
 
 def training_recipe(data: str, given: str | Mapping[str, Any] | None, epochs: int | None) -> Recipe:

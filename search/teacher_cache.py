@@ -80,7 +80,7 @@ def named_teachers(
 
 def _named(name: str, data: str, table: Any, pretrained: str | None) -> Named:
     where = f"teacher {name!r}"
-    check_name(name)
+    check_name(name, "a teacher")
     require("teacher's name", name, name != NO_TEACHER, f"another one than {NO_TEACHER!r}")
     require(where, table, isinstance(table, Mapping), "a table")
     unknown = next((key for key in table if key not in KEYS), None)

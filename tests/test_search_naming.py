@@ -1,0 +1,78 @@
+"""Names that are made from what the user typed."""
+
+from pathlib import Path
+
+import pytest
+from commands import inside
+from folders import bitmaps
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.naming import plain_name
+from search.places import NAME
+from search.settings import resolve
+
+PHOTOS = [f"train/{name}/{number}.jpg" for name in "ab" for number in range(4)]
+ODD = (
+    *("Früchte", "my photos", "照片", "🍕", "a.b.c", "-x", "...a", "x" * 200, "Straße"),
+    *("[red]", "%20", "a'b", 'a"b', "a;rm -rf", "$HOME", "\u202efdp", " ", "CON", "__", "Ä/ö"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Früchte", "Fruchte"),
+        ("my photos", "my-photos"),
+        ("Straße", "Strasse"),
+        ("Łódź", "Lodz"),
+        ("Ærø", "AEro"),
+        ("photos.v2_b", "photos.v2_b"),
+        ("", "photos"),
+        ("..", "photos"),
+        ("-x-", "x"),
+    ],
+)
+def test_readable_names(text: str, name: str) -> None:
+    assert plain_name(text, "photos") == name
+
+
+def test_what_cannot_be_written_is_told_apart() -> None:
+    texts = ("照片", "图片", "🍕", "фото", "x" * 200, "x" * 201)
+    assert len({plain_name(text, "photos") for text in texts}) == len(texts)
+    assert plain_name("pizza 🍕", "photos").startswith("pizza-")
+
+
+@given(st.text() | st.sampled_from(ODD), st.sampled_from(["20KB", "256k params", "1.5 MiB"]))
+def test_every_default_name_is_valid(text: str, budget: str) -> None:
+    name = plain_name(text, "photos")
+    assert NAME.fullmatch(name)
+    assert len(name) <= 60
+    assert plain_name(name, "photos") == name
+    settings = resolve(None, {"data": f"/photos/{text}".replace("\0", ""), "budget": budget})
+    assert NAME.fullmatch(f"{settings.default_name}-1000")
+
+
+def test_the_names_of_earlier_versions() -> None:
+    assert resolve(None, {}).default_name == "digits-20KB-int8"
+    settings = resolve(None, {"data": "a/photos", "budget": "256k params", "format": "fp16"})
+    assert settings.default_name == "photos-256kparams-fp16"
+
+
+@pytest.mark.parametrize("odd", ["Früchte", "my photos", "🍕", "-x", "x" * 200, "[red]", "."])
+def test_a_search_of_any_folder_has_a_name(tmp_path: Path, odd: str) -> None:
+    folder = tmp_path / "in" / odd
+    bitmaps(folder, PHOTOS)
+    flags = ("--size", "8", "--teacher", "none", "--device", "cpu", "--cache", str(tmp_path / "c"))
+    answer = inside(
+        tmp_path, "search", f"--data={folder}", *flags, "--trials", "1", "--prepare", "--json"
+    )
+    assert answer.status == 0, answer.err
+    name = answer.json["study"]
+    assert NAME.fullmatch(name)
+    again = inside(tmp_path, "search", f"--data={folder}", *flags, "--prepare", "--json")
+    assert again.json["study"] == f"{name}-2"
+    assert [study["name"] for study in inside(tmp_path, "studies", "--json").json] == [
+        name,
+        f"{name}-2",
+    ]
