@@ -134,7 +134,7 @@ def _files(listing: Listing, skipped: tuple[str, ...]) -> Files:
     left_out = set(skipped)
     kept = [i for i in range(len(listing.photographs)) if listing.shown(i) not in left_out]
     return Files(
-        tuple(listing.folder / listing.photographs[i].name for i in kept),
+        tuple(listing.path(i) for i in kept),
         tuple(listing.labels[i] for i in kept),
     )
 

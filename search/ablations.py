@@ -40,6 +40,7 @@ from trainers.data import Data, load
 from trainers.evaluation import choose_device
 from trainers.modes import default_mode
 from trainers.result import FINISHED
+from trainers.survey import survey
 
 
 def ablate(
@@ -68,7 +69,8 @@ def ablate(
         if not dry_run and exists(session.storage):
             require_free(open_storage(session.storage, create=False), design.name, plan)
         expected = forecast(plan, design.seeds, data, teachers, place, chosen)
-        planned(plan, resolved, design.seeds, expected, session, dry_run)
+        seen = survey(design.data, data, place) if dry_run else None
+        planned(plan, resolved, design.seeds, expected, session, seen)
         if resolved.impossible:
             raise refusal(resolved)
         if not dry_run:

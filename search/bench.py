@@ -102,7 +102,13 @@ class Station:
             InputError: no such device, or data or a teacher that is not the study's.
         """
         device = choose_device(self.device)
-        data = load(self.source, self.spec.size, cache=self.cache, progress=progress)
+        data = load(
+            self.source,
+            self.spec.size,
+            cache=self.cache,
+            progress=progress,
+            fingerprint=self.spec.data,
+        )
         if data.fingerprint != self.spec.data:
             raise InputError(
                 f"study {self.folder.path.name!r} was made with other data (fingerprint "

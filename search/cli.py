@@ -1,6 +1,7 @@
 """The command line. Results go to standard output, progress and errors to standard error."""
 
 import errno
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -276,6 +277,8 @@ cli.add_command(teacher)
 
 def main() -> None:
     """Entry point: one clear line and exit status 2 for what a user can mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         cli.main([at_home(word) for word in sys.argv[1:]], standalone_mode=False)
     except click.exceptions.Exit as error:

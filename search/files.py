@@ -16,7 +16,7 @@ from space.families import REFERENCES, reference
 from space.references import read_architecture
 from space.storage import Card, normalisation
 from trainers import export as exporting
-from trainers.data import decode, load_test
+from trainers.data import decode, load_test, relabelled
 from trainers.evaluation import choose_device, evaluate
 from trainers.evaluation import predict as logits_of
 
@@ -64,8 +64,9 @@ def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
     """Accuracy on the test split."""
     stored, chosen = exporting.read(file), choose_device(device)
     place = Path(cache).expanduser()
-    split, classes = load_test(data, stored.card.size, cache=place)
-    if classes != stored.card.classes:
+    loaded, classes = load_test(data, stored.card.size, cache=place)
+    split = relabelled(loaded, classes, stored.card.classes)
+    if split is None:
         raise InputError(
             f"{file} knows {len(stored.card.classes)} classes "
             f"({', '.join(stored.card.classes[:3])}, ...), but {data} has {len(classes)} "

@@ -7,12 +7,14 @@ from rich.text import Text
 from search import report
 from search.ablation_views import summary
 from search.arms import Resolved, same_student
+from search.data_view import print_survey, survey_document
 from search.forecast import Forecast
 from search.plan import Arm, Plan, training_key
 from search.progress import duration
 from search.session import Session
 from space.count import cost
 from space.storage import stored_bytes
+from trainers.survey import Survey
 
 UNEVEN = 0.02  # of the budget: arms that far apart are hardly of one size
 
@@ -23,13 +25,18 @@ def planned(
     seeds: int,
     expected: Forecast,
     session: Session,
-    dry_run: bool,
+    seen: Survey | None,
 ) -> None:
-    """Print the plan: to standard output where it is all that was asked for."""
-    if dry_run and session.as_json:
-        report.print_json(document(plan, resolved, seeds, expected))
+    """Print the plan.
+
+    Args:
+        seen: of a dry run, whose answer the plan is: it goes to standard output.
+    """
+    if seen is not None and session.as_json:
+        told = document(plan, resolved, seeds, expected)
+        report.print_json(told | {"survey": survey_document(seen)})
         return
-    out = report.console() if dry_run else session.console
+    out = session.console if seen is None else report.console()
     for line in [plan.question, *summary(plan.to_dict(), seeds)]:
         if line:
             out.print(line, soft_wrap=True)
@@ -39,6 +46,8 @@ def planned(
     for name, reason in resolved.impossible:
         made.add_row(Text(name), "", "", "", "", Text(f"impossible: {reason}", style="red"))
     out.print(made)
+    if seen is not None:
+        print_survey(out, seen)
     for line in _remarks(plan, seeds, expected):
         out.print(line, soft_wrap=True)
 

@@ -222,9 +222,11 @@ def planned(
     students: Sequence[Solution],
     epoch_seconds: float,
     seconds: float,
+    seen: Any,
     as_json: bool,
 ) -> None:
     """A dry run's answer."""
+    from search.data_view import print_survey, survey_document
     from search.progress import duration
 
     budget = spec.budget
@@ -240,6 +242,7 @@ def planned(
                 "shares": shares,
                 "seconds_per_epoch": epoch_seconds,
                 "seconds": seconds,
+                "survey": survey_document(seen),
             }
         )
         return
@@ -254,6 +257,7 @@ def planned(
     out.print(
         f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
     )
+    print_survey(out, seen)
     out.print(
         f"smallest student: {budget.amount(low.cost)}: {low.architecture.words}", soft_wrap=True
     )

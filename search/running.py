@@ -50,6 +50,7 @@ from trainers.data import Data, load
 from trainers.engine import seconds_per_epoch
 from trainers.evaluation import choose_device
 from trainers.model import Model
+from trainers.survey import survey
 from trainers.teacher import Teacher
 
 
@@ -257,4 +258,5 @@ def dry_run(settings: Settings, as_json: bool) -> None:
     )
     an_epoch = seconds_per_epoch(model, spec.recipe, data, device)
     seconds = an_epoch * spec.recipe.epochs * settings.trials
-    report.planned(settings, spec, low, high, students, an_epoch, seconds, as_json)
+    seen = survey(settings.data, data, settings.cache_folder)
+    report.planned(settings, spec, low, high, students, an_epoch, seconds, seen, as_json)

@@ -7,7 +7,7 @@ import torch
 from search import report
 from search.progress import Display
 from trainers import teacher as teachers
-from trainers.data import DIGITS, Split, load, load_test
+from trainers.data import DIGITS, Split, load, load_test, relabelled
 from trainers.evaluation import choose_device, evaluate
 from trainers.memory import keep_freed_memory
 from trainers.recipe import Recipe, recipe
@@ -62,8 +62,10 @@ def test(
     """A teacher's accuracy on the test split."""
     teacher, chosen = teachers.load(file), choose_device(device)
     pixels = size or (None if data == DIGITS else teacher.info.size)
-    split, classes = load_test(data, pixels, cache=Path(cache).expanduser())
-    teachers.require_classes(teacher.info, classes)
+    loaded, classes = load_test(data, pixels, cache=Path(cache).expanduser())
+    split = relabelled(loaded, classes, teacher.info.classes)
+    if split is None:
+        raise teachers.other_classes(teacher.info, classes)
     accuracy = _accuracy(teacher, split, chosen)
     _tell(file, teacher, "test", accuracy, len(split), as_json)
 

@@ -39,6 +39,7 @@ from trainers.photographs import (
     pillow_warnings,
     since,
 )
+from trainers.walk import printable
 
 CHANNELS = 3  # photographs are RGB
 UNREADABLE_MAX = 0.01  # share of a split's files
@@ -158,7 +159,7 @@ def _check_unreadable(listing: Listing, skipped: list[int], last: UnreadableErro
         others = f" and {len(skipped) - 1} before it" if len(skipped) > 1 else ""
         raise InputError(
             f"at most 1 % of {count} photographs may be unreadable, but "
-            f"{listing.folder / listing.photographs[skipped[-1]].name}{others} cannot be read "
+            f"{printable(str(listing.path(skipped[-1])))}{others} cannot be read "
             f"({last}); replace or remove them"
         )
 
@@ -206,14 +207,15 @@ def _content(listing: Listing, cache: Path, progress: bool) -> Content:
 
 
 def _read(listing: Listing, index: int) -> bytes:
-    photograph = listing.photographs[index]
-    path = listing.folder / photograph.name
+    photograph, path = listing.photographs[index], listing.path(index)
     try:
         with path.open("rb") as file:
             data = file.read()
             status = os.fstat(file.fileno())
     except OSError as error:
-        raise InputError(f"photographs must be readable, but {path}: {error.strerror}") from None
+        raise InputError(
+            f"photographs must be readable, but {printable(str(path))}: {error.strerror}"
+        ) from None
     if (status.st_size, status.st_mtime_ns) != (photograph.bytes, photograph.modified):
         raise InputError(
             f"photographs must not change while they are read, but {path} has; start again"

@@ -17,9 +17,10 @@ from PIL import Image
 
 from space.errors import InputError
 from trainers.cache import CHANNELS, Decoded, decoded
-from trainers.layouts import Layout, Listing, read_layout
+from trainers.layouts import FIRST_RULES, Layout, Listing, read_layout
 from trainers.photographs import FIRST, decode
 from trainers.random import order
+from trainers.walk import in_words, normal
 
 __all__ = ["DIGITS", "Data", "Split", "decode", "load", "load_test"]
 
@@ -70,7 +71,13 @@ class Data:
 
 
 def load(
-    source: str, size: int | None = None, *, cache: Path, seed: int = 0, progress: bool = True
+    source: str,
+    size: int | None = None,
+    *,
+    cache: Path,
+    seed: int = 0,
+    progress: bool = True,
+    fingerprint: str | None = None,
 ) -> Data:
     """Load the training and the validation split.
 
@@ -79,16 +86,53 @@ def load(
         size: pixels, 4 to 1024; 64 by default, 8 for the digits.
         cache: folder for decoded photographs; made where it is missing.
         seed: of the validation split where it is cut from training (20 % of each class).
-        progress: a progress bar where standard error is a terminal, and a line on it where files
-            are skipped.
+        progress: a progress bar where standard error is a terminal, and lines on it where files
+            are left out.
+        fingerprint: of the data that a study was made with. Where the folder has it by the rules
+            of version 0.1 alone, it is read by these.
 
     Raises:
         InputError: the folder holds no data that can be used, or the cache cannot be written.
     """
     if source == DIGITS:
         return _load_digits(_checked(size, DIGITS_SIZE), seed)
-    layout = read_layout(Path(source))
-    return _load_folder(layout, _checked(size, DEFAULT_SIZE), cache, seed, progress)
+    layout, pixels = read_layout(Path(source)), _checked(size, DEFAULT_SIZE)
+    data = _load_folder(layout, pixels, cache, seed, progress)
+    if fingerprint not in (None, data.fingerprint):
+        first = _as_first(Path(source), pixels, cache, seed, progress)
+        if first is not None and first.fingerprint == fingerprint:
+            if progress:
+                _tell_first(source, first, data)
+            return first
+    if progress:
+        tell_left_out(layout.train, layout.validation)
+    return data
+
+
+def _as_first(root: Path, size: int, cache: Path, seed: int, progress: bool) -> Data | None:
+    """A folder as version 0.1 read it, where it could."""
+    try:
+        return _load_folder(read_layout(root, FIRST_RULES), size, cache, seed, progress)
+    except InputError:
+        return None
+
+
+def _tell_first(source: str, first: Data, now: Data) -> None:
+    counts = [len(data.train) + len(data.validation) for data in (first, now)]
+    print(
+        f"the study goes on with the {counts[0]} photographs that version 0.1 read of {source}; "
+        f"a new study reads {counts[1]}",
+        file=sys.stderr,
+    )
+
+
+def tell_left_out(*listings: Listing | None) -> None:
+    """Name on standard error what is left out of splits, if anything is."""
+    held = [listing for listing in listings if listing is not None]
+    left_out = [file for listing in held for file in listing.left_out]
+    if left_out:
+        count = len(left_out) + sum(len(listing.photographs) for listing in held)
+        print(in_words(left_out, count), file=sys.stderr)
 
 
 def load_test(
@@ -110,7 +154,19 @@ def load_test(
     opened = decoded(layout.test, _checked(size, DEFAULT_SIZE), cache=cache, progress=progress)
     if progress:
         _tell_skipped(opened.skipped, len(layout.test.photographs))
+        tell_left_out(layout.test)
     return _split(layout.test, opened), layout.classes
+
+
+def relabelled(split: Split, classes: tuple[str, ...], wanted: tuple[str, ...]) -> Split | None:
+    """The split with its labels as places in `wanted`; None where these are other classes."""
+    if classes == wanted:
+        return split
+    places = {normal(name): place for place, name in enumerate(wanted)}
+    names = [normal(name) for name in classes]
+    if sorted(names) != sorted(map(normal, wanted)) or len(places) < len(wanted):
+        return None
+    return Split(split.images_NCHW, torch.tensor([places[name] for name in names])[split.labels_N])
 
 
 def _checked(size: int | None, default: int) -> int:
@@ -125,7 +181,13 @@ def _load_folder(layout: Layout, size: int, cache: Path, seed: int, progress: bo
     train = _split(layout.train, opened)
     skipped, count = opened.skipped, len(layout.train.photographs)
     if layout.validation is None:
-        chosen_N = _cut(train.labels_N, VALIDATION_SHARE, seed, CUT_LANE)
+        chosen_N = cut_validation(train.labels_N, seed)
+        if not chosen_N.any():
+            raise InputError(
+                f"a validation split is cut from classes of two photographs or more, but every "
+                f"class of {layout.train.folder} holds 1; add photographs, there or as a "
+                "validation split (val/<class>/*.jpg)"
+            )
         content, decoder = [opened.content.digest.encode(), chosen_N.numpy().tobytes()], 0
         validation = _select(train.images_NCHW, train.labels_N, chosen_N)
         train = _select(train.images_NCHW, train.labels_N, ~chosen_N)
@@ -153,6 +215,11 @@ def _split(listing: Listing, opened: Decoded) -> Split:
 
 def _select(images_NCHW: torch.Tensor, labels_N: torch.Tensor, chosen_N: torch.Tensor) -> Split:
     return Split(images_NCHW[chosen_N], labels_N[chosen_N])
+
+
+def cut_validation(labels_N: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Which training photographs become the validation split where there is none: bool (N,)."""
+    return _cut(labels_N, VALIDATION_SHARE, seed, CUT_LANE)
 
 
 def _cut(labels_N: torch.Tensor, share: float, seed: int, lane: int) -> torch.Tensor:

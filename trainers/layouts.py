@@ -3,20 +3,21 @@
 Two layouts are known, in any case of letters:
 
     flat     training|validation|evaluation/{class}_{anything}.jpg, as in Food-11
-    folders  train|val|test/<class>/*.jpg
+    folders  train|val|test/<class>/**/*.jpg, as torchvision's ImageFolder reads them
 
-Only names are read here, no pixels.
+Only names are read here, and the beginnings of files whose names do not say what they are.
 """
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from space.errors import InputError
+from trainers.walk import LeftOut, Photograph, as_first, in_words, normal, printable, walk
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -28,25 +29,20 @@ KNOWN = "train/<class>/*.jpg or training/{class}_{number}.jpg"
 
 
 @dataclass(frozen=True, slots=True)
-class Photograph:
-    """One file, with what tells whether it has changed."""
-
-    name: str  # path within the split's folder, "/" between its parts
-    bytes: int
-    modified: int  # nanoseconds since 1970
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
     """The photographs of one split, sorted by name, with their labels."""
 
     folder: Path  # of the split
     photographs: tuple[Photograph, ...]
     labels: tuple[int, ...]
+    left_out: tuple[LeftOut, ...] = ()  # by path within the data folder
+
+    def path(self, index: int) -> Path:
+        return self.folder / self.photographs[index].path
 
     def shown(self, index: int) -> str:
         """A photograph's path as messages show it, e.g. `training/3_17.jpg`."""
-        return f"{self.folder.name}/{self.photographs[index].name}"
+        return printable(f"{self.folder.name}/{self.photographs[index].name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +54,27 @@ class Layout:
     train: Listing
     validation: Listing | None
     test: Listing | None
+    others: tuple[str, ...] = ()  # folders beside the splits, of which nothing is read
+
+    @property
+    def splits(self) -> dict[str, Listing]:
+        """The splits that there are, by name."""
+        known = {"training": self.train, "validation": self.validation, "test": self.test}
+        return {name: listing for name, listing in known.items() if listing is not None}
 
 
-def read_layout(root: Path) -> Layout:
+class Rules(NamedTuple):
+    """How a folder is read: the names, and which files are photographs."""
+
+    name: Callable[[str], str]
+    photographs: Callable[[tuple[Photograph, ...]], tuple[Photograph, ...]]
+
+
+RULES = Rules(normal, lambda photographs: photographs)
+FIRST_RULES = Rules(str, as_first)  # of version 0.1
+
+
+def read_layout(root: Path, rules: Rules = RULES) -> Layout:
     """List a data folder.
 
     Raises:
@@ -68,37 +82,41 @@ def read_layout(root: Path) -> Layout:
             a class without a photograph, a label outside the range, a name that does not parse.
     """
     try:
-        return _read_layout(root)
+        return _read_layout(root, rules)
     except OSError as error:
         raise InputError(
             f"a data folder must be readable, but {error.filename or root}: {error.strerror}"
         ) from None
 
 
-def _read_layout(root: Path) -> Layout:
+def _read_layout(root: Path, rules: Rules) -> Layout:
     if not root.is_dir():
         found = "a file" if root.exists() else "nothing there"
         raise InputError(f"data must be 'digits' or a folder, but {root} is {found}")
-    folders = _split_folders(root)
-    found_files = {split: _photographs(folder) for split, folder in folders.items()}
-    flat = any("/" not in photograph.name for photograph in found_files["train"])
-    classes = _flat_classes(root, found_files["train"]) if flat else _folders(folders["train"])
+    names = _folders(root)
+    folders = _split_folders(root, names)
+    files = {split: _photographs(folder, rules) for split, folder in folders.items()}
+    train, _ = files["train"]
+    flat = any("/" not in photograph.name for photograph in train)
+    classes = _flat_classes(root, train, rules) if flat else _class_names(folders["train"], rules)
     if len(classes) < 2:
         raise InputError(f"data must hold at least 2 classes, but {folders['train']} holds 1")
     listings = {
-        split: _listing(folders[split], files, classes, flat)
-        for split, files in found_files.items()
+        split: _listing(folders[split], *found, classes, flat) for split, found in files.items()
     }
     _check_train(listings["train"], classes)
-    name = root.resolve().name
     return Layout(
-        name, classes, listings["train"], listings.get("validation"), listings.get("test")
+        root.resolve().name,
+        classes,
+        listings["train"],
+        listings.get("validation"),
+        listings.get("test"),
+        tuple(name for name in names if root / name not in folders.values()),
     )
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
+def _split_folders(root: Path, names: tuple[str, ...]) -> dict[str, Path]:
     """Folders of the splits; the training split is among them."""
-    names = _folders(root)
     folders = {}
     for split, known in SPLIT_FOLDERS.items():
         matches = [name for name in names if name.lower() in known]
@@ -118,36 +136,33 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _photographs(folder: Path) -> tuple[Photograph, ...]:
-    """Photographs in a folder and in its folders, no deeper."""
-    found = list(_images(folder, ""))
-    for name in _folders(folder):
-        inside = list(_images(folder / name, f"{name}/"))
-        if not inside:
-            raise InputError(
-                f"every class must hold a photograph, but {folder / name} is empty; "
-                "fill it or remove it"
-            )
-        found += inside
-    if not found:
-        raise InputError(f"a split must hold photographs ({KNOWN}), but {folder} is empty")
-    depths = {"/" in photograph.name for photograph in found}
-    if len(depths) > 1:
+def _photographs(folder: Path, rules: Rules) -> tuple[tuple[Photograph, ...], tuple[LeftOut, ...]]:
+    """Photographs of a split, and what is left out."""
+    photographs, left_out = walk(folder)
+    photographs = rules.photographs(photographs)
+    tops = {photograph.name.partition("/")[0] for photograph in photographs}
+    in_folders = ["/" in photograph.name for photograph in photographs]
+    if any(in_folders) and not all(in_folders):
         raise InputError(
             f"a split must hold either photographs or class folders, but {folder} holds both; "
             "move one kind away"
         )
-    return tuple(sorted(found, key=lambda photograph: photograph.name))
+    empty = [name for name in _folders(folder) if rules.name(name) not in tops]
+    if empty and (all(in_folders) or not photographs):
+        inside = [file for file in left_out if file.name.startswith(f"{empty[0]}/")]
+        raise InputError(
+            f"every class must hold a photograph, but {folder / empty[0]} is empty"
+            f"{_of_no_use(inside)}; fill it or remove it"
+        )
+    if not photographs:
+        raise InputError(
+            f"a split must hold photographs ({KNOWN}), but {folder} is empty{_of_no_use(left_out)}"
+        )
+    return photographs, left_out
 
 
-def _images(folder: Path, prefix: str) -> Iterator[Photograph]:
-    """A folder's own image files; hidden ones (macOS leaves `._photo.jpg`) do not count."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or not entry.name.lower().endswith(SUFFIXES):
-                continue
-            status = entry.stat()
-            yield Photograph(f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns)
+def _of_no_use(left_out: Sequence[LeftOut]) -> str:
+    return f" ({in_words(left_out, len(left_out))})" if left_out else ""
 
 
 def _folders(folder: Path) -> tuple[str, ...]:
@@ -159,7 +174,18 @@ def _folders(folder: Path) -> tuple[str, ...]:
         )
 
 
-def _flat_classes(root: Path, photographs: tuple[Photograph, ...]) -> tuple[str, ...]:
+def _class_names(folder: Path, rules: Rules) -> tuple[str, ...]:
+    names = tuple(sorted({rules.name(name) for name in _folders(folder)}))
+    for name in names:
+        if any("\ud800" <= sign <= "\udfff" for sign in name):  # of bytes that are no UTF-8
+            raise InputError(
+                f"class names must be UTF-8 text, but {folder} holds {printable(name)!r}; "
+                "rename that folder"
+            )
+    return names
+
+
+def _flat_classes(root: Path, photographs: tuple[Photograph, ...], rules: Rules) -> tuple[str, ...]:
     """Lines of classes.txt where there is one, else "0", "1", ... up to the largest label."""
     path = root / CLASSES_FILE
     labels = {_flat_label(photograph.name) for photograph in photographs}
@@ -175,24 +201,28 @@ def _flat_classes(root: Path, photographs: tuple[Photograph, ...]) -> tuple[str,
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise InputError(f"{path} must be UTF-8 text, one class name a line") from None
-    names = tuple(line.strip() for line in lines if line.strip())
+    names = tuple(rules.name(line.strip()) for line in lines if line.strip())
     if len(set(names)) != len(names):
         raise InputError(f"class names must differ, but {path} names one twice")
     return names
 
 
 def _flat_label(name: str) -> int:
-    match = FLAT_STEM.fullmatch(name.rpartition(".")[0])
+    match = FLAT_STEM.fullmatch(name.rpartition(".")[0] or name)
     if not match:
         raise InputError(
-            f"a photograph's name must be {{class}}_{{number}}.jpg, but got {name!r}; "
+            f"a photograph's name must be {{class}}_{{number}}.jpg, but got {printable(name)!r}; "
             "rename it, or sort the photographs into a folder a class"
         )
     return int(match[1])
 
 
 def _listing(
-    folder: Path, photographs: tuple[Photograph, ...], classes: tuple[str, ...], flat: bool
+    folder: Path,
+    photographs: tuple[Photograph, ...],
+    left_out: tuple[LeftOut, ...],
+    classes: tuple[str, ...],
+    flat: bool,
 ) -> Listing:
     """Give every photograph its label."""
     known = {name: label for label, name in enumerate(classes)}
@@ -210,7 +240,8 @@ def _listing(
                 f"{label if flat else class_name!r}, but training has {_range(classes, flat)}"
             )
         labels.append(label)
-    return Listing(folder, photographs, tuple(labels))
+    within = (LeftOut(f"{folder.name}/{file.name}", file.reason) for file in left_out)
+    return Listing(folder, photographs, tuple(labels), tuple(within))
 
 
 def _range(classes: tuple[str, ...], flat: bool) -> str:

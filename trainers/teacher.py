@@ -24,6 +24,7 @@ from space.storage import MAX_SIZE, normalisation
 from trainers.data import Data
 from trainers.files import write_atomically
 from trainers.model import Model, weights_hash
+from trainers.walk import normal
 from trainers.weights import fitting, read
 
 # Without the auxiliary classifiers that these two have while training, and that we do not train.
@@ -164,12 +165,17 @@ def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
 
 def require_classes(info: TeacherInfo, classes: tuple[str, ...]) -> None:
     """Raise InputError unless the teacher knows exactly these classes."""
-    if info.classes != classes:
-        raise InputError(
-            f"the teacher must know the data's {len(classes)} classes, but it was taught "
-            f"{len(info.classes)} ({', '.join(info.classes[:3])}, ...); "
-            "fine-tune it: distilnas teacher finetune"
-        )
+    if tuple(map(normal, info.classes)) != tuple(map(normal, classes)):
+        raise other_classes(info, classes)
+
+
+def other_classes(info: TeacherInfo, classes: tuple[str, ...]) -> InputError:
+    """That a teacher knows other classes than the data's."""
+    return InputError(
+        f"the teacher must know the data's {len(classes)} classes, but it was taught "
+        f"{len(info.classes)} ({', '.join(info.classes[:3])}, ...); "
+        "fine-tune it: distilnas teacher finetune"
+    )
 
 
 def read_info(path: Path) -> TeacherInfo:
