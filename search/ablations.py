@@ -20,7 +20,7 @@ from search.bench import Bench, Job, Station
 from search.design import MAX_SEEDS, SHARED, SIZE_MATCHED, Design, read_design
 from search.forecast import forecast
 from search.objective import describe, digest, scored
-from search.places import EXACT, STUDENT
+from search.places import EXACT, STUDENT, cache_folder
 from search.plan import Plan
 from search.plan_view import planned
 from search.progress import Display
@@ -56,7 +56,7 @@ def ablate(
 ) -> None:
     """Resolve a design, print the plan, train every arm over every seed, print the table."""
     session.prepare()
-    design, place = read_design(file, quick, flags, session.storage), Path(cache).expanduser()
+    design, place = read_design(file, quick, flags, session.storage), cache_folder(cache)
     chosen = choose_device(device)
     teachers = named_teachers(design.data, design.teachers, pretrained)
     with database_errors(session.storage):

@@ -7,7 +7,7 @@ import torch
 
 from search import report, table
 from search.addresses import command, database_errors
-from search.places import ARTIFACTS, Folder
+from search.places import ARTIFACTS, Folder, cache_folder
 from space.architecture import Architecture
 from space.budget import format_bytes
 from space.count import Cost, cost
@@ -63,7 +63,7 @@ def export(
 def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
     """Accuracy on the test split."""
     stored, chosen = exporting.read(file), choose_device(device)
-    place = Path(cache).expanduser()
+    place = cache_folder(cache)
     loaded, classes = load_test(data, stored.card.size, cache=place)
     split = relabelled(loaded, classes, stored.card.classes)
     if split is None:

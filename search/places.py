@@ -6,12 +6,13 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from search.addresses import sqlite_path
 from search.artifacts import Store, is_address
 from space.errors import InputError
+from trainers.files import cache_errors
 
 DEFAULT_CACHE, CACHE_VARIABLE = "~/.cache/distilnas", "DISTILNAS_CACHE"
 ARTIFACTS = "artifacts"  # a study's attribute: where its files lie, if not beside the database
@@ -44,6 +45,7 @@ class Folder:
     def fetch(self, *names: str) -> None:
         """Bring files from the store, where the study's lie in one and it has them."""
         if self.store is not None:
+            self._make()
             for name in names:
                 self.store.get(name, self.path / name)
 
@@ -68,12 +70,16 @@ class Folder:
     def require(self, name: str) -> None:
         """Raise InputError where the folder is not here."""
         if self.store is not None:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._make()
         if not self.path.is_dir():
             raise InputError(
                 f"the files of study {name!r} must be in {self.path}, but this machine has no "
                 "such folder; mount it, or say where it lies here: --artifacts FOLDER"
             )
+
+    def _make(self) -> None:
+        with nullcontext() if self.store is None else cache_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def trial(self, number: int) -> Path:
         return self.path / f"trial{number:04d}"
@@ -103,7 +109,7 @@ class Folder:
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Held while a process makes the study; the kernel frees it when the process dies."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        self._make()
         with (self.path / "lock").open("a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,10 +140,29 @@ class Folder:
         return removed
 
 
+def expanded(given: str, flag: str) -> Path:
+    """A folder as the user has named it.
+
+    Raises:
+        InputError: it lies in a home, and this process has none; names the flag.
+    """
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        raise InputError(
+            f"{given} lies in the user's home, but this process has none (HOME is not set); "
+            f"choose another folder: {flag}"
+        ) from None
+
+
+def cache_folder(given: str) -> Path:
+    """The folder that `--cache` names; InputError where it cannot be named so."""
+    return expanded(given, f"--cache FOLDER, or {CACHE_VARIABLE}")
+
+
 def working_folder() -> Path:
     """Where this machine keeps what it needs of studies whose files lie in a store."""
-    cache = os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)
-    return Path(cache).expanduser() / "studies"
+    return cache_folder(os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)) / "studies"
 
 
 def require_writable(file: Path) -> None:

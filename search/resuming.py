@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -13,6 +12,7 @@ from search.bench import Bench, Station
 from search.design import MAX_SEEDS
 from search.leaving import Leaving
 from search.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, in_words, spent_of
+from search.places import cache_folder
 from search.plan import Plan
 from search.session import Session
 from search.settings import parse_grace, parse_place, parse_workers
@@ -65,7 +65,7 @@ def resume(
         _refuse(name, spec, {**asked, "out": session.out})
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
-        station = Station(spec, folder, data or spec.source, Path(cache).expanduser(), device)
+        station = Station(spec, folder, data or spec.source, cache_folder(cache), device)
         bench = station.bench()
         session.say(bench.data.words)
         _add_limits(study, session)
@@ -110,7 +110,7 @@ def join(
         study, spec = _awaited(storage, name, wait)
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
-        station = Station(spec, folder, data or spec.source, Path(cache).expanduser(), device)
+        station = Station(spec, folder, data or spec.source, cache_folder(cache), device)
         bench = station.bench()
         session.say(bench.data.words)
         _go_on(session, station, bench, study)

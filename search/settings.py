@@ -12,7 +12,7 @@ from search.addresses import DEFAULT_STORAGE, at_home
 from search.leaseholder import GRACE
 from search.limits import asked_limits
 from search.naming import plain_name
-from search.places import DEFAULT_CACHE, check_name
+from search.places import DEFAULT_CACHE, cache_folder, check_name
 from search.pruning import PRUNERS
 from search.suggest import SAMPLERS
 from space.budget import Budget
@@ -96,7 +96,7 @@ class Settings:
 
     @property
     def cache_folder(self) -> Path:
-        return Path(self.cache).expanduser()
+        return cache_folder(self.cache)
 
     def training(self) -> Recipe:
         """The students' recipe."""

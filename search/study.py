@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.addresses import command, sqlite_path
 from search.artifacts import is_address
 from search.limits import DEVICE_SECONDS, TIMEOUT
-from search.places import ARTIFACTS, Folder, check_name
+from search.places import ARTIFACTS, Folder, check_name, expanded
 from search.plan import Plan, is_plan
 from search.spec import Ground, Spec
 from space.errors import InputError
@@ -177,7 +177,8 @@ def place_for(storage: str, name: str, given: str | None) -> tuple[Folder, dict[
     if given is not None and is_address(given):
         where = f"{given.rstrip('/')}/{name}"
     else:
-        where = str((Path(given).expanduser() if given else Path("runs")).resolve() / name)
+        folder = expanded(given, "--artifacts FOLDER") if given else Path("runs")
+        where = str(folder.resolve() / name)
     return Folder(storage, name, where), {ARTIFACTS: where}
 
 

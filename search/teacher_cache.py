@@ -17,6 +17,7 @@ from space.storage import MAX_SIZE
 from trainers import teacher as teachers
 from trainers import weights
 from trainers.data import Data
+from trainers.files import cache_errors
 from trainers.recipe import Recipe
 from trainers.teacher import IMAGENET, Teacher
 from trainers.teaching import teach, teacher_key
@@ -160,7 +161,7 @@ def obtain(
     path = wanted.path(data, cache)
     if is_cached(path):
         return teachers.load(path)
-    with Display(console, trials=None, done=0) as display:
+    with Display(console, trials=None, done=0) as display, cache_errors(path.parent):
         words = wanted.words + (f"; {then}" if then else "")
         display.began(name, words, wanted.recipe.epochs)
         try:

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from search import report
+from search.places import cache_folder
 from search.progress import Display
 from trainers import teacher as teachers
 from trainers.data import DIGITS, Split, load, load_test, relabelled
@@ -35,7 +36,7 @@ def train(
     console, chosen = report.console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
-    images = load(data, size, cache=Path(cache).expanduser())
+    images = load(data, size, cache=cache_folder(cache))
     console.print(images.words, soft_wrap=True)
     with Display(console, trials=None, done=0) as display:
         display.began("teacher", network, plan.epochs)
@@ -62,7 +63,7 @@ def test(
     """A teacher's accuracy on the test split."""
     teacher, chosen = teachers.load(file), choose_device(device)
     pixels = size or (None if data == DIGITS else teacher.info.size)
-    loaded, classes = load_test(data, pixels, cache=Path(cache).expanduser())
+    loaded, classes = load_test(data, pixels, cache=cache_folder(cache))
     split = relabelled(loaded, classes, teacher.info.classes)
     if split is None:
         raise teachers.other_classes(teacher.info, classes)

@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from search.spec import Spec
 from space import families
 from space.architecture import Architecture
 from space.budget import Solution, solve
-from trainers.machine import cores
+from trainers.machine import cores, free_memory
 from trainers.recipe import Recipe
 
 SAMPLED = 20  # students that stand for a space
@@ -28,7 +27,6 @@ PROBE_SECONDS = 1.5
 # A larger crew must be faster by this: each of its students takes longer, and fewer trials are
 # known when the next one is drawn.
 GAIN = 1.05
-MEMORY = Path("/proc/meminfo")
 
 
 class Typical(NamedTuple):
@@ -117,18 +115,8 @@ def _room(device: torch.device, member: int) -> int:
     """Processes that there are cores and memory for, at `member` bytes each."""
     if device.type == "cuda":
         return min(cores(), MEMBERS_A_GPU * torch.cuda.device_count())
-    free = _free_memory()
+    free = free_memory()
     return cores() if free is None else max(1, min(cores(), free // member))
-
-
-def _free_memory() -> int | None:
-    """Bytes; None where the system does not say."""
-    try:
-        lines = MEMORY.read_text().splitlines()
-    except OSError:
-        return None
-    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
-    return int(found[0][1]) * 1024 if found else None
 
 
 def typical_student(spec: Spec) -> Typical:

@@ -70,8 +70,9 @@ def job() -> Any:
 def test_kubernetes(prepared: Path) -> None:
     (container,) = job()["spec"]["template"]["spec"]["containers"]
     given = {entry["name"]: entry for entry in container["env"]}
-    assert set(given) == {"DISTILNAS_STORAGE", "DISTILNAS_CACHE"}
+    assert set(given) == {"DISTILNAS_STORAGE", "DISTILNAS_CACHE", "OMP_NUM_THREADS"}
     here = {
+        "OMP_NUM_THREADS": "1",
         "DISTILNAS_STORAGE": str(prepared / "studies.db"),
         "DISTILNAS_CACHE": str(prepared / "cache"),
     }
@@ -86,6 +87,9 @@ def test_kubernetes_s_job_is_sound() -> None:
     assert pod["restartPolicy"] == "OnFailure"
     assert pod["terminationGracePeriodSeconds"] >= 60
     (container,) = pod["containers"]
+    threads = next(entry for entry in container["env"] if entry["name"] == "OMP_NUM_THREADS")
+    assert threads["valueFrom"]["resourceFieldRef"]["resource"] == "limits.cpu"
+    assert {"cpu", "memory"} <= set(container["resources"]["limits"])
     address = container["env"][0]["valueFrom"]["secretKeyRef"]
     secret, _ = yaml.safe_load_all(KUBERNETES.read_text())
     assert address["name"] == secret["metadata"]["name"]

@@ -18,6 +18,7 @@ from search.settings import parse_workers
 from search.trials import Outcome
 from search.workers import best, candidates
 from space.errors import InputError
+from trainers.machine import cores
 from trainers.result import Epoch
 
 TIMES = ["started", "completed", "seconds"]
@@ -146,7 +147,7 @@ def test_auto_measures_and_says_so(tmp_path: Path) -> None:
 
 
 def test_more_workers_than_cores_is_a_warning(quick: Path) -> None:
-    many = str(len(os.sched_getaffinity(0)) + 1)
+    many = str(cores() + 1)
     answer = searched(quick, "--trials", "1", "--workers", many)
     assert answer.status == 0
     assert f"warning: {many} workers share" in answer.err

@@ -16,9 +16,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from space.errors import InputError
-from trainers.files import write_atomically
+from trainers.files import cache_errors, write_atomically
 from trainers.layouts import Listing
 from trainers.machine import cores
 from trainers.photographs import (
@@ -72,7 +72,8 @@ def decoded(listing: Listing, size: int, *, cache: Path, progress: bool) -> Deco
         InputError: a file cannot be opened or changes meanwhile, more than 1 % of the files are
             no readable images, the cache cannot be written.
     """
-    with _writing(cache):
+    # Photographs that are read raise InputError themselves: what arrives here is the cache's own.
+    with cache_errors(cache):
         cache.mkdir(parents=True, exist_ok=True)
         content = _content(listing, cache, progress)
         key = f"{content.digest} {size} {CHANNELS} {content.decoder}"
@@ -91,18 +92,6 @@ def decoded(listing: Listing, size: int, *, cache: Path, progress: bool) -> Deco
     left_out = set(skipped)
     kept = tuple(i for i in range(len(listing.photographs)) if i not in left_out)
     return Decoded(images_NCHW, kept, tuple(listing.shown(i) for i in skipped), content)
-
-
-@contextmanager
-def _writing(cache: Path) -> Iterator[None]:
-    """Files that are read raise InputError themselves: what arrives here is the cache's own."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"the cache folder must have room and be writable, but {cache}: {error.strerror}; "
-            "free some space or choose another cache folder"
-        ) from None
 
 
 def _open(

@@ -8,6 +8,7 @@ from torch import nn
 
 from space.errors import InputError
 from trainers.data import Split
+from trainers.machine import keep_threads_to_cores
 from trainers.memory import in_parts
 
 BATCH = 256  # images at once, where memory does not say fewer
@@ -67,7 +68,11 @@ def accuracy_of(confusion_KK: torch.Tensor) -> float:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:1`; auto takes the GPU where there is one."""
+    """`auto`, `cpu`, `cuda` or `cuda:1`; auto takes the GPU where there is one.
+
+    All that computes asks here first, so that PyTorch's threads are kept to the cores here.
+    """
+    keep_threads_to_cores()
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name != "cpu" and not name.startswith("cuda"):

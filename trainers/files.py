@@ -1,11 +1,15 @@
 """Files that are whole or absent: written beside their place, flushed to the disk, renamed."""
 
+import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from space.errors import InputError
 
 DIGEST_BYTES = 32
 
@@ -32,6 +36,20 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+@contextmanager
+def cache_errors(folder: Path) -> Iterator[None]:
+    """Turn what the system says of the cache folder, or of one in it, into one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # of the terminal, not of the disk
+            raise
+        raise InputError(
+            f"the cache folder must have room and be writable, but {error.filename or folder}: "
+            f"{error.strerror}; free some space or choose another cache folder: --cache FOLDER"
+        ) from None
 
 
 def sealed(payload: bytes) -> list[bytes]:

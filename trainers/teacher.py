@@ -238,6 +238,11 @@ def _last_layer(state: Mapping[str, Any]) -> set[str]:
 
 def _imagenet(name: str) -> dict[str, Any]:
     require_one_of("network with ImageNet weights", name, torchvision.models.list_models())
+    if torch.hub.get_dir().startswith("~"):
+        raise InputError(
+            "torchvision keeps what it downloads in the user's home, but this process has none "
+            "(HOME is not set); set TORCH_HOME, or give a local file: --pretrained FILE"
+        )
     try:
         weights = torchvision.models.get_model_weights(name).DEFAULT
         state: dict[str, Any] = weights.get_state_dict(progress=True, check_hash=True)
