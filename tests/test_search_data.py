@@ -26,7 +26,7 @@ def search(folder: Path, *arguments: str) -> Answer:
 
 
 def planned(folder: Path) -> Any:
-    answer = search(folder, "--teacher", "none", "--dry-run", "--json")
+    answer = search(folder, "--teacher", "none", "--name", "q", "--dry-run", "--json")
     assert answer.status == 0, answer.err
     return answer.json["survey"]
 

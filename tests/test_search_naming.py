@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from commands import inside
 from folders import bitmaps
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search.naming import plain_name
@@ -43,20 +43,21 @@ def test_what_cannot_be_written_is_told_apart() -> None:
     assert plain_name("pizza 🍕", "photos").startswith("pizza-")
 
 
+@settings(deadline=None)
 @given(st.text() | st.sampled_from(ODD), st.sampled_from(["20KB", "256k params", "1.5 MiB"]))
 def test_every_default_name_is_valid(text: str, budget: str) -> None:
     name = plain_name(text, "photos")
     assert NAME.fullmatch(name)
     assert len(name) <= 60
     assert plain_name(name, "photos") == name
-    settings = resolve(None, {"data": f"/photos/{text}".replace("\0", ""), "budget": budget})
-    assert NAME.fullmatch(f"{settings.default_name}-1000")
+    asked = resolve(None, {"data": f"/photos/{text}".replace("\0", ""), "budget": budget})
+    assert NAME.fullmatch(f"{asked.default_name}-1000")
 
 
 def test_the_names_of_earlier_versions() -> None:
     assert resolve(None, {}).default_name == "digits-20KB-int8"
-    settings = resolve(None, {"data": "a/photos", "budget": "256k params", "format": "fp16"})
-    assert settings.default_name == "photos-256kparams-fp16"
+    asked = resolve(None, {"data": "a/photos", "budget": "256k params", "format": "fp16"})
+    assert asked.default_name == "photos-256kparams-fp16"
 
 
 @pytest.mark.parametrize("odd", ["Früchte", "my photos", "🍕", "-x", "x" * 200, "[red]", "."])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -146,6 +146,7 @@ def test_fractions_and_levels_below_zero_are_stretched(levels: np.ndarray) -> No
         assert since(file) == DECODER
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.integers(-(2**31), 2**31 - 1) | st.floats(width=32, allow_infinity=False), min_size=1
