@@ -187,6 +187,8 @@ def read_info(path: Path) -> TeacherInfo:
         info = TeacherInfo(**data | lists)
         odd = _odd(info)
     except OSError:
+        if not path.exists():
+            raise InputError(f"teacher {path} must be a file, but is not there") from None
         raise InputError(
             f"a teacher needs its description beside it, but {beside} cannot be read; "
             "fine-tune the weights: distilnas teacher finetune --pretrained FILE"
