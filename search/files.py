@@ -88,7 +88,8 @@ def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json
     """The likeliest classes of every image, with probabilities."""
     stored, chosen = exporting.read(file), choose_device(device)
     model, card = stored.model.to(chosen), stored.card
-    pixels = [torch.from_numpy(decode(path, card.size, len(card.mean))) for path in images]
+    # Copied: grey pixels may be a view of what Pillow holds, which may not be written to.
+    pixels = [torch.tensor(decode(path, card.size, len(card.mean))) for path in images]
     answers = []
     for logits_NK in logits_of(model, torch.stack(pixels), chosen):
         best = logits_NK.softmax(1).topk(min(top, len(card.classes)))
