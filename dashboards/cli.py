@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from search.cli import cli, main
-from search.options import STORAGE
+from search.options import JSON, STORAGE
 
 __all__ = ["cli", "main"]
 
@@ -21,11 +21,17 @@ __all__ = ["cli", "main"]
     help="With another --host: a name by which this machine may be reached. May be repeated.",
 )
 @click.option("--no-browser", is_flag=True, help="Print the address, open nothing.")
-def dashboard(storage: str, port: int, host: str, names: tuple[str, ...], no_browser: bool) -> None:
-    """Open a local web page over the study database."""
+@JSON
+def dashboard(
+    storage: str, port: int, host: str, names: tuple[str, ...], no_browser: bool, as_json: bool
+) -> None:
+    """Open a local web page over the study database.
+
+    With --json nothing is opened: the address is printed as soon as it answers.
+    """
     from dashboards.serving import serve
 
-    serve(storage, host, port, names, browser=not no_browser)
+    serve(storage, host, port, names, browser=not no_browser, as_json=as_json)
 
 
 @cli.command("report")
@@ -38,8 +44,9 @@ def dashboard(storage: str, port: int, host: str, names: tuple[str, ...], no_bro
     show_default=True,
     help="The file to write.",
 )
-def report_command(studies: tuple[str, ...], storage: str, out: Path) -> None:
+@JSON
+def report_command(studies: tuple[str, ...], storage: str, out: Path, as_json: bool) -> None:
     """Write studies as one HTML file that needs no network (default: all of them)."""
     from dashboards.report import write
 
-    write(storage, studies, out)
+    write(storage, studies, out, as_json)

@@ -55,7 +55,7 @@ window.addEventListener("beforeprint", () => {
 """
 
 
-def write(storage: str, names: Sequence[str], out: Path) -> None:
+def write(storage: str, names: Sequence[str], out: Path, as_json: bool) -> None:
     """Write the report and say where it is; all studies where none is named.
 
     Raises:
@@ -74,6 +74,10 @@ def write(storage: str, names: Sequence[str], out: Path) -> None:
         raise InputError(
             f"the report cannot be written to {out}: {error.strerror}; choose another --out"
         ) from None
+    if as_json:
+        written = [library.name(study) for study in studies]
+        printed.print_json({"file": str(out), "bytes": len(content), "studies": written})
+        return
     size = format_bytes(len(content))
     printed.console().print(f"{out}: {size}, open it in a browser", soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """`distilnas dashboard`: one local server, until Ctrl-C."""
 
+import json
 import logging
 import os
 import re
@@ -20,7 +21,9 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 NAME = re.compile(r"[\w.-]+|\[[0-9A-Fa-f:]+\]", re.ASCII)  # of a host
 
 
-def serve(storage: str, host: str, port: int, names: Sequence[str], browser: bool) -> None:
+def serve(
+    storage: str, host: str, port: int, names: Sequence[str], browser: bool, as_json: bool
+) -> None:
     """Serve the page over a database.
 
     Args:
@@ -28,6 +31,7 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
             token.
         names: hosts by which the page may be reached.
         browser: open one.
+        as_json: a program asks, which needs the address and no browser.
 
     Raises:
         InputError: no such database, a port that is taken, names that are missing.
@@ -41,11 +45,14 @@ def serve(storage: str, host: str, port: int, names: Sequence[str], browser: boo
     query = f"/?token={token}" if token else "/"
     shown = "localhost" if host == "::1" else host if is_local else names[0]
     address = f"http://{shown}:{port}{query}"
-    out = report.console()
     database = masked_for_shell(storage)
-    out.print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
+    if as_json:
+        document = {"address": address, "token": token, "storage": database}
+        print(json.dumps(document), flush=True)  # one line: whoever reads it does not see an end
+    else:
+        report.console().print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
     Thread(target=library.warm, daemon=True).start()
-    if browser and _has_display():
+    if browser and not as_json and _has_display():
         webbrowser.open(address)
     try:
         server.serve_forever()

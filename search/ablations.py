@@ -128,9 +128,7 @@ def go_on(
         ):
             run_trials(Planned(plan, bench), worker, crew, display)
     session.say_limit(study)
-    if session.joined:
-        console.print(f"study {name!r} has ended", soft_wrap=True)
-    else:
+    if not session.joined:
         views.finished(session, name, int(study.user_attrs[SEEDS]))
 
 

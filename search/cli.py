@@ -159,7 +159,8 @@ def resume(name: str, as_json: bool, **flags: Any) -> None:
 @STORAGE
 @CACHE
 @DEVICE
-def worker(name: str, **flags: Any) -> None:
+@JSON
+def worker(name: str, as_json: bool, **flags: Any) -> None:
     """Join a study: train its trials beside its other workers, until it has ended.
 
     From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM leaves
@@ -168,7 +169,7 @@ def worker(name: str, **flags: Any) -> None:
     starting(f"worker for {name}")
     from search import resuming
 
-    resuming.join(name, **flags)
+    resuming.join(name, as_json, **flags)
 
 
 @cli.command()

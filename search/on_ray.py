@@ -55,6 +55,7 @@ class Seat:
         try:
             resuming.join(
                 place.study,
+                as_json=False,
                 data=place.data,
                 artifacts=place.artifacts,
                 storage=place.storage,

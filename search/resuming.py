@@ -1,12 +1,13 @@
 """The commands `resume` and `worker`: a study goes on with nothing but its name."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import optuna
 
-from search import ablations, running
+from search import ablations, report, running
 from search.addresses import database_errors
 from search.bench import Bench, Station
 from search.design import MAX_SEEDS
@@ -19,6 +20,7 @@ from search.settings import parse_grace, parse_place, parse_workers
 from search.spec import Ground, Spec
 from search.storage import open_storage
 from search.study import ADDED, FINALISTS, SEEDS, TARGET, counted, folder_of, open_study, target
+from search.worker import FINALIST
 from space.errors import InputError, require_range
 from trainers.evaluation import choose_device
 
@@ -84,6 +86,7 @@ def _flags(**given: str | None) -> tuple[str, ...]:
 
 def join(
     name: str,
+    as_json: bool,
     *,
     data: str | None,
     artifacts: str | None,
@@ -99,7 +102,7 @@ def join(
     session = Session(
         storage=storage,
         workers=parse_workers(workers),
-        as_json=False,
+        as_json=as_json,
         joined=True,
         grace=parse_grace(grace),
         leaving=leaving or Leaving(),
@@ -111,9 +114,34 @@ def join(
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
         station = Station(spec, folder, data or spec.source, cache_folder(cache), device)
-        bench = station.bench()
-        session.say(bench.data.words)
-        _go_on(session, station, bench, study)
+        with _account(session, name):
+            bench = station.bench()
+            session.say(bench.data.words)
+            _go_on(session, station, bench, study)
+
+
+@contextmanager
+def _account(session: Session, name: str) -> Iterator[None]:
+    """Say in the end what a worker did, also when it was asked to leave before."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell(session, name, ended=False)
+        raise
+    _tell(session, name, ended=not session.leaving.asked)
+
+
+def _tell(session: Session, name: str, *, ended: bool) -> None:
+    stored = {what: count for what, count in session.stored.items() if count}
+    finalists = stored.pop(FINALIST, 0)
+    if session.as_json:
+        document = {"study": name, "trials": stored, "finalists": finalists, "ended": ended}
+        report.print_json(document)
+        return
+    words = [f"{count} {state.lower()}" for state, count in stored.items()]
+    words += [f"{finalists} of finalists"] if finalists else []
+    begin = f"study {name!r} has ended; " if ended else ""
+    session.say(f"{begin}trained here: {', '.join(words) or 'nothing'}")
 
 
 def _awaited(storage: str, name: str, wait: float) -> tuple[optuna.Study, Ground]:

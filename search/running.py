@@ -235,7 +235,6 @@ def conclude(
         report.copy_best(folder.best, Path(session.out))
     name, storage = study.study_name, session.storage
     if session.joined:
-        session.console.print(f"study {name!r} has ended", soft_wrap=True)
         return
     hints = [
         command("show", name, storage),

@@ -1,5 +1,6 @@
 """How a command that trains was called: what is the user's and the machine's, not the study's."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Session:
     on: str = "here"  # or ray, or ray://HEAD:PORT
     gpus_per_worker: float | None = None  # on Ray
     leaving: Leaving = field(default_factory=Leaving)
+    stored: Counter[str] = field(default_factory=Counter)  # what ended here; see `Worker`
     elsewhere: tuple[str, ...] = ()  # flags that say where this machine has a study's files
     joined: bool = False  # beside whoever reports the results
     console: Console = field(default_factory=lambda: report.console(stderr=True))
@@ -51,7 +53,7 @@ class Session:
         storage.endurance.say = self.say
         with (
             self.resumable(study.study_name),
-            Worker(study, folder, self.leaving, grace=self.grace) as worker,
+            Worker(study, folder, self.leaving, grace=self.grace, stored=self.stored) as worker,
         ):
             folder.sweep()
             yield worker

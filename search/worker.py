@@ -2,21 +2,26 @@
 
 import faulthandler
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+import optuna
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search import crashes, ledger
 from search.endurance import READING
-from search.leaseholder import Leaseholder
+from search.leaseholder import GRACE, Leaseholder
 from search.leases import all_leases, locked, place_of, swap
+from search.leaving import Leaving
 from search.ledger import Claim, Reached
+from search.places import Folder
 
+FINALIST = "finalist"  # what was stored, where it is no trial
 NOTHING_MORE: Mapping[int, float] = MappingProxyType({})
 
 
@@ -25,6 +30,23 @@ class Worker(Leaseholder):
 
     Each step is one transaction, and is refused when the lease is not this worker's any more.
     """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        folder: Folder,
+        leaving: Leaving | None = None,
+        *,
+        grace: float = GRACE,
+        stored: Counter[str] | None = None,
+    ) -> None:
+        """Take a study.
+
+        Args:
+            stored: counts what this worker stores: trials by their state, and finalists' trainings.
+        """
+        super().__init__(study, folder, leaving, grace=grace)
+        self.stored = Counter() if stored is None else stored
 
     @contextmanager
     def at_work(self, devices: int, *, in_process: bool) -> Iterator[None]:
@@ -174,7 +196,7 @@ class Worker(Leaseholder):
             ledger.end_trial(connection, trial_id, state, value, attributes, reported, self.name)
             publish()
 
-        return self._end(place_of(claim.number), is_stored, store)
+        return self._end(place_of(claim.number), state.name, is_stored, store)
 
     def end_finalist(self, place: str, key: str, row: Any, publish: Callable[[], None]) -> bool:
         """Store the result of a finalist's training, an attribute of the study."""
@@ -186,11 +208,12 @@ class Worker(Leaseholder):
             ledger.write_result(connection, self.identity, key, row)
             publish()
 
-        return self._end(place, is_stored, store)
+        return self._end(place, FINALIST, is_stored, store)
 
     def _end(
         self,
         place: str,
+        what: str,
         is_stored: Callable[[sa.Connection], bool],
         store: Callable[[sa.Connection], None],
     ) -> bool:
@@ -204,7 +227,9 @@ class Worker(Leaseholder):
                 store(connection)
             return True
 
-        return self._settled(place, self.storage.endurance(ask))
+        kept = self._settled(place, self.storage.endurance(ask))
+        self.stored[what] += kept
+        return kept
 
     def draft(self, place: str) -> str:
         """Where this worker writes a student's files, within the study's folder."""
