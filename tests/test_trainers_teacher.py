@@ -370,7 +370,10 @@ def test_what_is_no_state_dict_is_one_line(stored: Path, content: Any) -> None:
 
 
 def test_missing_files_are_named(stored: Path, tmp_path: Path) -> None:
-    assert "nowhere.json" in refusal(lambda: teachers.load(tmp_path / "nowhere.pt"))
+    assert "nowhere.pt must be a file" in refusal(lambda: teachers.load(tmp_path / "nowhere.pt"))
+    alone = tmp_path / "alone.pt"
+    alone.write_bytes(stored.read_bytes())
+    assert "alone.json cannot be read" in refusal(lambda: teachers.load(alone))
     stored.unlink()
     assert "small.pt cannot be read" in refusal(lambda: teachers.load(stored))
     stored.mkdir()
