@@ -30,6 +30,7 @@ from dashboards.picture import (
 )
 from dashboards.reasons import OBSERVED, complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
+from search import table
 
 CHOICES_TITLE = "Accuracy by choice, observed in search"
 PARALLEL_TITLE = "All choices at once"
@@ -153,7 +154,7 @@ def parallel(view: View) -> Picture:
     points = points[points["block"] != ""]
     if points.empty:
         return nothing(PARALLEL_TITLE, why_nothing(view, described=True))
-    leaders = points.nlargest(ALWAYS, "value")
+    leaders = table.best_first(points).head(ALWAYS)
     others = points.drop(leaders.index)
     drawn = pd.concat(
         [others.sample(min(MOST_LINES - ALWAYS, len(others)), random_state=0), leaders]

@@ -12,6 +12,7 @@ from dashboards.progress_figures import best_steps
 from dashboards.reasons import complete, drawable
 from dashboards.search_figures import limit_of, pareto
 from dashboards.views import View
+from search import table
 
 FRONTS_TITLE, BEST_TITLE = "Pareto fronts", "Best so far"
 BUDGETS_TITLE = "The best at each budget"
@@ -147,7 +148,7 @@ def _best_under(view: View, axis: str, limit: float) -> dict[str, object] | None
     done = done[done[axis] <= limit] if limit < float("inf") else done
     if done.empty:
         return None
-    row = done.sort_values(["value", "number"], ascending=[False, True]).iloc[0]
+    row = table.best_first(done).iloc[0]
     return {
         "trial": int(row["number"]),
         "accuracy": row["value"],

@@ -67,11 +67,13 @@ def known(library: Library, studies: pd.DataFrame) -> pd.DataFrame:
     """The studies, with `values` (of complete trials, in order) and `bytes` of the best one."""
     progress = table.progress(library.engine)
     groups = progress.groupby("identity")
-    best = progress.loc[groups["value"].idxmax()].set_index("identity")
-    sizes = table.sizes(library.engine, [int(trial) for trial in best["trial_id"]])
+    leaders = progress[progress["value"] == groups["value"].transform("max")]
+    sizes = table.sizes(library.engine, leaders["trial_id"].tolist())
+    leaders = table.best_first(leaders.assign(bytes=leaders["trial_id"].map(sizes)))
+    best = leaders.drop_duplicates("identity").set_index("identity")
     return studies.assign(
         values=studies["identity"].map(groups["value"].agg(list)),
-        bytes=studies["identity"].map(best["trial_id"].map(sizes)),
+        bytes=studies["identity"].map(best["bytes"]),
     )
 
 

@@ -22,6 +22,7 @@ from dashboards.picture import (
 )
 from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
+from search import table
 
 BEST_TITLE, VOLUME_TITLE, CURVES_TITLE = "Best so far", "Hypervolume so far", "Learning curves"
 NARROW = 0.9  # sizes that close to their reference make no area worth looking at
@@ -52,12 +53,11 @@ def in_order(view: View) -> pd.DataFrame:
 
 
 def best_steps(view: View) -> Steps:
-    """The trials that were better than all that ended before them."""
-    ended = in_order(view)
-    counts = ended.index.isin(complete(view).index)
-    values = np.where(counts, ended["value"], -np.inf)
-    better = values > np.concatenate([[-np.inf], np.maximum.accumulate(values)[:-1]])
-    found = ended[better]
+    """The trials that were better than all that ended before them; of equals the smaller one."""
+    ended, leaders = in_order(view), table.best_first(complete(view))
+    places = pd.Series(range(len(leaders)), leaders.index)  # 0 is the best
+    place = ended.index.map(places).to_numpy(dtype=float, na_value=np.inf)
+    found = ended[place < np.concatenate([[np.inf], np.minimum.accumulate(place)[:-1]])]
     return _steps(found, found["value"].tolist(), ended)
 
 
@@ -153,7 +153,7 @@ class StaircaseArea:
 def curves(view: View) -> Picture:
     """Median and quartiles of complete trials, the best few, and where others were pruned."""
     done, points = complete(view), drawable(view.trials)
-    leaders = done.nlargest(NAMED, "value")
+    leaders = table.best_first(done).head(NAMED)
     pruned = _sample(points[points["state"] == "PRUNED"], PRUNED)
     sample = _sample(done, SAMPLE)
     wanted = {int(n) for part in (leaders, pruned, sample) for n in part["number"]}

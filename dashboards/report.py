@@ -167,8 +167,7 @@ def _best(view: View) -> str:
 
 
 def _finalists(view: View) -> str:
-    words = dict(zip(view.trials["number"].astype(int), view.trials["words"], strict=True))
-    ranking = ranked(view.subject.attributes, words)
+    ranking = ranked(view.subject.attributes, table.students(view.trials))
     if not ranking:
         return ""
     cells = [

@@ -102,8 +102,11 @@ def _start(
 
 def finalists(study: optuna.Study) -> list[Finalist]:
     """Finalists whose seeds have all ended; best mean first."""
-    words = {t.number: t.user_attrs["words"] for t in best_trials(study, len(study.trials))}
-    return ranked(study.user_attrs, words)
+    students = (
+        (trial.number, trial.user_attrs["words"], trial.user_attrs["bytes"])
+        for trial in best_trials(study, len(study.trials))
+    )
+    return ranked(study.user_attrs, students)
 
 
 def best_seed(finalist: Finalist) -> str:

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from search.ranking import order_key
 from search.trials import Outcome
 from space.budget import format_bytes
 from trainers.result import Epoch, Report
@@ -67,8 +68,9 @@ class Display:
         self.progress.stop()
 
     def known_best(self, accuracy: float, number: int, size: int) -> None:
-        """Tell of a best that was found before this run."""
-        self.best = (accuracy, number, size)
+        """Tell of a student that may be the best so far, of this run or an earlier one."""
+        known = [(accuracy, number, size), *([self.best] if self.best else [])]
+        self.best = min(known, key=lambda one: order_key(one[0], one[2], one[1]))
 
     def began(self, label: str, words: str, epochs: int) -> None:
         """Tell of a training run that begins."""
@@ -100,7 +102,7 @@ class Display:
         self.done += row.counted
         attributes = row.attributes
         if row.value is not None and "duplicate_of" not in attributes:
-            self.best = max(self.best or (0.0, 0, 0), (row.value, row.number, attributes["bytes"]))
+            self.known_best(row.value, row.number, attributes["bytes"])
         self.said(f"{row.label} {_how(row)}")
         if attributes.get("fallback") and not self.fell_back:
             self.fell_back = True  # said once; every row keeps its own

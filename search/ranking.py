@@ -1,7 +1,7 @@
-"""Finalists and their order: what further seeds say of the best students."""
+"""Which student is the best: the rule for all of them, and what further seeds say of the first."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ class Finalist(NamedTuple):
     accuracies: tuple[float, ...]  # of the files, one a further seed; the lucky first is left out
     seeds: tuple[int, ...]
     failed: tuple[int, ...] = ()  # seeds whose training failed: they say nothing of the student
+    bytes: float = math.inf  # of its file
 
     @property
     def mean(self) -> float:
@@ -35,20 +36,35 @@ def attribute(number: int, seed: int) -> str:
     return f"finalist:{number}:{seed}"
 
 
-def ranked(attributes: Mapping[str, Any], words: Mapping[int, str]) -> list[Finalist]:
+def order_key(worth: Any, size: Any, number: Any) -> tuple[Any, Any, Any]:
+    """Sorts the best first: of equal worth the smaller file, of equal files the lower number.
+
+    Takes numbers, or columns of them.
+    """
+    return -worth, size, number
+
+
+def ranked(
+    attributes: Mapping[str, Any], students: Iterable[tuple[int, str, float]]
+) -> list[Finalist]:
     """Trials whose further seeds have all ended, best mean first.
+
+    Args:
+        attributes: of the study.
+        students: number, words and bytes of each trial.
 
     A seed that diverged, or cannot be stored, counts as what it is worth: nothing. One whose
     training failed (memory, the device, the process) is left out, and a trial where all failed
     with it.
     """
     found = []
-    for number, text in words.items():
+    for number, text, size in students:
         rows = {seed: attributes.get(attribute(number, seed)) for seed in SEEDS}
         ended = {seed: row for seed, row in rows.items() if row is not None}
         kept = {seed: row for seed, row in ended.items() if row["ended"] != FAILED}
         if len(ended) == len(SEEDS) and kept:
             accuracies = tuple(row["file_accuracy"] or 0.0 for row in kept.values())
             failed = tuple(seed for seed in ended if seed not in kept)
-            found.append(Finalist(number, text, accuracies, tuple(kept), failed))
-    return sorted(found, key=lambda finalist: -finalist.mean)
+            known = size if size == size else math.inf  # NaN: of an earlier version
+            found.append(Finalist(int(number), text, accuracies, tuple(kept), failed, known))
+    return sorted(found, key=lambda one: order_key(one.mean, one.bytes, one.number))

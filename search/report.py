@@ -167,7 +167,7 @@ def finalists_table(ranking: Sequence[Any]) -> Table:
 
 
 def finalist_document(finalist: Any) -> dict[str, Any]:
-    document: dict[str, Any] = finalist._asdict()
+    document: dict[str, Any] = finalist._asdict() | {"bytes": _plain(finalist.bytes)}
     return document | {"mean": finalist.mean, "spread": _plain(finalist.spread)}
 
 

@@ -55,7 +55,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
         engine = report.engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
     spec = tables.spec_of(attributes)
-    ranking = ranked(attributes, dict(zip(frame["number"], frame["words"], strict=True)))
+    ranking = ranked(attributes, tables.students(frame))
     saved = savings(frame, spec)
     if as_json:
         trials = [report.trial_document(row) for _, row in frame.iterrows()]
@@ -92,8 +92,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
         "seconds",
         "architecture or reason",
     )
-    order = frame.sort_values(["value", "number"], ascending=[False, True])
-    for _, row in order.iterrows():
+    for _, row in tables.best_first(frame).iterrows():
         made.add_row(*_cells(row))
     out.print(made)
     if ranking:

@@ -1,5 +1,6 @@
 """Studies: create, open, read. The database is the one source of truth."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from search.artifacts import is_address
 from search.limits import DEVICE_SECONDS, TIMEOUT
 from search.places import ARTIFACTS, Folder, check_name, expanded
 from search.plan import Plan, is_plan
+from search.ranking import order_key
 from search.spec import Ground, Spec
 from space.errors import InputError
 from trainers.files import copy_atomically
@@ -146,13 +148,18 @@ def is_counted(trial: FrozenTrial) -> bool:
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """The most accurate students, best first; a network that came twice is there once."""
+    """The best students, first the best; a network that came twice is there once."""
     done = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if "duplicate_of" not in trial.user_attrs
     ]
-    return sorted(done, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
+    return sorted(done, key=_order)[:count]
+
+
+def _order(trial: FrozenTrial) -> tuple[float, float, int]:
+    size = trial.user_attrs.get("bytes", math.inf)
+    return order_key(trial.value or 0.0, size, trial.number)
 
 
 def folder_of(storage: str, study: optuna.Study, here: str | None = None) -> Folder:

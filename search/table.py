@@ -22,13 +22,14 @@ trial's `confusion` (validation images, true class by predicted class) is no col
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
 from search import rows
+from search.ranking import order_key
 
 BASE_COLUMNS = ("number", "state", "value", "started", "completed")
 ATTRIBUTE_COLUMNS = (
@@ -305,7 +306,20 @@ def attributes(engine: sa.Engine, name: str) -> dict[str, Any]:
     return dict(zip(found["key"], map(json.loads, found["value_json"]), strict=True))
 
 
+def best_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Trials by `order_key`; those without a value last, and of equals those without a size."""
+    keys = order_key(table["value"], table["bytes"], table["number"])
+    order = pd.concat([pd.to_numeric(key, errors="coerce") for key in keys], axis=1)
+    order.columns = range(len(keys))
+    return table.loc[order.sort_values(list(order)).index]
+
+
+def students(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
+    """Number, words and bytes of each trial, as `search.ranking.ranked` takes them."""
+    return table[["number", "words", "bytes"]].itertuples(index=False, name=None)
+
+
 def best(table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The most accurate students, best first; a network that came twice is there once."""
+    """The best students, first the best; a network that came twice is there once."""
     done = table[(table["state"] == "COMPLETE") & table["duplicate_of"].isna()]
-    return done.sort_values(["value", "number"], ascending=[False, True]).head(count)
+    return best_first(done).head(count)

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from search import report
 from search import table as tables
 from search.addresses import database_errors
@@ -41,7 +39,7 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
     spec = attributes.get("spec")
     if not spec or "space" not in spec:
         raise InputError(f"a baseline's study must be a search of DistilNAS, but {name!r} is none")
-    done, ranking = tables.best(frame, len(frame)), ranked(attributes, _words(frame))
+    done, ranking = tables.best(frame, len(frame)), ranked(attributes, tables.students(frame))
     wanted = ranking[0].number if ranking and number is None else number
     chosen = done if wanted is None else done[done["number"] == wanted]
     if chosen.empty:
@@ -50,10 +48,6 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
     baseline.setdefault("architecture", chosen.iloc[0]["architecture"])
     settings = _settings(storage, name, spec, attributes.get(ARTIFACTS))
     return {**settings, **document, "baseline": baseline}
-
-
-def _words(frame: pd.DataFrame) -> dict[int, str]:
-    return dict(zip(frame["number"], frame["words"], strict=True))
 
 
 def _settings(
