@@ -41,6 +41,7 @@ SIZE_MATCHED = "Size-matched: the widths are solved anew for every arm."
 FIXED_WIDTHS = "Widths are as they are written, whatever they cost."
 VERDICT_COLOURS = {"better": GREEN, "worse": VERMILION}  # any other verdict: grey
 VERDICT_ROOM, VERDICT_LINE = 110, 14  # pixels to the right, and characters that fit there
+SIZES = ("arm", "bytes", "params", "macs")
 POINTS = 100  # percentage points of a share
 # The ends of an interval, the width of its line, and how opaque it is.
 BOOTSTRAP = ("bootstrap_low", "bootstrap_high", 9, 0.35)
@@ -69,7 +70,7 @@ def forest(view: AblationView) -> Picture:
     arms = view.analysis.arms
     rows = arms[arms["difference"].notna() & (arms["arm"] != view.plan["baseline"])]
     if rows.empty:
-        return nothing(FOREST_TITLE, UNPAIRED)
+        return nothing(FOREST_TITLE, UNPAIRED, _differences(rows))
     rows = rows.sort_values("difference").reset_index(drop=True)
     names = [
         f"{arm} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n})"
@@ -170,7 +171,7 @@ def sizes(view: AblationView) -> Picture:
     arms = view.analysis.arms
     rows = arms[arms["bytes"].notna()]
     if rows.empty:
-        return nothing(SIZES_TITLE, WAITING)
+        return nothing(SIZES_TITLE, WAITING, SIZES)
     names = list(rows["arm"])
     figure = styled(go.Figure(), height=90 + row_height(names) * len(rows))
     figure.add_bar(
@@ -186,7 +187,7 @@ def sizes(view: AblationView) -> Picture:
     )
     figure.update_xaxes(title={"text": "stored bytes"}, rangemode="tozero", tickformat="~s")
     figure.update_yaxes(places(names, DOWN) | {"range": [len(rows) - 0.5, -0.5]})
-    data = rows[["arm", "bytes", "params", "macs"]].reset_index(drop=True)
+    data = rows[[*SIZES]].reset_index(drop=True)
     matched = view.plan["size_matched"]
     return Picture(SIZES_TITLE, figure, data, SIZE_MATCHED if matched else FIXED_WIDTHS)
 

@@ -17,6 +17,8 @@ from space.count import layer_costs
 ARCHITECTURE_TITLE, BYTES_TITLE = "Architecture", "Where the bytes go"
 UNKNOWN = "The trial does not say what its network is: another program made it, or it failed early."
 SIZES = ("bytes", "parameters", "macs")  # of a layer
+STAGES = ("stage", "block", "blocks", "channels", "pixels", "settings")  # columns
+LAYERS = ("layer", "type", "stage", "block", "output", *SIZES)
 READABLE = {"minsize": 9, "mode": "hide"}  # pixels of a label
 COLUMN = 1.0  # of each stage, as wide as captions need
 SLAB, MOST_SLABS = 0.24, 0.9  # widths of a block and of all blocks, which get thinner if many
@@ -42,7 +44,7 @@ def is_known(view: TrialView) -> bool:
 def architecture(view: TrialView) -> Picture:
     """Stages from left to right: as high as they are wide, a slab for every block."""
     if not is_known(view):
-        return nothing(ARCHITECTURE_TITLE, UNKNOWN)
+        return nothing(ARCHITECTURE_TITLE, UNKNOWN, STAGES)
     network = Architecture.from_dict(dict(view.row["architecture"]))
     data = stages_of(network, int(view.subject.size or 0))
     boxes = list(_boxes(data))
@@ -69,9 +71,7 @@ def stages_of(network: Architecture, size: int) -> pd.DataFrame:
         rows.append((name, stage.block, stage.depth, stage.width, at, settings_words(canonical)))
     head = f"1x1 to {network.head.width}, then " if network.head.width else ""
     rows.append(("classes", "", 0, network.classes, 1, f"{head}average, linear"))
-    return pd.DataFrame(
-        rows, columns=["stage", "block", "blocks", "channels", "pixels", "settings"]
-    )
+    return pd.DataFrame(rows, columns=STAGES)
 
 
 def settings_words(stage: Stage) -> str:
@@ -132,9 +132,9 @@ def _draw(figure: go.Figure, box: Box) -> None:
 def bytes_by_layer(view: TrialView) -> Picture:
     """Stages, their blocks, their layers, each as wide as its bytes; all sum to the file."""
     if not is_known(view):
-        return nothing(BYTES_TITLE, UNKNOWN)
+        return nothing(BYTES_TITLE, UNKNOWN, LAYERS)
     if pd.isna(view.row["bytes"]):
-        return nothing(BYTES_TITLE, UNBUILT)
+        return nothing(BYTES_TITLE, UNBUILT, LAYERS)
     data = stored_layers(view)
     whole = int(data["bytes"].sum())
     parts = _tree(data, whole, stage_colours(view.row))
@@ -169,8 +169,7 @@ def stored_layers(view: TrialView) -> pd.DataFrame:
     ]
     header = int(view.row["bytes"]) - sum(layer["bytes"] for layer in layers)
     rows.append(("header", "file header", "header", "", "", header, 0, 0))
-    columns = ["layer", "type", "stage", "block", "output", *SIZES]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=LAYERS)
 
 
 def _output(layer: Mapping[str, Any]) -> str:

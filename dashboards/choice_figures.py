@@ -41,6 +41,7 @@ CHOICES = {
     "depth": "blocks",
     "width": "widest stage",
 }
+MEDIANS = ("choice", "level", "trials", "median accuracy")  # columns
 SE_ORDER = ("none", "some", "all")
 BINNED = ("depth", "width")
 BINS = 5
@@ -57,7 +58,7 @@ def choices(view: View) -> Picture:
     done = complete(view)
     done = done[done["block"] != ""]
     if done.empty:
-        return nothing(CHOICES_TITLE, why_nothing(view, described=True))
+        return nothing(CHOICES_TITLE, why_nothing(view, described=True), MEDIANS)
     levels = {choice: labelled(done, choice) for choice in CHOICES}
     figure = make_subplots(
         1,
@@ -138,14 +139,9 @@ def _add_strips(
 
 def _medians(done: pd.DataFrame, levels: pd.Series, title: str) -> pd.DataFrame:
     groups = done["value"].groupby(levels, observed=True)
-    return pd.DataFrame(
-        {
-            "choice": title,
-            "level": groups.median().index.astype(str),
-            "trials": groups.size().to_numpy(),
-            "median accuracy": groups.median().to_numpy(),
-        }
-    )
+    levels = groups.median().index.astype(str)
+    columns = (title, levels, groups.size().to_numpy(), groups.median().to_numpy())
+    return pd.DataFrame(dict(zip(MEDIANS, columns, strict=True)))
 
 
 def parallel(view: View) -> Picture:
@@ -153,7 +149,8 @@ def parallel(view: View) -> Picture:
     points = drawable(view.trials)
     points = points[points["block"] != ""]
     if points.empty:
-        return nothing(PARALLEL_TITLE, why_nothing(view, described=True))
+        none = _lines(points, view.filters.axis)
+        return nothing(PARALLEL_TITLE, why_nothing(view, described=True), none)
     leaders = table.best_first(points).head(ALWAYS)
     others = points.drop(leaders.index)
     drawn = pd.concat(
@@ -184,9 +181,12 @@ def parallel(view: View) -> Picture:
         f"{few}Blue lines are the most accurate, orange ones the least. "
         f"Drag along an axis to pick lines. {OBSERVED}"
     )
-    columns = ["number", *CHOICES, axis, "value"]
-    data = drawn[columns].rename(columns={"number": "trial", "value": "accuracy"} | CHOICES)
-    return Picture(PARALLEL_TITLE, figure, data, note)
+    return Picture(PARALLEL_TITLE, figure, _lines(drawn, axis), note)
+
+
+def _lines(trials: pd.DataFrame, axis: str) -> pd.DataFrame:
+    columns = trials[["number", *CHOICES, axis, "value"]]
+    return columns.rename(columns={"number": "trial", "value": "accuracy"} | CHOICES)
 
 
 def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from html import escape
+from itertools import repeat
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.axes import TITLES, count_axis, size_axis, size_range, tick_words
+from dashboards.filters import Filters
 from dashboards.picture import SEQUENCE, Picture, accuracy_axis, nothing, styled
 from dashboards.progress_figures import best_steps
 from dashboards.reasons import complete, drawable
@@ -17,17 +19,20 @@ from search import table
 FRONTS_TITLE, BEST_TITLE = "Pareto fronts", "Best so far"
 BUDGETS_TITLE = "The best at each budget"
 NOTHING = "None of these studies has a complete trial yet."
+CHOOSE = "Choose one or more studies above."
+BEST = ("study", "trial", "trials ended", "best accuracy")  # columns
 DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "diamond", "square", "cross")
 
 
 def fronts(views: list[View]) -> Picture:
     """The Pareto front of each study, on one axis of size."""
-    axis = views[0].filters.axis
+    axis = axis_of(views)
     found = [(view, pareto(drawable(view.trials, axis), axis)) for view in views]
     found = [(view, front) for view, front in found if len(front)]
     if not found:
-        return nothing(FRONTS_TITLE, NOTHING)
+        none = ("study", "trial", axis, "accuracy", "architecture")
+        return nothing(FRONTS_TITLE, why_none(views), none)
     sizes = [size for _, front in found for size in front[axis]]
     low, high = size_range(sizes)
     figure = styled(go.Figure(), height=480)
@@ -46,6 +51,15 @@ def fronts(views: list[View]) -> Picture:
     figure.update_yaxes(title={"text": "validation accuracy"})
     accuracy_axis(figure, values)
     return Picture(FRONTS_TITLE, figure, _rows(found, axis), "Up and to the left is better.")
+
+
+def axis_of(views: list[View]) -> str:
+    """The axis of sizes, which is the same for all; the usual one where nothing is compared."""
+    return next((view.filters.axis for view in views), Filters().axis)
+
+
+def why_none(views: list[View]) -> str:
+    return NOTHING if views else CHOOSE
 
 
 def _rows(found: list[tuple[View, pd.DataFrame]], axis: str) -> pd.DataFrame:
@@ -80,7 +94,7 @@ def best_so_far(views: list[View]) -> Picture:
     """Best accuracy of each study over the trials that ended."""
     found = [(view, best_steps(view)) for view in views if len(complete(view))]
     if not found:
-        return nothing(BEST_TITLE, NOTHING)
+        return nothing(BEST_TITLE, why_none(views), BEST)
     figure = styled(go.Figure(), height=480)
     for place, (view, steps) in enumerate(found):
         figure.add_scatter(
@@ -98,12 +112,7 @@ def best_so_far(views: list[View]) -> Picture:
     accuracy_axis(figure, values)
     data = [
         pd.DataFrame(
-            {
-                "study": view.subject.name,
-                "trial": steps.number,
-                "trials ended": steps.ended,
-                "best accuracy": steps.value,
-            }
+            zip(repeat(view.subject.name), steps.number, steps.ended, steps.value), columns=BEST
         )
         for view, steps in found
     ]
@@ -112,7 +121,7 @@ def best_so_far(views: list[View]) -> Picture:
 
 def best_at_budgets(views: list[View]) -> Picture:
     """For each budget of these studies, the best trial of each study that keeps it."""
-    axis = views[0].filters.axis
+    axis = axis_of(views)
     limits = sorted({limit for view in views if (limit := limit_of(view)) is not None})
     budgets = [*zip(limits, tick_words(axis, limits), strict=True), (float("inf"), "no limit")]
     rows = [
@@ -122,7 +131,8 @@ def best_at_budgets(views: list[View]) -> Picture:
         if (row := _best_under(view, axis, limit)) is not None
     ]
     if not rows:
-        return nothing(BUDGETS_TITLE, NOTHING)
+        none = ("budget", "study", "trial", "accuracy", axis, "architecture")
+        return nothing(BUDGETS_TITLE, why_none(views), none)
     data = pd.DataFrame(rows)
     figure = styled(go.Figure(), height=480)
     for place, (study, group) in enumerate(data.groupby("study", sort=False)):

@@ -20,6 +20,8 @@ INCOMPLETE = (
     "No seed has a result in every cell yet: means over the other factors would not be balanced."
 )
 TOO_FEW = "No cell has three results yet: fewer are no mean."
+MARGINAL = ("factor", "level", "n", "mean", "sd", "low", "high")  # columns
+CELLS = ("factor_a", "level_a", "factor_b", "level_b", "n", "mean")  # of `search.effects`
 PANELS = 2  # in a row
 ROW, BETWEEN = 320, 90  # pixels of a row of them, and of the labels in between
 
@@ -27,10 +29,10 @@ ROW, BETWEEN = 320, 90  # pixels of a row of them, and of the labels in between
 def marginal(view: AblationView) -> Picture:
     """A factorial's level means over the raw points."""
     if view.plan["design"] != "factorial":
-        return nothing(MARGINAL_TITLE, FACTORIAL)
+        return nothing(MARGINAL_TITLE, FACTORIAL, MARGINAL)
     levels, found = view.analysis.levels, results(view)
     if levels["mean"].isna().all():
-        return nothing(MARGINAL_TITLE, INCOMPLETE)
+        return nothing(MARGINAL_TITLE, INCOMPLETE, MARGINAL)
     factors = list(view.plan["factors"])
     figure = make_subplots(
         1,
@@ -48,7 +50,7 @@ def marginal(view: AblationView) -> Picture:
         figure.update_xaxes(axis, col=column)
     figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
     accuracy_axis(figure, [*numbers_in(found), *numbers_in(levels[["low", "high"]])])
-    data = levels[["factor", "level", "n", "mean", "sd", "low", "high"]]
+    data = levels[[*MARGINAL]]
     note = "Means over the other factors, with bootstrap intervals; grey: every training."
     return Picture(MARGINAL_TITLE, figure, data, note)
 
@@ -95,10 +97,10 @@ def _add_intervals(figure: go.Figure, rows: pd.DataFrame, column: int) -> None:
 def interaction(view: AblationView) -> Picture:
     """Cell means of each pair of factors; cells of fewer than three results stay blank."""
     if view.plan["design"] != "factorial":
-        return nothing(INTERACTION_TITLE, FACTORIAL)
+        return nothing(INTERACTION_TITLE, FACTORIAL, CELLS)
     cells = view.interactions
     if cells.empty or cells["mean"].isna().all():
-        return nothing(INTERACTION_TITLE, TOO_FEW)
+        return nothing(INTERACTION_TITLE, TOO_FEW, CELLS)
     pairs = list(combinations(view.plan["factors"], 2))
     columns = min(PANELS, len(pairs))
     rows = -(-len(pairs) // columns)

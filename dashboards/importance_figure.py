@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import optuna
 
 TITLE = "What accuracy depends on"
+COLUMNS = ("parameter", "share")
 EVALUATED = 2_000  # trials that importances are computed from: Optuna takes a second for them
 FEWEST = 5  # trials below which importances are no news
 
@@ -29,12 +30,14 @@ def importances(view: View) -> Picture:
     done = trials[(trials["state"] == "COMPLETE") & finite(trials["value"])]
     if len(done) < FEWEST:
         why = f"Importances need {FEWEST} complete trials or more; there are {len(done)}."
-        return nothing(TITLE, why_nothing(view) if done.empty else why)
+        return nothing(TITLE, why_nothing(view) if done.empty else why, COLUMNS)
     sample = done.sample(min(EVALUATED, len(done)), random_state=0)
     found = ped_anova(view.study(sample["number"].astype(int).tolist()))
     if not found.sum() > 0:
-        return nothing(TITLE, "No parameter varies among the complete trials, or no accuracy does.")
-    data = pd.DataFrame({"parameter": found.index, "share": (found / found.sum()).to_numpy()})
+        why = "No parameter varies among the complete trials, or no accuracy does."
+        return nothing(TITLE, why, COLUMNS)
+    shares = (found / found.sum()).to_numpy()
+    data = pd.DataFrame(dict(zip(COLUMNS, (found.index, shares), strict=True)))
     drawn = (
         f"{len(sample):,} trials drawn at random" if len(done) > EVALUATED else "complete trials"
     )

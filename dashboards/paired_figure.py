@@ -14,13 +14,14 @@ from dashboards.picture import BLUE, GREY, VERMILION, Picture, accuracy_axis, no
 from dashboards.views import AblationView
 
 PAIRED_TITLE = "Arms, seed by seed"
+BY_SEED = ("seed", "arm", "accuracy")  # columns
 
 
 def paired(view: AblationView) -> Picture:
     """Every seed a line through the arms; by factor, means over the other factors."""
     found = results(view)
     if found.empty:
-        return nothing(PAIRED_TITLE, WAITING)
+        return nothing(PAIRED_TITLE, WAITING, BY_SEED)
     known = published(view)
     panels, above = _panels(view, _balanced(view, found)), _panels(view, known)
     ours = 1 if known.empty else 2  # its row
@@ -53,7 +54,7 @@ def _by_seed(found: pd.DataFrame) -> pd.DataFrame:
     """One row a training."""
     cells = zip(product(found.index, found.columns), found.to_numpy().ravel(), strict=True)
     rows = [(int(seed), arm, accuracy) for (seed, arm), accuracy in cells]
-    return pd.DataFrame(rows, columns=["seed", "arm", "accuracy"]).dropna(ignore_index=True)
+    return pd.DataFrame(rows, columns=BY_SEED).dropna(ignore_index=True)
 
 
 def _set_range(figure: go.Figure, panels: Iterable[pd.DataFrame], row: int, room: float) -> None:

@@ -50,9 +50,13 @@ class Picture(NamedTuple):
     empty: str = ""  # why there is nothing to draw, and what to do next; else ""
 
 
-def nothing(title: str, why: str) -> Picture:
-    """A picture of nothing, that says why."""
-    return Picture(title, styled(go.Figure()), pd.DataFrame(), empty=why)
+def nothing(title: str, why: str, columns: Iterable[str]) -> Picture:
+    """A picture of nothing, that says why.
+
+    Args:
+        columns: of its data, as where there is something: a CSV file without rows has its header.
+    """
+    return Picture(title, styled(go.Figure()), pd.DataFrame(columns=list(columns)), empty=why)
 
 
 def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:

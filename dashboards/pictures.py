@@ -8,7 +8,7 @@ from dashboards.addresses import COMPARE, STUDY, TRIAL, Place, compared
 from dashboards.compare_figures import COMPARE as COMPARE_PICTURES
 from dashboards.filters import Filters
 from dashboards.library import Library
-from dashboards.picture import Picture, nothing
+from dashboards.picture import Picture
 from dashboards.search_figures import SEARCH as SEARCH_PICTURES
 from dashboards.trial_figures import TRIAL as TRIAL_PICTURES
 from dashboards.views import ABLATION
@@ -37,7 +37,7 @@ def picture(library: Library, where: Place, query: str, key: str) -> Picture:
 def _compared(library: Library, query: str, key: str) -> Picture:
     draw, filters = _known(COMPARE_PICTURES, key), Filters.parse(query)
     views = [library.view(study, filters) for study in compared(query)]
-    return draw(views) if views else nothing("Compare", "Choose one or more studies above.")
+    return draw(views)
 
 
 def _known(pictures: Mapping[str, Callable[[V], Picture]], key: str) -> Callable[[V], Picture]:

@@ -32,6 +32,8 @@ NAMED = 5
 ACTIVE = ("RUNNING", "WAITING")
 UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first of which there are two
 
+CURVE_COLUMNS = ("trial", "epoch", "accuracy")
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -42,6 +44,9 @@ class Steps(NamedTuple):
     ended: list[int]  # trials that had ended by then
     hours: list[float]  # of training, all trials together
     value: list[float]
+
+
+NO_STEPS = Steps([], [], [], [])
 
 
 def in_order(view: View) -> pd.DataFrame:
@@ -75,7 +80,7 @@ def _steps(found: pd.DataFrame, values: list[float], ended: pd.DataFrame) -> Ste
 def best(view: View) -> Picture:
     """Best accuracy so far, over trials and over compute time."""
     if complete(view).empty:
-        return nothing(BEST_TITLE, why_nothing(view))
+        return nothing(BEST_TITLE, why_nothing(view), _data(NO_STEPS, "best accuracy"))
     steps = best_steps(view)
     figure = _panels(steps, "best validation accuracy", BLUE, ".2%")
     accuracy_axis(figure, steps.value)
@@ -85,9 +90,10 @@ def best(view: View) -> Picture:
 
 def hypervolume(view: View) -> Picture:
     """Dominated hypervolume of accuracy against size, over trials and over compute time."""
+    none = _data(NO_STEPS, "hypervolume")
     points = complete(view, view.filters.axis)
     if points.empty:
-        return nothing(VOLUME_TITLE, why_nothing(view, sized=True))
+        return nothing(VOLUME_TITLE, why_nothing(view, sized=True), none)
     axis, sizes = view.filters.axis, points[view.filters.axis]
     reference, smallest = float(sizes.max()), float(sizes.min())
     if smallest / reference > NARROW:
@@ -95,6 +101,7 @@ def hypervolume(view: View) -> Picture:
             VOLUME_TITLE,
             "All trials are of one size, as a search under one budget makes them: the best so far "
             "says it all.",
+            none,
         )
     ended = in_order(view)
     ended = ended.assign(volume=volumes(ended, points, axis, smallest, reference))
@@ -158,11 +165,12 @@ def curves(view: View) -> Picture:
     sample = _sample(done, SAMPLE)
     wanted = {int(n) for part in (leaders, pruned, sample) for n in part["number"]}
     if not wanted:
-        return nothing(CURVES_TITLE, why_nothing(view))
+        return nothing(CURVES_TITLE, why_nothing(view), CURVE_COLUMNS)
     found = view.curves(sorted(wanted))
     found = found[finite(found["accuracy"])]
     if found.empty:
-        return nothing(CURVES_TITLE, "These trials reported no accuracies by epoch.")
+        why = "These trials reported no accuracies by epoch."
+        return nothing(CURVES_TITLE, why, CURVE_COLUMNS)
     figure = styled(go.Figure())
     _add_pruned(figure, found[found["number"].isin(pruned["number"])])
     _add_band(figure, found[found["number"].isin(sample["number"])])
@@ -179,7 +187,7 @@ def curves(view: View) -> Picture:
     figure.update_yaxes(title={"text": "validation accuracy"})
     accuracy_axis(figure, found["accuracy"])
     note = _curves_note(len(done), int((points["state"] == "PRUNED").sum()))
-    data = found.rename(columns={"number": "trial"})
+    data = found.set_axis(CURVE_COLUMNS, axis=1)
     return Picture(CURVES_TITLE, figure, data, note)
 
 

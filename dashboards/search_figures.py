@@ -53,9 +53,11 @@ def front(view: View) -> Picture:
     """Every trial, the Pareto front, the budget, teachers and reference architectures."""
     points = drawable(view.trials, view.filters.axis)
     if points.empty:
-        return nothing(TITLE, why_nothing(view, sized=True))
+        none = front_data(points.assign(on_front=False), view.filters.axis)
+        return nothing(TITLE, why_nothing(view, sized=True), none)
     info = front_info(view, points)
-    return Picture(TITLE, front_figure(info), front_data(info), front_note(info, view))
+    data = front_data(info.points, info.axis)
+    return Picture(TITLE, front_figure(info), data, front_note(info, view))
 
 
 def pareto(points: pd.DataFrame, axis: str) -> pd.DataFrame:
@@ -245,15 +247,15 @@ def reference_heights(info: Front, marks: list[Mark]) -> list[float]:
     return heights
 
 
-def front_data(info: Front) -> pd.DataFrame:
-    points = info.points.sort_values("number")
+def front_data(points: pd.DataFrame, axis: str) -> pd.DataFrame:
+    points = points.sort_values("number")
     return pd.DataFrame(
         {
             "trial": points["number"].astype(int),
             "state": points["state"].str.lower(),
             "block": points["block"],
             "accuracy": points["value"],
-            info.axis: points[info.axis].astype(int),
+            axis: points[axis].astype(int),
             "on front": points["on_front"],
             "architecture": points["words"],
         }

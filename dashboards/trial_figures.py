@@ -42,6 +42,9 @@ NO_CONFUSION = (
 )
 NO_IMAGE = "The confusion matrix counts no image."
 NO_EPOCH = "No epoch has been reported yet: the curve appears here with the first."
+CURVE = ("epoch", "accuracy", "loss")  # columns
+CONFUSED = ("true class", "predicted class", "images")
+BY_CLASS = ("class", "images", "accuracy", "low", "high")
 NAME = 20  # characters of a class's name at the matrix: one line
 WRITTEN_CLASSES = 12  # with more of them numbers do not fit into cells
 
@@ -105,7 +108,7 @@ def curve(view: TrialView) -> Picture:
     """Accuracy by epoch, with a cross where it was pruned; and training loss."""
     found, losses = view.curve, _losses(view)
     if found.empty:
-        return nothing(CURVE_TITLE, NO_EPOCH)
+        return nothing(CURVE_TITLE, NO_EPOCH, CURVE)
     panels = 2 if len(losses) else 1
     figure = styled(make_subplots(1, panels, horizontal_spacing=0.2))
     _add_curve(figure, found["epoch"], found["accuracy"], BLUE, ".2%", 1)
@@ -127,7 +130,7 @@ def curve(view: TrialView) -> Picture:
     figure.update_xaxes(count_axis(found["epoch"]), title={"text": "epoch"})
     figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
     accuracy_axis(figure, found["accuracy"], col=1)
-    data = found[["epoch", "accuracy"]].assign(loss=found["epoch"].map(losses))
+    data = found.assign(loss=found["epoch"].map(losses))[[*CURVE]]
     return Picture(CURVE_TITLE, figure, data, "Cross: pruned here." if was_pruned else "")
 
 
@@ -160,7 +163,7 @@ def class_names(view: TrialView, count: int) -> list[str]:
 def confusion(view: TrialView) -> Picture:
     """Validation images, true class by predicted class, as shares of the true class."""
     if view.confusion is None:
-        return nothing(CONFUSION_TITLE, NO_CONFUSION)
+        return nothing(CONFUSION_TITLE, NO_CONFUSION, CONFUSED)
     counts = np.array(view.confusion)
     names = class_names(view, len(counts))
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -196,16 +199,16 @@ def confused(names: Sequence[str], counts: Counts) -> pd.DataFrame:
     """One row a cell of the confusion matrix."""
     cells = zip(product(names, names), counts.ravel().tolist(), strict=True)
     rows = [(true, predicted, count) for (true, predicted), count in cells]
-    return pd.DataFrame(rows, columns=["true class", "predicted class", "images"])
+    return pd.DataFrame(rows, columns=CONFUSED)
 
 
 def classes(view: TrialView) -> Picture:
     """Accuracy by true class with Wilson's interval, best first."""
     if view.confusion is None:
-        return nothing(CLASSES_TITLE, NO_CONFUSION)
+        return nothing(CLASSES_TITLE, NO_CONFUSION, BY_CLASS)
     data = by_class(view).sort_values("accuracy", kind="stable")
     if data.empty:
-        return nothing(CLASSES_TITLE, NO_IMAGE)
+        return nothing(CLASSES_TITLE, NO_IMAGE, BY_CLASS)
     figure = styled(go.Figure(), height=max(280, 90 + 26 * len(data)))
     figure.add_scatter(
         x=data["accuracy"],
@@ -240,7 +243,7 @@ def by_class(view: TrialView) -> pd.DataFrame:
         if images:
             interval = stats.binomtest(right, images).proportion_ci(method="wilson")
             rows.append((name, images, right / images, interval.low, interval.high))
-    return pd.DataFrame(rows, columns=["class", "images", "accuracy", "low", "high"])
+    return pd.DataFrame(rows, columns=BY_CLASS)
 
 
 TRIAL: Mapping[str, Callable[[TrialView], Picture]] = {

@@ -251,6 +251,18 @@ def test_every_picture_of_every_study(key: str, situation: str) -> None:
     assert not any("<script" in text for text in texts(picture.figure.to_plotly_json()))
 
 
+def test_data_without_rows_has_its_columns() -> None:
+    full, none = view_of(many(60)), view_of(trials_of([]))
+    for draw in SEARCH.values():
+        columns = list(draw(full).data.columns)
+        assert columns
+        assert list(draw(none).data.columns) == columns
+    for compare in COMPARE.values():
+        columns = list(compare([full]).data.columns)
+        assert columns
+        assert list(compare([none]).data.columns) == list(compare([]).data.columns) == columns
+
+
 described = {
     "words": st.sampled_from(("conv 4", HOSTILE, NAN)),
     "block": st.sampled_from(("conv", "group", "")),
