@@ -1,6 +1,7 @@
 """What the commands print: tables for people, one JSON document for programs."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -71,6 +72,11 @@ def trial_cells(row: Any) -> tuple[str, ...]:
         short(row["macs"]),
         row["words"],
     )
+
+
+def best_words(value: float, *, ours: bool) -> str:
+    """A best value: ours are accuracies, another program's may be anything."""
+    return f"{value:.1%}" if ours else f"{value:.4g}"
 
 
 def short(count: float) -> str:
@@ -189,6 +195,8 @@ def _plain(value: Any) -> Any:
         return value
     if value != value:  # NaN and NaT
         return None
+    if value in (math.inf, -math.inf):  # which JSON has no numbers for
+        return str(float(value))
     if hasattr(value, "isoformat"):
         return value.isoformat()
     number = value.item() if hasattr(value, "item") else value

@@ -41,11 +41,12 @@ def studies(storage: str, as_json: bool) -> None:
     )
     for _, row in frame.iterrows():
         budget = str(Budget(**row["budget"])) if isinstance(row["budget"], dict) else ""
-        best = "" if pd.isna(row["best"]) else f"{row['best']:.1%}"
+        space = row["space"] if isinstance(row["space"], str) else ""  # or another program's
+        best = "" if pd.isna(row["best"]) else report.best_words(row["best"], ours=bool(space))
         last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
         states = ("trials", "complete", "pruned", "failed", "running", "workers")
         counts = [str(row[count]) for count in states]
-        made.add_row(row["name"], row["space"] or "", budget, *counts, best, last)
+        made.add_row(row["name"], space, budget, *counts, best, last)
     report.console().print(made)
 
 

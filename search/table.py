@@ -64,24 +64,13 @@ OVERVIEW_COLUMNS = (
     *("reason", "duplicate_of"),
 )
 STUDY_COLUMNS = (
-    "identity",
-    "name",
-    "space",
-    "budget",
-    "trials",
-    "complete",
-    "pruned",
-    "failed",
-    "running",
-    "workers",
-    "best",
-    "last_activity",
-    "asked",
+    *("identity", "name", "space", "budget", "trials", "complete", "pruned", "failed", "running"),
+    *("workers", "best", "last_activity", "asked"),
 )
 
 
 def studies(engine: sa.Engine) -> pd.DataFrame:
-    """One row a study: counts by state, best value, last activity."""
+    """One row a study: counts by state, best (first) value by its direction, last activity."""
     with rows.connection(engine) as connection:
         named = rows.read(connection, "SELECT study_id, study_name AS name FROM studies")
         states = rows.read(
@@ -91,9 +80,11 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
         )
         best = rows.read(
             connection,
-            "SELECT t.study_id, MAX(v.value) AS best FROM trials t JOIN trial_values v"
-            " ON v.trial_id = t.trial_id WHERE t.state = 'COMPLETE' AND v.objective = 0"
-            " GROUP BY t.study_id",
+            "SELECT t.study_id, CASE d.direction WHEN 'MINIMIZE' THEN MIN(v.value)"
+            " ELSE MAX(v.value) END AS best FROM trials t"
+            " JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0"
+            " JOIN study_directions d ON d.study_id = t.study_id AND d.objective = 0"
+            " WHERE t.state = 'COMPLETE' GROUP BY t.study_id, d.direction",
         )
         told = rows.read(
             connection,

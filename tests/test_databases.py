@@ -10,6 +10,7 @@ import pytest
 from commands import SMALL, distilnas, inside, refused
 from optuna.storages import RDBStorage
 
+from benchmarks import synthetic_studies
 from search import report, table
 from search.storage import open_storage
 
@@ -90,6 +91,28 @@ def test_a_study_by_another_program_is_shown_as_far_as_it_goes(tmp_path: Path) -
     assert inside(tmp_path, "show", "foreign", "1").status == 0
     assert len(inside(tmp_path, "studies", "--json").json) == 1
     refused(inside(tmp_path, "resume", "foreign"), "not made by DistilNAS")
+
+
+def test_a_plain_study_beside_ours_is_listed_by_its_direction(tmp_path: Path) -> None:
+    synthetic_studies.make(tmp_path / "studies.db", 9)
+    storage = open_storage(str(tmp_path / "studies.db"), create=False)
+    for direction in ("minimize", "maximize"):
+        study = optuna.create_study(study_name=direction, storage=storage, direction=direction)
+        for value in (7.25, -3.5, math.inf if direction == "minimize" else -math.inf):
+            study.add_trial(optuna.trial.create_trial(value=value))
+    optuna.create_study(study_name="empty", storage=storage)
+    close(storage)
+    answer = inside(tmp_path, "studies")
+    assert answer.status == 0, answer.err
+    rows = {line.split()[0]: line for line in answer.out.splitlines() if line.split()}
+    assert "-3.5 " in rows["minimize"]
+    assert "7.25 " in rows["maximize"]
+    assert "%" not in rows["minimize"] + rows["maximize"]
+    assert "%" in rows["synthetic"]
+    found = {row["name"]: row["best"] for row in inside(tmp_path, "studies", "--json").json}
+    assert (found["minimize"], found["maximize"], found["empty"]) == (-3.5, 7.25, None)
+    values = [row["value"] for row in inside(tmp_path, "show", "minimize", "--json").json["trials"]]
+    assert values == [7.25, -3.5, "inf"]
 
 
 def test_an_empty_study_and_two_objectives(tmp_path: Path) -> None:
