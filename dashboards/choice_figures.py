@@ -139,8 +139,8 @@ def _add_strips(
 
 def _medians(done: pd.DataFrame, levels: pd.Series, title: str) -> pd.DataFrame:
     groups = done["value"].groupby(levels, observed=True)
-    levels = groups.median().index.astype(str)
-    columns = (title, levels, groups.size().to_numpy(), groups.median().to_numpy())
+    names = groups.median().index.astype(str)
+    columns = (title, names, groups.size().to_numpy(), groups.median().to_numpy())
     return pd.DataFrame(dict(zip(MEDIANS, columns, strict=True)))
 
 

@@ -50,7 +50,7 @@ class Picture(NamedTuple):
     empty: str = ""  # why there is nothing to draw, and what to do next; else ""
 
 
-def nothing(title: str, why: str, columns: Iterable[str]) -> Picture:
+def nothing(title: str, why: str, columns: Iterable[Any]) -> Picture:
     """A picture of nothing, that says why.
 
     Args:

@@ -61,7 +61,7 @@ def best_steps(view: View) -> Steps:
     """The trials that were better than all that ended before them; of equals the smaller one."""
     ended, leaders = in_order(view), table.best_first(complete(view))
     places = pd.Series(range(len(leaders)), leaders.index)  # 0 is the best
-    place = ended.index.map(places).to_numpy(dtype=float, na_value=np.inf)
+    place = places.reindex(ended.index).to_numpy(dtype=float, na_value=np.inf)
     found = ended[place < np.concatenate([[np.inf], np.minimum.accumulate(place)[:-1]])]
     return _steps(found, found["value"].tolist(), ended)
 

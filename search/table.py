@@ -302,7 +302,8 @@ def best_first(table: pd.DataFrame) -> pd.DataFrame:
     keys = order_key(table["value"], table["bytes"], table["number"])
     order = pd.concat([pd.to_numeric(key, errors="coerce") for key in keys], axis=1)
     order.columns = range(len(keys))
-    return table.loc[order.sort_values(list(order)).index]
+    found: pd.DataFrame = table.loc[order.sort_values(list(order)).index]
+    return found
 
 
 def students(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
