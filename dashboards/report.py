@@ -25,6 +25,7 @@ from dashboards.study_page import WIDE, saved, what
 from dashboards.views import ABLATION, SEARCH, Subject, View
 from search import report as printed
 from search import table
+from search.places import require_writable
 from search.ranking import ranked
 from space.budget import format_bytes
 from space.errors import InputError
@@ -61,6 +62,7 @@ def write(storage: str, names: Sequence[str], out: Path, as_json: bool) -> None:
     Raises:
         InputError: no such database or study, or a file that cannot be written.
     """
+    require_writable(out)
     library = Library(storage)
     studies = [library.identity(name) for name in dict.fromkeys(names)] or [
         int(identity) for identity in library.studies()["identity"]

@@ -7,7 +7,7 @@ import torch
 
 from search import report, table
 from search.addresses import command, database_errors
-from search.places import ARTIFACTS, Folder, cache_folder
+from search.places import ARTIFACTS, Folder, cache_folder, require_writable
 from space.architecture import Architecture
 from space.budget import format_bytes
 from space.count import Cost, cost
@@ -25,6 +25,7 @@ def export(
     storage: str, name: str, number: int | None, format: str | None, out: Path, as_json: bool
 ) -> None:
     """Write a trial's student to `out`, in its own format or converted to another one."""
+    require_writable(out)
     with database_errors(storage):
         database = report.engine(storage)
         attributes = table.attributes(database, name)

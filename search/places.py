@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -18,6 +18,7 @@ DEFAULT_CACHE, CACHE_VARIABLE = "~/.cache/distilnas", "DISTILNAS_CACHE"
 ARTIFACTS = "artifacts"  # a study's attribute: where its files lie, if not beside the database
 STUDENT, EXACT, CHECKPOINT = "student.safetensors", "exact.safetensors", "checkpoint.pt"
 TEMPORARY_SECONDS = 600.0  # far longer than a file takes to write
+LONGEST_NAME = 240  # bytes: file systems have 255, and a file has a longer one while it is written
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -165,14 +166,25 @@ def working_folder() -> Path:
     return cache_folder(os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)) / "studies"
 
 
-def require_writable(file: Path) -> None:
-    """Raise InputError where a file cannot be written later, with the folders that it needs."""
-    there = next(folder for folder in file.absolute().parents if folder.exists())
+def require_writable(file: Path, beside: Sequence[str] = ()) -> None:
+    """Raise InputError where a file cannot be written later, with the folders that it needs.
+
+    Args:
+        beside: endings of files that are written beside it, under its name.
+    """
+    there = next((folder for folder in file.absolute().parents if os.path.exists(folder)), file)
+    taken = file.suffix in beside
     why = f"{there} cannot be written" if not os.access(there, os.W_OK) else ""
     why = f"{there} is a file" if not there.is_dir() else why
-    why = "it is a folder" if file.is_dir() else why
+    long = max(len(os.fsencode(part)) for part in (*file.parts, "")) > LONGEST_NAME
+    why = "its name is too long" if long else why
+    why = f"{file.suffix} is the ending of what is written beside it" if taken else why
+    why = "it is a folder" if os.path.isdir(file) else why  # pathlib raises where a name is long
     if why:
-        raise InputError(f"--out must be a file that can be written, but {file} cannot: {why}")
+        raise InputError(
+            f"--out must be a file that can be written, but {file} cannot: {why}; choose another "
+            "--out"
+        )
 
 
 def check_name(name: str, what: str = "a study") -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -13,7 +14,7 @@ from search.bench import Bench, Station
 from search.design import MAX_SEEDS
 from search.leaving import Leaving
 from search.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, in_words, spent_of
-from search.places import cache_folder
+from search.places import cache_folder, require_writable
 from search.plan import Plan
 from search.session import Session
 from search.settings import parse_grace, parse_place, parse_workers
@@ -59,6 +60,8 @@ def resume(
         gpus_per_worker=gpus_per_worker,
     )
     session.prepare()
+    if session.out is not None:
+        require_writable(Path(session.out))
     if (asked["trials"] or 0) < 0:
         raise InputError(f"--trials must be at least 0 more trials, but got {asked['trials']}")
     choose_device(device)  # first: the data may take long to load

@@ -122,7 +122,7 @@ def check_classes(named: Mapping[str, Named], data: Data) -> None:
     """Raise InputError for a teacher's file that knows other classes than the data's."""
     for its in named.values():
         if isinstance(its, Path):
-            teachers.require_classes(teachers.read_info(its), data.classes)
+            teachers.places_of(teachers.read_info(its), data.classes)
 
 
 def taught(
@@ -193,9 +193,7 @@ def keep_teachers(folder: Folder, teachers_by_name: Mapping[str, Teacher]) -> No
 
 def read(path: Path, data: Data) -> Teacher:
     """The teacher of a file; it must know the data's classes."""
-    teacher = teachers.load(path)
-    teachers.require_classes(teacher.info, data.classes)
-    return teacher
+    return teachers.for_classes(teachers.load(path), data.classes)
 
 
 def _digest(path: str) -> str:

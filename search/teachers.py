@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from search import report
-from search.places import cache_folder
+from search.places import cache_folder, require_writable
 from search.progress import Display
 from trainers import teacher as teachers
 from trainers.data import DIGITS, Split, load, load_test, relabelled
@@ -32,6 +32,7 @@ def train(
     device: str,
 ) -> None:
     """Train a teacher from scratch, or fine-tune `weights`."""
+    require_writable(out, teachers.BESIDE)
     keep_freed_memory()
     console, chosen = report.console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)

@@ -2,10 +2,12 @@
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commands import Answer, distilnas, inside, refused
 from folders import bitmap, bitmaps
 
@@ -245,6 +247,26 @@ def test_a_student_of_version_0_1_is_tested_by_its_own_order(tmp_path: Path) -> 
     assert found.labels_N.tolist() == [1, 1, 2, 2, 0, 0]
     assert relabelled(split, classes, ("b", "c", "d")) is None
     assert relabelled(split, classes, ("b", "c")) is None
+
+
+@pytest.mark.parametrize("network", ["teacher-small", "resnet18", "squeezenet1_0", "mobilenet_v2"])
+def test_a_teacher_of_version_0_1_answers_in_the_data_s_order(tmp_path: Path, network: str) -> None:
+    from search.teacher_cache import read
+    from trainers import teacher as teachers
+    from trainers.data import load
+    from trainers.evaluation import predict
+
+    root = bitmaps(tmp_path / "photos", numbered(("train", "val"), "äbc", 2))
+    data = load(str(root), 32, cache=tmp_path / "cache")
+    then = (unicodedata.normalize("NFD", "ä"), "b", "c")
+    model, info = teachers.untrained(network, data, size=32)
+    teachers.save(tmp_path / "t.pt", model, replace(info, classes=then))
+    before, after = teachers.load(tmp_path / "t.pt"), read(tmp_path / "t.pt", data)
+    assert after.info.classes == data.classes == ("b", "c", "ä")
+    asked = (data.train.images_NCHW, torch.device("cpu"))
+    told_NK, now_NK = (torch.cat(list(predict(t.model, *asked))) for t in (before, after))
+    assert torch.equal(now_NK, told_NK[:, [1, 2, 0]])
+    assert before.hash != after.hash
 
 
 def test_bytes_that_are_no_text_can_be_printed(tmp_path: Path) -> None:

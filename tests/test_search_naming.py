@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from commands import inside
+from commands import inside, refused
 from folders import bitmaps
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,3 +77,25 @@ def test_a_search_of_any_folder_has_a_name(tmp_path: Path, odd: str) -> None:
         name,
         f"{name}-2",
     ]
+
+
+@pytest.mark.parametrize("out", [".", "/", "..", "a" * 250, f"{'a' * 250}/b", "is-a-folder"])
+def test_a_file_to_write_must_have_a_name(tmp_path: Path, out: str) -> None:
+    (tmp_path / "is-a-folder").mkdir()
+    commands = [
+        ("search", "--teacher", "none"),
+        ("resume", "s"),
+        ("export", "s"),
+        ("report",),
+        ("teacher", "train"),
+    ]
+    for command in commands:
+        refused(inside(tmp_path, *command, "--out", out), "--out must be a file", out)
+    assert [path.name for path in tmp_path.iterdir()] == ["is-a-folder"]
+
+
+@pytest.mark.parametrize("ending", [".json", ".checkpoint"])
+def test_a_teacher_s_file_is_not_that_of_its_description(tmp_path: Path, ending: str) -> None:
+    answer = inside(tmp_path, "teacher", "train", "--out", f"t{ending}")
+    refused(answer, f"t{ending}", f"{ending} is the ending of what is written beside it")
+    assert not list(tmp_path.iterdir())

@@ -32,6 +32,7 @@ SETTINGS = {
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
 }
+BESIDE = (".json", ".checkpoint")  # files that are written beside a teacher's, under its name
 IMAGENET = "imagenet"  # weights that torchvision downloads
 
 
@@ -164,9 +165,34 @@ def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
 
 
 def require_classes(info: TeacherInfo, classes: tuple[str, ...]) -> None:
-    """Raise InputError unless the teacher knows exactly these classes."""
+    """Raise InputError unless the teacher knows exactly these classes, in this order."""
     if tuple(map(normal, info.classes)) != tuple(map(normal, classes)):
         raise other_classes(info, classes)
+
+
+def places_of(info: TeacherInfo, classes: tuple[str, ...]) -> list[int]:
+    """Where among a teacher's answers each class's is; InputError where it knows others."""
+    names = [normal(name) for name in info.classes]
+    if sorted(names) != sorted(map(normal, classes)):
+        raise other_classes(info, classes)
+    return [names.index(normal(name)) for name in classes]
+
+
+def for_classes(teacher: Teacher, classes: tuple[str, ...]) -> Teacher:
+    """The teacher, its answers in the order of these classes.
+
+    Version 0.1 sorted a Mac's class names as they lie on the disk, which is another order.
+
+    Raises:
+        InputError: it knows other classes.
+    """
+    order = places_of(teacher.info, classes)
+    if order == list(range(len(order))):
+        return teacher
+    network = teacher.model.network
+    state = network.state_dict()
+    network.load_state_dict(state | {key: state[key][order] for key in _last_layer(state)})
+    return Teacher(teacher.model, replace(teacher.info, classes=classes), weights_hash(network))
 
 
 def other_classes(info: TeacherInfo, classes: tuple[str, ...]) -> InputError:
