@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint clean browser
+.PHONY: demo test test-slow lint clean browser readme
 
 demo: .venv/installed ## a real search on scikit-learn's handwritten digits
 	$(BIN)/distilnas search
@@ -11,6 +11,9 @@ test: lint ## lint, types and every test that is not slow
 
 test-slow: .venv/installed-test ## the tests that take minutes
 	$(BIN)/pytest -m "slow and not gpu"
+
+readme: .venv/installed-test ## README's sample output, written anew
+	$(BIN)/python benchmarks/readme.py
 
 browser: ## Chromium for the tests of pages, where this machine may install it
 	command -v chromium || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y chromium; } \

@@ -2,13 +2,14 @@
 
 import gc
 import random
+import re
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
 import pytest
-from commands import distilnas, inside
+from commands import ROOT, Answer, distilnas, inside
 from optuna.trial import TrialState
 
 from search import report, table
@@ -141,6 +142,46 @@ def test_two_at_once_are_stopped_as_well(tmp_path: Path) -> None:
     assert f"{len(early)} of 10 trials were stopped early" in answer.out
 
 
+STOPPED = re.compile(
+    r"(\d+) of 16 trials were stopped early, which saved (\d+) of 320 epochs \(\d+%\)"
+)
+
+
+def readme_block() -> list[str]:
+    """What `make readme` wrote into README."""
+    text = (ROOT / "README.md").read_text().partition("<!-- demo: written by make readme -->")[2]
+    return [line.removeprefix("    ") for line in text.partition("<!--")[0].splitlines() if line]
+
+
+def test_readme_s_output_is_a_search_s_end() -> None:
+    block = readme_block()
+    stopped = STOPPED.fullmatch(block[0])
+    assert stopped
+    assert int(stopped[1]) > 8  # "most students are stopped early"
+    assert 5 * int(stopped[1]) <= int(stopped[2]) <= 15 * int(stopped[1])
+    (file,) = [line for line in block if line.startswith("file: ")]
+    assert re.fullmatch(r"file: \S+best.safetensors, [\d,]+ bytes of 20,000 \(.*budget\)", file)
+    assert block[-3:] == [
+        "  distilnas show digits-20KB-int8",
+        "  distilnas resume digits-20KB-int8 --trials 16",
+        "  distilnas test runs/digits-20KB-int8/best.safetensors --data digits",
+    ]
+
+
+def readme_shows(answer: Answer, trials: pd.DataFrame) -> None:
+    """README's block has the lines of this end; the sampler's first ten students are the same
+    everywhere, accuracies and what is suggested after them depend on the processor's roundings."""
+    shown = [line.rstrip() for line in answer.out.splitlines() if line.strip()]
+    assert STOPPED.fullmatch(shown[0])
+    assert shown[-3:] == readme_block()[-3:]
+    bytes_of = dict(zip(trials["number"], trials["bytes"], strict=True))
+    known = [line.split() for line in readme_block() if re.match(r" +\d+ +\d+\.\d%", line)]
+    assert known
+    for number, _, size, *_ in known:
+        if int(number) < 10:
+            assert int(size.replace(",", "")) == bytes_of[int(number)]
+
+
 @pytest.mark.slow
 def test_a_default_search_saves_epochs(tmp_path: Path) -> None:
     """`distilnas search` as it is typed, against the same without a pruner."""
@@ -155,4 +196,6 @@ def test_a_default_search_saves_epochs(tmp_path: Path) -> None:
         early = stopped(trials)
         assert len(early) >= 5 if pruner == "halving" else early.empty
         assert set(early["epochs"]) <= {5, 10}
+        if pruner == "halving":
+            readme_shows(answer, trials)
     assert spent["halving"] < 0.7 * spent["none"]
