@@ -91,4 +91,10 @@ def database_errors(storage: str) -> Iterator[None]:
 def _unusable(storage: str, error: BaseException) -> InputError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    path = sqlite_path(storage)
+    if path is not None and (path.is_dir() or "not a database" in text):
+        kind = "a folder" if path.is_dir() else "another kind of file"
+        return InputError(
+            f"{path} must be an SQLite database, but is {kind}; name another one: --storage FILE"
+        )
     return InputError(f"study database {masked(storage)} cannot be used: {text}")

@@ -96,7 +96,8 @@ def _open_sqlite(url: str, path: Path) -> EnduringStorage:
             f"study database {path} must be writable, with its folder, but is not; check its rights"
         )
     _require_folder(path)
-    _check_header(path)
+    # The file must not be opened here by any other way than SQLite's: closing it would give up the
+    # locks of every connection that this process has to it, and with them what others may not do.
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
     storage = EnduringStorage(url, Endurance(), engine_kwargs)
     sa.event.listen(storage.engine, "connect", _on_connect)
@@ -120,21 +121,6 @@ def _require_folder(path: Path) -> None:
         raise InputError(
             f"study database {path} must lie in a folder that can be written, but {path.parent} "
             "cannot; choose another one: --storage FILE"
-        )
-
-
-def _check_header(path: Path) -> None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise InputError(f"study database {path} cannot be opened: {error.strerror}") from None
-    if start and start != b"SQLite format 3\0":
-        raise InputError(
-            f"{path} must be an SQLite database, but is another kind of file; "
-            "name another one: --storage FILE"
         )
 
 

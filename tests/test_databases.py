@@ -3,11 +3,12 @@
 import math
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import optuna
 import pytest
-from commands import SMALL, distilnas, inside, refused
+from commands import SMALL, distilnas, environment, inside, refused
 from optuna.storages import RDBStorage
 
 from benchmarks import synthetic_studies
@@ -18,6 +19,44 @@ from search.storage import open_storage
 def close(storage: RDBStorage) -> None:
     storage.remove_session()
     storage.engine.dispose()
+
+
+WRITER = """
+import os, subprocess, sys
+from optuna.study import StudyDirection
+from search.storage import open_storage
+
+first = open_storage("studies.db", create=True)
+first.get_all_studies()
+storage = open_storage("studies.db", create=False)
+storage.create_new_study([StudyDirection.MAXIMIZE], "before")
+subprocess.run([sys.executable, "-c", sys.argv[1]], check=True)
+storage.create_new_study([StudyDirection.MAXIMIZE], "after")
+os.kill(os.getpid(), 9)
+"""
+VISITOR = """
+from search.storage import open_storage
+
+storage = open_storage("studies.db", create=False)
+assert len(storage.get_all_studies()) == 1
+storage.engine.dispose()
+"""
+
+
+def test_a_file_that_is_opened_twice_loses_nothing(tmp_path: Path) -> None:
+    """A process that closed the file beside SQLite would have no locks left.
+
+    Then the next visitor takes itself for the last one, and removes the log that is written to.
+    """
+    program = [sys.executable, "-c", WRITER, VISITOR]
+    done = subprocess.run(
+        program, cwd=tmp_path, env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode == -9, done.stderr
+    assert [study["name"] for study in inside(tmp_path, "studies", "--json").json] == [
+        "before",
+        "after",
+    ]
 
 
 @pytest.mark.slow
