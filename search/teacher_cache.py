@@ -15,12 +15,12 @@ from search.settings import NO_TEACHER, default_network, stated_recipe, teacher_
 from space.errors import InputError, require, require_one_of
 from space.storage import MAX_SIZE
 from trainers import teacher as teachers
-from trainers import weights
 from trainers.data import Data
 from trainers.files import cache_errors
 from trainers.recipe import Recipe
 from trainers.teacher import IMAGENET, Teacher
 from trainers.teaching import teach, teacher_key
+from trainers.weights import read_content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Wanted:
         """Raise InputError, before anything is trained, for what cannot be had."""
         require_one_of("teacher network", self.network, teachers.networks())
         if self.weights not in (None, IMAGENET):
-            weights.read(Path(str(self.weights)))
+            read_content(Path(str(self.weights)))
         self.recipe.check()
 
     def path(self, data: Data, cache: Path) -> Path:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import tiny
 import torch
-import torchvision.models
 from tiny import CPU, RECIPE, one_thread
 from torch import nn
 
@@ -303,20 +302,6 @@ def test_imagenet_weights_without_a_network_are_one_line(
     message = refusal(lambda: teachers.pretrained("resnet18", DATA, "imagenet", size=32))
     assert "could not download resnet18's ImageNet weights" in message
     assert "--pretrained FILE" in message
-
-
-def test_imagenet_weights_with_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The download stubbed: what torchvision would hand over, auxiliary classifiers and all."""
-    given = torchvision.models.get_model(
-        "googlenet", weights=None, init_weights=False, aux_logits=True
-    ).state_dict()
-    enum = torchvision.models.get_model_weights("googlenet")
-    monkeypatch.setattr(enum, "get_state_dict", lambda *_, **__: given)
-    model, info = teachers.pretrained("googlenet", DATA, "imagenet", size=64)
-    own = model.network.state_dict()
-    assert torch.equal(own["conv1.conv.weight"], given["conv1.conv.weight"])
-    assert own["fc.weight"].shape == (3, 1024)
-    assert info.trained == "fine-tuned from imagenet"
 
 
 def test_imagenet_weights_of_our_own_networks_are_refused() -> None:

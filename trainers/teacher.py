@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import torchvision.models
@@ -25,7 +26,7 @@ from trainers.data import Data
 from trainers.files import write_atomically
 from trainers.model import Model, weights_hash
 from trainers.walk import normal
-from trainers.weights import fitting, read
+from trainers.weights import fill, read_content
 
 # Without the auxiliary classifiers that these two have while training, and that we do not train.
 SETTINGS = {
@@ -114,25 +115,18 @@ def pretrained(
         weights: `imagenet` (downloaded by torchvision) or a file with a state dict.
     """
     model, info = untrained(name, data, size=size, seed=seed)
-    states = [_imagenet(name)] if weights == IMAGENET else read(Path(weights))
-    own = model.network.state_dict()
-    state = fitting(states, own, name, weights)
-    last = _last_layer(own)  # new also where the number of classes happens to be the same
-    odd = next((k for k in own if own[k].shape != state[k].shape and k not in last), None)
-    if odd is not None:
-        raise InputError(
-            f"{weights} does not fit {name}: {odd} must be {tuple(own[odd].shape)}, but is "
-            f"{tuple(state[odd].shape)}; name the network that it was trained as"
-        )
-    body = {key: value.float() for key, value in state.items() if key not in last}
-    model.network.load_state_dict(body, strict=False)
+    named = weights == IMAGENET
+    content = _imagenet(name, info.size) if named else read_content(Path(weights))
+    last = _last_layer(model.network.state_dict())  # new also where it happens to fit
+    fill(model.network, content, weights, name, last)
     return model, replace(info, trained=f"fine-tuned from {Path(weights).name}")
 
 
 def save(path: Path, model: Model, info: TeacherInfo) -> Teacher:
     """Write `path` and the JSON beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
+    state = model.network.state_dict()  # with torch's versions of its parts
+    state.update({name: tensor.cpu() for name, tensor in state.items()})
     # Not straight to the file: torch.save turns a full disk's OSError into a RuntimeError.
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -150,15 +144,8 @@ def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
     """
     info = info or read_info(path)
     network = make_network(info.network, classes=len(info.classes), channels=info.channels, seed=0)
-    own = network.state_dict()
-    state = fitting(read(path), own, info.network, str(path))
-    for key, tensor in own.items():
-        if state[key].shape != tensor.shape:
-            raise InputError(
-                f"teacher {path}: {key} must be {tuple(tensor.shape)} for {info.network} with "
-                f"{len(info.classes)} classes, but is {tuple(state[key].shape)}"
-            )
-    network.load_state_dict(state)
+    name = f"{info.network} with {len(info.classes)} classes"
+    fill(network, read_content(path), f"teacher {path}", name, new=())
     model = _model(network, info)
     model.requires_grad_(False).eval()
     return Teacher(model, info, weights_hash(network))
@@ -264,19 +251,35 @@ def _last_layer(state: Mapping[str, Any]) -> set[str]:
     return {key for key in state if key.rpartition(".")[0] == prefix}
 
 
-def _imagenet(name: str) -> dict[str, Any]:
-    require_one_of("network with ImageNet weights", name, torchvision.models.list_models())
+def _imagenet(name: str, size: int) -> Any:
+    """What torchvision's file of a network's weights holds, downloaded where it is not there.
+
+    The default ones, unless these want larger images than `size` and others do not.
+    """
+    require_one_of(
+        "network with ImageNet weights", name, torchvision.models.list_models(torchvision.models)
+    )
     if torch.hub.get_dir().startswith("~"):
         raise InputError(
             "torchvision keeps what it downloads in the user's home, but this process has none "
             "(HOME is not set); set TORCH_HOME, or give a local file: --pretrained FILE"
         )
+    known = torchvision.models.get_model_weights(name)
+    choice = [known.DEFAULT, *known]
+    fitting = (weights for weights in choice if max(weights.meta["min_size"]) <= size)
+    weights = next(fitting, known.DEFAULT)
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
     try:
-        weights = torchvision.models.get_model_weights(name).DEFAULT
-        state: dict[str, Any] = weights.get_state_dict(progress=True, check_hash=True)
+        if not file.exists():
+            weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash is wrong
         raise InputError(
             f"torchvision could not download {name}'s ImageNet weights ({error}); "
             "give a local file: --pretrained FILE"
         ) from None
-    return state
+    try:
+        return read_content(file)
+    except InputError:
+        raise InputError(
+            f"torchvision's file {file} is damaged; remove it, and it is downloaded anew"
+        ) from None

@@ -1,170 +1,183 @@
-"""Weights as people save them: the state dict in a file, and its names as a network has them.
+"""Weights in a file, as people save them, and the network that they belong to.
 
-A file may hold a bare state dict or a checkpoint around it, by `torch.save` (old and new format),
-safetensors or TorchScript; names may carry what DataParallel, `torch.compile` or a Lightning module
-put before them, and DenseNet's may be torchvision's old ones.
+A state dict is found wherever it lies in a file, under whatever prefix, and torch loads it. Nothing
+in a file is ever run: a file that holds code is refused, with the way out.
 """
 
 import argparse
-import pathlib
-import pickle
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor
+from torch import nn
 
 from space.errors import InputError
 
-State = dict[str, Tensor]
-
-NESTED = 4  # levels of a checkpoint that are looked through
-COMPILED = "_orig_mod."  # put into names by torch.compile
-COUNTS = ".num_batches_tracked"  # of batch norms: files from before PyTorch 0.4.1 lack them
-AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that are used in training only
-# torchvision before 0.3 wrote `denselayer1.norm.1.weight` for `denselayer1.norm1.weight`.
-OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")
-# What checkpoints hold beside weights: harmless, and refused by PyTorch unless it is named.
-SAFE: list[Any] = [
+# Parts of names that torch's wrappers add (DataParallel, compile, FSDP, checkpointing).
+WRAPPERS = frozenset(("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"))
+# Names of layers that torchvision's DenseNets had, and still have in its own files.
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers that we do not train
+WAY_OUT = "save its weights alone: torch.save(model.state_dict(), 'weights.pt')"
+CODE = re.compile(r"GLOBAL (\S+)")
+# What checkpoints hold beside weights, and what is data though it has a class.
+PLAIN: list[Any] = [
     argparse.Namespace,
-    pathlib.PosixPath,
+    *((PurePosixPath, f"{module}.PosixPath") for module in ("pathlib", "pathlib._local")),
+    *((PureWindowsPath, f"{module}.WindowsPath") for module in ("pathlib", "pathlib._local")),
     np.dtype,
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
+    *{type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"},
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),  # type: ignore[attr-defined]
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
 ]
-ONLY_WEIGHTS = "save its weights alone: torch.save(model.state_dict(), 'weights.pt')"
+
+State = OrderedDict[str, torch.Tensor]  # may have torch's `_metadata`: the versions of its parts
 
 
-def read(path: Path) -> list[State]:
-    """The state dicts in a file, in its order: a checkpoint may hold several.
-
-    Raises:
-        InputError: the file cannot be read, or holds none.
-    """
-    try:
-        content = _content(path)
-    except OSError as error:
-        raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
-    found = [state for state in _states(content, NESTED) if state]
-    if not found:
-        raise InputError(f"{path} must hold a state dict (name -> tensor), but holds none")
-    return found
-
-
-def fitting(states: Sequence[State], own: Mapping[str, Tensor], network: str, source: str) -> State:
-    """The first of the state dicts that has a network's names, under these names.
-
-    Args:
-        own: the network's state dict.
-        network, source: for messages.
+def read_content(path: Path) -> Any:
+    """All that a file of weights holds, on the CPU: safetensors, or whatever `torch.save` wrote.
 
     Raises:
-        InputError: none has them; names the first difference. Shapes are not compared.
+        InputError: it cannot be read or decoded, or holds code.
     """
-    renamed = [_renamed(state, own) for state in states]
-    for state in renamed:
-        if _odd(state, own) is None:
-            return {name: state.get(name, own[name]) for name in own}
-    closest = max(renamed, key=lambda state: len(state.keys() & own.keys()))
-    raise InputError(
-        f"{source} must hold the weights of {network}, but {_odd(closest, own)!r} is only in one "
-        "of them; name the network that it was trained as"
-    )
-
-
-def _content(path: Path) -> Any:
-    with path.open("rb") as file:
-        head = file.read(9)
     try:
-        if head[8:] == b"{" and not head.startswith(b"PK"):
+        if _is_safetensors(path):
             return safetensors.torch.load_file(path)
         with (
             warnings.catch_warnings(action="ignore"),  # of odd pickle protocols
-            torch.serialization.safe_globals(SAFE),
+            torch.serialization.safe_globals(PLAIN),
         ):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if found is None:
-            raise _undecodable(path) from None
-        raise InputError(
-            f"{path} must hold weights alone, but holds Python objects ({found[1]}), which may "
-            f"run programs when they are read; {ONLY_WEIGHTS}"
-        ) from None
-    except RuntimeError as error:
-        if "TorchScript" not in str(error):
-            raise _undecodable(path) from None
-        return _scripted(path)
-    except (InputError, OSError):
-        raise
-    except (SafetensorError, Exception):  # damage makes readers raise whatever it leads to
-        raise _undecodable(path) from None
+    except OSError as error:
+        raise InputError(f"weights {path} cannot be read: {error.strerror}") from None
+    except Exception as error:  # damage makes the unpickler raise whatever it leads to
+        raise InputError(_undecodable(path, error)) from None
 
 
-def _scripted(path: Path) -> Mapping[str, Tensor]:
+def fill(network: nn.Module, content: Any, source: str, name: str, new: Collection[str]) -> None:
+    """Load a file's weights into a network.
+
+    Args:
+        content: what `read_content` gave.
+        source: of the content, for messages.
+        name: of the network, for messages.
+        new: weights that stay as they are, whatever the file has.
+
+    Raises:
+        InputError: no state dict in it, or another network's.
+    """
+    own = network.state_dict()
+    state = _closest(content, own, source)
+    for key in [key for key in state if key in new or key.startswith(AUXILIARY)]:
+        del state[key]
     try:
-        with warnings.catch_warnings(action="ignore"):
-            state: Mapping[str, Tensor] = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
-    except Exception:
-        raise _undecodable(path) from None
-    return state
+        with warnings.catch_warnings(action="ignore"):  # of an older torchvision's networks
+            missing, unknown = network.load_state_dict(state, strict=False)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(_misfit(source, name, own, state, error)) from None
+    # A number by itself counts batches or epochs; torch goes without.
+    odd = [key for key in missing if key not in new and own[key].dim()]
+    odd += [key for key in unknown if key not in state or state[key].dim()]
+    if odd:
+        raise InputError(
+            f"{source} must hold the weights of {name}, but {odd[0]!r} is only in one of them; "
+            "name the network that it was trained as"
+        )
 
 
-def _undecodable(path: Path) -> InputError:
-    return InputError(f"{path} must hold a PyTorch state dict, but cannot be decoded")
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
 
 
-def _states(content: Any, levels: int) -> Iterator[State]:
-    """Mappings of names to tensors, from the outside in; what else they hold is left out."""
-    if not isinstance(content, Mapping) or not levels:
-        return
-    yield {
-        name: value
-        for name, value in content.items()
-        if isinstance(name, str) and isinstance(value, Tensor)
-    }
-    for value in content.values():
-        yield from _states(value, levels - 1)
+def _undecodable(path: Path, error: Exception) -> str:
+    code = CODE.search(str(error))
+    if code is not None:
+        return f"{path} holds code ({code[1]}), which is not run; {WAY_OUT}"
+    if "TorchScript" in str(error):
+        return (
+            f"{path} is a TorchScript archive, which is code and is not run; save its weights "
+            f"alone: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
+        )
+    return f"{path} must hold a PyTorch state dict, but cannot be decoded; {WAY_OUT}"
 
 
-def _renamed(state: State, own: Mapping[str, Tensor]) -> State:
-    """Names without what stands before a network's own; without other modules' weights."""
-    plain = {
-        OLD_DENSENET.sub(r"\1\2.", name.replace(COMPILED, "")): value
-        for name, value in state.items()
-    }
-    prefix = _prefix(plain, own)
-    kept = {
-        name.removeprefix(prefix): value for name, value in plain.items() if name.startswith(prefix)
-    }
-    return {
-        name: value
-        for name, value in kept.items()
-        if name in own or not (name.startswith(AUXILIARY) or value.ndim == 0)
-    }
+def _states(content: Any) -> Iterator[State]:
+    """Every mapping of tensors in a file's content, the outer ones first."""
+    parts, seen = deque([content]), set()
+    while parts:
+        part = parts.popleft()
+        if not isinstance(part, Mapping | list | tuple) or id(part) in seen:
+            continue
+        seen.add(id(part))
+        parts.extend(part.values() if isinstance(part, Mapping) else part)
+        if isinstance(part, Mapping) and any(map(torch.is_tensor, part.values())):
+            yield _state(part)
 
 
-def _prefix(state: State, own: Mapping[str, Tensor]) -> str:
-    """What stands before the network's names: the shortest that fits all, else the commonest."""
-    wanted = [name for name in own if not name.endswith(COUNTS)]
-    first = wanted[0]
-    prefixes = {
-        name.removesuffix(first) for name in state if name == first or name.endswith(f".{first}")
-    }
-    return max(
-        sorted(prefixes, key=len),
-        key=lambda prefix: sum(prefix + name in state for name in wanted),
-        default="",
-    )
+def _state(mapping: Mapping[Any, Any]) -> State:
+    """The tensors of a mapping, and the versions that torch keeps beside them."""
+    found = State((_plain(str(k)), v) for k, v in mapping.items() if torch.is_tensor(v))
+    versions = getattr(mapping, "_metadata", None)
+    if isinstance(versions, Mapping):
+        pairs = ((_plain(f"{k}.")[:-1], v) for k, v in versions.items())
+        found._metadata = {k: v for k, v in pairs if isinstance(v, Mapping)}  # type: ignore[attr-defined]
+    return found
 
 
-def _odd(state: State, own: Mapping[str, Tensor]) -> str | None:
-    """A name that only one of them has; counts of batches may be missing."""
-    missing = (name for name in own if name not in state and not name.endswith(COUNTS))
-    return next(missing, None) or next((name for name in state if name not in own), None)
+def _plain(name: str) -> str:
+    parts = OLD_DENSENET.sub(r"\1", name).split(".")
+    return ".".join(part for part in parts if part not in WRAPPERS)
+
+
+def _closest(content: Any, own: Mapping[str, Any], source: str) -> State:
+    """The state dict with the most of the network's names, or the first of several.
+
+    A prefix that its names have in common is cut off, and what has another one left out.
+    """
+    best, most = None, -1
+    for state in _states(content):
+        prefix, count = _prefix(state, own)
+        if count > most:
+            best, most = _without(prefix, state), count
+    if best is None:
+        raise InputError(f"{source} must hold a state dict (name -> tensor); {WAY_OUT}")
+    if not hasattr(best, "_metadata"):  # lost, as in safetensors: of today's kind as a whole
+        versions: Any = own._metadata  # type: ignore[attr-defined]
+        best._metadata = {"": versions[""]}  # type: ignore[attr-defined]
+    return best
+
+
+def _prefix(state: State, own: Mapping[str, Any]) -> tuple[str, int]:
+    """What stands before the network's names, and how many of these are there."""
+    found: Counter[str] = Counter({"": 0})
+    for name in state:
+        cuts = [0, *(dot.end() for dot in re.finditer(r"\.", name))]
+        found.update(name[:cut] for cut in cuts if name[cut:] in own)
+    return found.most_common(1)[0]
+
+
+def _without(prefix: str, state: State) -> State:
+    cut = State((k.removeprefix(prefix), v) for k, v in state.items() if k.startswith(prefix))
+    versions = getattr(state, "_metadata", None)
+    if versions is not None:
+        path, start = prefix[:-1], len(prefix)
+        parts = {key[start:]: value for key, value in versions.items() if key.startswith(prefix)}
+        whole = {"": versions[path]} if path in versions else {}
+        cut._metadata = parts | whole  # type: ignore[attr-defined]
+    return cut
+
+
+def _misfit(source: str, name: str, own: Mapping[str, Any], state: State, error: Exception) -> str:
+    odd = next((k for k in own if k in state and state[k].shape != own[k].shape), None)
+    why = str(error).strip().splitlines()[-1].strip()
+    if odd is not None:
+        why = f"{odd} must be {tuple(own[odd].shape)}, but is {tuple(state[odd].shape)}"
+    return f"{source} does not fit {name}: {why}; name the network that it was trained as"
