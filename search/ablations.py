@@ -29,7 +29,7 @@ from search.session import Session, version
 from search.settings import HERE
 from search.spec import kept_source
 from search.storage import exists, open_storage
-from search.study import FIRST_SEEDS, SEEDS, create, place_for, require_free
+from search.study import FIRST_SEEDS, SEEDS, create, place_for, require_free, settle
 from search.teacher_cache import Named, check_classes, keep_teachers, named_teachers, taught
 from search.trials import Copied, Draw, run_trials
 from search.workers import Typical, open_crew
@@ -112,8 +112,7 @@ def go_on(
     """Train what is left of an ablation, and print its table."""
     bench = replace(bench, say=session.say)
     total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
-    ended = study.get_trials(deepcopy=False)
-    done = sum(trial.state.is_finished() for trial in ended)
+    done = ended(study)
     console, typical = session.console, partial(typical_arm, plan)
     shown = Display(console, trials=total, done=done, best=False)
     if session.on != HERE:
@@ -130,6 +129,13 @@ def go_on(
     session.say_limit(study)
     if not session.joined:
         views.finished(session, name, int(study.user_attrs[SEEDS]))
+    if ended(study) >= total:
+        settle(study)
+
+
+def ended(study: optuna.Study) -> int:
+    """Trials that have ended."""
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
 def make_plan(

@@ -20,7 +20,17 @@ from search.session import Session
 from search.settings import parse_grace, parse_place, parse_workers
 from search.spec import Ground, Spec
 from search.storage import open_storage
-from search.study import ADDED, FINALISTS, SEEDS, TARGET, counted, folder_of, open_study, target
+from search.study import (
+    ADDED,
+    FINALISTS,
+    SEEDS,
+    SETTLED,
+    TARGET,
+    counted,
+    folder_of,
+    open_study,
+    target,
+)
 from search.worker import FINALIST
 from space.errors import InputError, require_range
 from trainers.evaluation import choose_device
@@ -201,19 +211,20 @@ def _extend(
         before: the limit that is raised.
         words: an amount, in words.
     """
-    added = study.user_attrs.get(ADDED, {})
+    added, settled = (study.user_attrs.get(name, {}) for name in (ADDED, SETTLED))
     amount, limit = added.get(key, (None, 0))
-    if amount == more and used < limit:
-        session.console.print(
-            f"{words(more)} more were asked for before, {words(limit - used)} of them are left: "
-            "none are added",
-            soft_wrap=True,
-        )
+    # After its trials a study has its finals, so that trials are used up when it has ended.
+    is_open = added.get(key) != settled.get(key) and (used < limit or key == TARGET)
+    if amount == more and is_open:
+        left = words(max(0, limit - used))
+        text = f"goes on with the {words(more)} asked for before: {left} are left"
     else:
         limit = before + more
         # First: the process may die before the limit itself is raised.
         study.set_user_attr(ADDED, {**added, key: (more, limit)})
+        text = f"{words(more)} more, {words(limit)} in all"
     study.set_user_attr(key, limit)
+    session.console.print(text, soft_wrap=True)
 
 
 def _add_seeds(study: optuna.Study, seeds: int | None) -> None:

@@ -36,6 +36,7 @@ from search.study import (
     place_for,
     publish,
     require_free,
+    settle,
     target,
 )
 from search.teacher_cache import Wanted, keep_teachers, obtain, read
@@ -144,6 +145,8 @@ def go_on(
             ranking = finish(spec, worker, crew, display)
     session.say_limit(study)
     conclude(session, station, study, ranking)
+    if not left(study):
+        settle(study)
 
 
 def make_spec(settings: Settings, data: Data, teacher_hash: str) -> Spec:

@@ -27,6 +27,7 @@ FIRST_SEEDS = "first_seeds"  # before somebody raised them
 DESCRIBED = "described"  # a search's teachers: name -> what is known of it
 ASKED = (TARGET, TIMEOUT, DEVICE_SECONDS)
 ADDED = "added"  # a limit -> how much `resume` added last, and what that led to
+SETTLED = "settled"  # the same, as it was when the study last came to its end
 SHOWN_DIFFERENCES = 3
 
 
@@ -130,6 +131,11 @@ def asked_last(study: optuna.Study) -> int:
     """How many trials were asked for last: at the beginning, or by `resume --trials`."""
     amount, _ = study.user_attrs.get(ADDED, {}).get(TARGET, (target(study), 0))
     return int(amount)
+
+
+def settle(study: optuna.Study) -> None:
+    """All that was asked for is done: who asks for as much again means more."""
+    study.set_user_attr(SETTLED, study.user_attrs.get(ADDED, {}))
 
 
 def target(study: optuna.Study) -> int:

@@ -2,15 +2,17 @@
 
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
-from commands import SMALL, children, command, distilnas, environment, living, refused
+from commands import SMALL, children, command, distilnas, environment, inside, living, refused
 
 from search import report, table
 from search.places import Folder
@@ -53,12 +55,14 @@ def study_made(folder: Path) -> bool:
             return False
 
 
-def wait_for_line(process: "subprocess.Popen[str]", word: str) -> None:
-    """Read standard error up to the line that holds the word."""
+def wait_for_line(process: "subprocess.Popen[str]", word: str) -> str:
+    """Standard error up to the line that holds the word."""
     assert process.stderr is not None
+    said = ""
     for line in process.stderr:
+        said += line
         if word in line:
-            return
+            return said
     pytest.fail(f"the search ended without {word!r}")
 
 
@@ -119,6 +123,80 @@ def test_a_study_is_made_by_one_process(tmp_path: Path) -> None:
     first.communicate()
     with Folder(str(tmp_path / "studies.db"), "s").lock("s"):
         pass  # the kernel has freed it
+
+
+# --- `resume --trials N`: N more, however often it is killed and typed again
+
+QUICK = (
+    *("--cache", "cache", "--name", "s", "--teacher", "none", "--trials", "2", "--epochs", "2"),
+    *("--pruner", "none", "--device", "cpu", "--budget", "4KB", "--space", "plain"),
+)
+
+
+def attributes(folder: Path) -> dict[str, Any]:
+    return table.attributes(report.engine(str(folder / "studies.db")), "s")
+
+
+def resumed(folder: Path, *arguments: str) -> str:
+    """What a resume that is left alone says beside its results."""
+    answer = inside(folder, "resume", "s", "--cache", "cache", *arguments)
+    assert answer.status == 0, answer.err
+    return answer.err
+
+
+def ended(folder: Path) -> int:
+    """Trials for which something was trained; none is left unfinished."""
+    frame = table.trials(report.engine(str(folder / "studies.db")), "s")
+    assert not (frame["state"] == "RUNNING").any()
+    return int(frame["duplicate_of"].isna().sum())
+
+
+def interrupted(folder: Path, word: str, how: signal.Signals, *arguments: str) -> str:
+    """A resume that is stopped when a line with the word is there."""
+    process = start(folder, "resume", "s", "--cache", "cache", *arguments)
+    said = wait_for_line(process, word)
+    process.send_signal(how)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == (130 if how == signal.SIGINT else -how)
+    return said
+
+
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
+def test_trials_are_added_once_however_often_the_command_is_stopped(
+    tmp_path: Path, how: signal.Signals
+) -> None:
+    assert inside(tmp_path, "search", *QUICK).status == 0
+    said = interrupted(tmp_path, "trial 2:", how, "--trials", "3", "--timeout", "1h")
+    assert "3 trials more, 5 trials in all" in said
+    assert "60 min more, " in said
+    limit = attributes(tmp_path)["timeout"]
+    said = resumed(tmp_path, "--trials", "3", "--timeout", "1h")
+    assert re.search(r"goes on with the 3 trials asked for before: [23] trials are left", said)
+    assert re.search(r"goes on with the 60 min asked for before: .* are left", said)
+    assert attributes(tmp_path)["timeout"] == limit
+    assert ended(tmp_path) == 5
+    assert "goes on" not in resumed(tmp_path, "--trials", "0")
+    assert ended(tmp_path) == 5
+    assert "3 trials more, 8 trials in all" in resumed(tmp_path, "--trials", "3", "--timeout", "1h")
+    assert ended(tmp_path) == 8
+    assert attributes(tmp_path)["timeout"] > limit
+
+
+@pytest.mark.slow
+def test_trials_are_added_once_beside_other_workers(tmp_path: Path) -> None:
+    """In two terminals at the same time; another number, or nothing, is another wish."""
+    assert inside(tmp_path, "search", *QUICK).status == 0
+    first = start(tmp_path, "resume", "s", "--cache", "cache", "--trials", "4")
+    wait_for_line(first, "trial 2:")
+    assert "goes on with the 4 trials" in resumed(tmp_path, "--trials", "4")
+    assert first.communicate(timeout=60)[1] is not None
+    assert first.returncode == 0
+    assert ended(tmp_path) == 6
+    interrupted(tmp_path, "trial 6:", signal.SIGKILL, "--trials", "2")
+    assert "1 trials more, 9 trials in all" in resumed(tmp_path, "--trials", "1")
+    assert ended(tmp_path) == 9
 
 
 def wait_for_all_to_end(processes: set[int]) -> None:

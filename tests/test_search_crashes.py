@@ -166,7 +166,8 @@ def dies_twice(folder: Path, flags: tuple[str, ...], first: int, second: int) ->
 
 def counted(folder: Path) -> int:
     trials = rows(folder)
-    return int((trials["duplicate_of"].isna() & (trials["ended"] != "infeasible")).sum())
+    trained = trials["duplicate_of"].isna() & (trials["ended"] != "infeasible")
+    return int((trained & (trials["state"] != "RUNNING")).sum())
 
 
 def test_more_trials_are_added_once_however_often_the_command_is_killed(tmp_path: Path) -> None:
@@ -184,6 +185,26 @@ def test_more_trials_are_added_once_however_often_the_command_is_killed(tmp_path
     assert run(tmp_path, more=("--trials", "0"))
     assert run(tmp_path)
     assert counted(tmp_path) == 11
+
+
+def test_more_trials_are_added_once_though_their_finals_are_killed(tmp_path: Path) -> None:
+    """All trials have ended by then; the command has not."""
+
+    def more(finalists: int) -> tuple[str, ...]:
+        return ("--trials", "1", "--finalists", str(finalists))
+
+    assert run(tmp_path, "--trials", "2", "--pruner", "none")
+    whole = run(tmp_path, more=more(1))
+    assert whole
+    assert counted(tmp_path) == 3
+    killed = 0  # in finals
+    for expected, part in enumerate((0.5, 0.65, 0.8, 0.95), 4):
+        again = more(expected - 2)
+        if run(tmp_path, limit=int(part * whole), more=again) is None:
+            killed += counted(tmp_path) == expected
+            assert run(tmp_path, more=again)
+        assert counted(tmp_path) == expected
+    assert killed
 
 
 def test_another_number_is_added_to_what_is_left(tmp_path: Path) -> None:
