@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Answer, inside, refused
+from commands import Answer, distilnas, inside, refused
 from PIL import Image
 
 SETTINGS = (
@@ -49,6 +49,23 @@ def test_a_search_never_opens_the_test_split(tmp_path: Path, photos: Path) -> No
     assert answer.status == 0, answer.err
     best = "runs/p/best.safetensors"
     refused(inside(tmp_path, "test", best, "--data", "photos", "--cache", "cache"), "evaluation")
+
+
+@pytest.mark.parametrize("size", ["256", pytest.param("384", marks=pytest.mark.slow)])
+def test_large_photographs_crash_no_dry_run(tmp_path: Path, photos: Path, size: str) -> None:
+    asked = ("--data", "photos", "--size", size, "--trials", "1", "--epochs", "1")
+    where = ("--cache", "cache", "--device", "cpu")
+    answer = distilnas(tmp_path, "search", *asked, *NO_TEACHER, "--dry-run", *where)
+    assert answer.status == 0, answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", ["plain", "mixed"])
+def test_large_photographs_crash_no_search(tmp_path: Path, photos: Path, space: str) -> None:
+    asked = ("--data", "photos", "--size", "128", "--trials", "6", "--epochs", "1")
+    where = ("--cache", "cache", "--device", "cpu", "--space", space, "--pruner", "none")
+    answer = distilnas(tmp_path, "search", *asked, *NO_TEACHER, *where, timeout=600)
+    assert answer.status == 0, answer
 
 
 def test_a_resume_refuses_other_photographs(
