@@ -13,7 +13,7 @@ from dashboards.addresses import compare_link, study_link
 from dashboards.library import Library
 from search import table
 from search.addresses import command
-from search.report import best_words
+from search.report import value_words
 from space.budget import Budget, format_bytes
 
 STOPPED = "stopped"
@@ -80,7 +80,7 @@ def known(library: Library, studies: pd.DataFrame) -> pd.DataFrame:
 
 def _cells(row: Mapping[Any, Any]) -> list[Any]:
     ours = isinstance(row["space"], str)
-    best = "" if pd.isna(row["best"]) else best_words(row["best"], ours=ours)
+    best = "" if pd.isna(row["best"]) else value_words(row["best"], ours=ours)
     size = "" if pd.isna(row["bytes"]) else format_bytes(int(row["bytes"]))
     last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
     state = state_of(row)

@@ -74,8 +74,8 @@ def trial_cells(row: Any) -> tuple[str, ...]:
     )
 
 
-def best_words(value: float, *, ours: bool) -> str:
-    """A best value: ours are accuracies, another program's may be anything."""
+def value_words(value: float, *, ours: bool) -> str:
+    """A value: ours are accuracies, another program's may be anything."""
     return f"{value:.1%}" if ours else f"{value:.4g}"
 
 

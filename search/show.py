@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 from rich.text import Text
 
-from search import report
+from search import report, rows
 from search import table as tables
 from search.addresses import command, database_errors
 from search.places import ARTIFACTS, Folder
@@ -42,7 +42,7 @@ def studies(storage: str, as_json: bool) -> None:
     for _, row in frame.iterrows():
         budget = str(Budget(**row["budget"])) if isinstance(row["budget"], dict) else ""
         space = row["space"] if isinstance(row["space"], str) else ""  # or another program's
-        best = "" if pd.isna(row["best"]) else report.best_words(row["best"], ours=bool(space))
+        best = "" if pd.isna(row["best"]) else report.value_words(row["best"], ours=bool(space))
         last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
         states = ("trials", "complete", "pruned", "failed", "running", "workers")
         counts = [str(row[count]) for count in states]
@@ -55,6 +55,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
     with database_errors(storage):
         engine = report.engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
+        minimised = rows.minimises(engine, name)
     spec = tables.spec_of(attributes)
     ranking = ranked(attributes, tables.students(frame))
     saved = savings(frame, spec)
@@ -86,15 +87,16 @@ def study(storage: str, name: str, as_json: bool) -> None:
     made = report.rows_table(
         "trial",
         "state",
-        "accuracy",
+        "accuracy" if spec else "value",
         "bytes",
         "params",
         "epochs",
         "seconds",
         "architecture or reason",
     )
-    for _, row in tables.best_first(frame).iterrows():
-        made.add_row(*_cells(row))
+    worth = frame.assign(value=-frame["value"]) if minimised else frame
+    for _, row in frame.loc[tables.best_first(worth).index].iterrows():
+        made.add_row(*_cells(row, ours=bool(spec)))
     out.print(made)
     if ranking:
         out.print(report.finalists_table(ranking))
@@ -127,7 +129,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
         out.print(_layers_table(layers))
 
 
-def _cells(row: Any) -> list[str]:
+def _cells(row: Any, *, ours: bool) -> list[str]:
     def cell(column: str, format: str) -> str:
         return "" if pd.isna(row[column]) else format.format(row[column])
 
@@ -139,7 +141,7 @@ def _cells(row: Any) -> list[str]:
     return [
         str(row["number"]),
         row["state"].lower(),
-        cell("value", "{:.1%}"),
+        "" if pd.isna(row["value"]) else report.value_words(row["value"], ours=ours),
         cell("bytes", "{:,.0f}"),
         cell("params", "{:,.0f}"),
         cell("epochs", "{:.0f}"),

@@ -150,6 +150,14 @@ def test_a_plain_study_beside_ours_is_listed_by_its_direction(tmp_path: Path) ->
     assert "%" in rows["synthetic"]
     found = {row["name"]: row["best"] for row in inside(tmp_path, "studies", "--json").json}
     assert (found["minimize"], found["maximize"], found["empty"]) == (-3.5, 7.25, None)
+    for direction, best in (("minimize", "-3.5"), ("maximize", "7.25")):
+        shown = inside(tmp_path, "show", direction).out
+        assert "accuracy" not in shown
+        assert "%" not in shown
+        cells = [line.split() for line in shown.splitlines() if " complete " in line]
+        finite = [value for _, _, value in cells if value not in ("inf", "-inf")]
+        assert finite[0] == best, shown
+        assert "value" in inside(tmp_path, "show", direction, "0").out
     values = [row["value"] for row in inside(tmp_path, "show", "minimize", "--json").json["trials"]]
     assert values == [7.25, -3.5, "inf"]
 
