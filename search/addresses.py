@@ -88,13 +88,18 @@ def database_errors(storage: str) -> Iterator[None]:
         raise _unusable(storage, error.__cause__ or error) from None
 
 
+def no_database(path: Path) -> InputError:
+    """What to say of a file that is something else."""
+    kind = "a folder" if path.is_dir() else "another kind of file"
+    return InputError(
+        f"{path} must be an SQLite database, but is {kind}; name another one: --storage FILE"
+    )
+
+
 def _unusable(storage: str, error: BaseException) -> InputError:
     cause = error.orig if isinstance(error, DBAPIError) else error
     text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
     path = sqlite_path(storage)
     if path is not None and (path.is_dir() or "not a database" in text):
-        kind = "a folder" if path.is_dir() else "another kind of file"
-        return InputError(
-            f"{path} must be an SQLite database, but is {kind}; name another one: --storage FILE"
-        )
+        return no_database(path)
     return InputError(f"study database {masked(storage)} cannot be used: {text}")

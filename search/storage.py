@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from search.addresses import database_errors, masked, sqlite_path, url_of
+from search.addresses import database_errors, masked, no_database, sqlite_path, url_of
 from search.endurance import READING, Endurance, EnduringStorage
 from search.engine import readable
 from space.errors import InputError
@@ -96,6 +96,8 @@ def _open_sqlite(url: str, path: Path) -> EnduringStorage:
             f"study database {path} must be writable, with its folder, but is not; check its rights"
         )
     _require_folder(path)
+    if path.exists() and path.stat().st_size == 1:  # SQLite takes it for an empty one
+        raise no_database(path)
     # The file must not be opened here by any other way than SQLite's: closing it would give up the
     # locks of every connection that this process has to it, and with them what others may not do.
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}

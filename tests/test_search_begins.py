@@ -65,6 +65,13 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path, photos: Path, what
     assert len({answer.err.splitlines()[-1] for answer in answers}) == 1
 
 
+def test_a_file_of_one_byte_stays_as_it_is(tmp_path: Path) -> None:
+    """SQLite would take it for an empty database."""
+    (tmp_path / "studies.db").write_bytes(b"x")
+    refused(inside(tmp_path, "search", *QUICK), "studies.db must be an SQLite database")
+    assert (tmp_path / "studies.db").read_bytes() == b"x"
+
+
 def test_a_dry_run_writes_nothing(tmp_path: Path, photos: Path) -> None:
     answer = inside(tmp_path, "search", "--data", "photos", *QUICK, "--dry-run", "--out", "a/b")
     assert answer.status == 0, answer.err
