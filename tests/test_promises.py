@@ -92,7 +92,7 @@ def sha256_of(folder: Path, number: int) -> str:
 
 def test_nothing_is_lost(searched: Path, tmp_path: Path) -> None:
     """Killed in its second student and resumed, it ends with the same numbers and files."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command("search", *SMALL, "--pruner", "none"),
         cwd=tmp_path,
         env=environment(),
@@ -100,12 +100,11 @@ def test_nothing_is_lost(searched: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("  trial 1: epoch 2"):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("  trial 1: epoch 2"):
+                os.killpg(process.pid, signal.SIGKILL)
     assert [row["state"] for row in rows(tmp_path)] == ["COMPLETE", "RUNNING"]
     assert distilnas(tmp_path, "resume", "s", "--cache", "cache", "--device", "cpu").status == 0
     times = ("started", "completed", "seconds")
