@@ -168,6 +168,7 @@ class _Run:
     def begin(self, claim: Claim) -> None:
         """Draw a student; train it unless that was done, is being done, or cannot be."""
         self.study.get_trials(deepcopy=False)  # Optuna must have seen a trial that it fills
+        self.study._thread_local.cached_all_trials = None  # as in `ask`: samplers keep an old list
         self.study.sampler = self.source.sampler(claim.number)
         trial = optuna.Trial(self.study, claim.trial_id)
         self.idle += 1
