@@ -17,8 +17,8 @@ from space.errors import InputError
 if TYPE_CHECKING:
     from search.effects import Analysis
 
-# Headings; the trailing space keeps two columns of one name apart.
 MORE_SEEDS = 3  # that the end of a run proposes
+# Headings; the trailing space keeps two columns of one name apart.
 MEANS = ("accuracy, %", "95 %")
 MEANS_NUMERIC = frozenset(("seeds", *MEANS))
 DIFFERENCES = ("difference", "95 % ", "p (Holm)", "detectable", "verdict")

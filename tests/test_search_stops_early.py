@@ -109,6 +109,29 @@ def stopped_by(pruner: optuna.pruners.BasePruner, trials: pd.DataFrame) -> list[
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_sampler_sees_the_trials_of_its_own_process(tmp_path: Path, sampler: str) -> None:
+    """After ten random students a model suggests them: the same in one process as in two."""
+    found = []
+    for name, parts in (("whole", (14,)), ("parts", (11, 3))):
+        folder = tmp_path / name
+        folder.mkdir()
+        first, *more = parts
+        flags = ("--sampler", sampler, "--pruner", "none", "--trials", str(first))
+        assert inside(folder, *SEARCH, *flags).status == 0
+        for trials in more:
+            resume = ("resume", "s", "--trials", str(trials), "--cache", "cache")
+            assert inside(folder, *resume, "--device", "cpu").status == 0
+        found.append(rows(folder / "studies.db"))
+    pd.testing.assert_frame_equal(*found)
+    drawn = tmp_path / "random"
+    drawn.mkdir()
+    flags = ("--sampler", "random", "--pruner", "none", "--trials", "14")
+    assert inside(drawn, *SEARCH, *flags).status == 0
+    assert list(rows(drawn / "studies.db")["words"])[-3:] != list(found[0]["words"])[-3:]
+
+
+@pytest.mark.usefixtures("quick")
 def test_none_stops_nothing_and_says_nothing(tmp_path: Path) -> None:
     answer = inside(tmp_path, *SEARCH, "--pruner", "none")
     assert stopped(rows(tmp_path / "studies.db")).empty
