@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from benchmarks import results
-from search import report, table
+from search import report, study_list, table
 from search.savings import savings
 from search.storage import exists
 from space.errors import InputError
@@ -81,7 +81,7 @@ COLUMNS = ("pruner", "trials", "stopped early", "epochs", "of those without", "v
 def searched(folder: Path, name: str, flags: list[str]) -> dict[str, Any]:
     """A search's figures; trained now, from where it stands, unless that was done."""
     storage = str(folder / "studies.db")
-    known = exists(storage) and name in table.names(report.engine(storage)).values()
+    known = exists(storage) and name in study_list.names(report.engine(storage)).values()
     asked = ["resume", name] if known else ["search", "--name", name, *flags]
     found = distilnas(folder, *asked, "--cache", "cache", "--json")
     trials = table.trials(report.engine(storage), name)

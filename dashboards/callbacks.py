@@ -189,10 +189,13 @@ def _cards(app: Dash, library: Library) -> None:
         Output("shown", "data"),
         Input("drawn", "data"),
         State("shown", "data"),  # not the cards: a browser would send all that is drawn in them
+        State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def others(_: Any, are_shown: Any) -> Any:
-        return (no_update, no_update) if are_shown else (study_page.other_cards(), True)
+    def others(_: Any, are_shown: Any, path: str | None) -> Any:
+        if are_shown:
+            return no_update, no_update
+        return study_page.other_cards(library.subject(place(path).study).goal), True
 
 
 def _images(app: Dash) -> None:

@@ -26,22 +26,23 @@ def importances(view: View) -> Picture:
 
     A student that was drawn a second time counts here: what is judged is what was drawn.
     """
-    trials = view.trials
+    trials, title = view.trials, view.subject.goal.said(TITLE)
     done = trials[(trials["state"] == "COMPLETE") & finite(trials["value"])]
     if len(done) < FEWEST:
         why = f"Importances need {FEWEST} complete trials or more; there are {len(done)}."
-        return nothing(TITLE, why_nothing(view) if done.empty else why, COLUMNS)
+        return nothing(title, why_nothing(view) if done.empty else why, COLUMNS)
     sample = done.sample(min(EVALUATED, len(done)), random_state=0)
     found = ped_anova(view.study(sample["number"].astype(int).tolist()))
     if not found.sum() > 0:
-        why = "No parameter varies among the complete trials, or no accuracy does."
-        return nothing(TITLE, why, COLUMNS)
+        name = view.subject.goal.name
+        why = f"No parameter varies among the complete trials, or no {name} does."
+        return nothing(title, why, COLUMNS)
     shares = (found / found.sum()).to_numpy()
     data = pd.DataFrame(dict(zip(COLUMNS, (found.index, shares), strict=True)))
     drawn = (
         f"{len(sample):,} trials drawn at random" if len(done) > EVALUATED else "complete trials"
     )
-    return Picture(TITLE, _bars(data), data, f"PED-ANOVA over {drawn}. {OBSERVED}")
+    return Picture(title, _bars(data), data, f"PED-ANOVA over {drawn}. {OBSERVED}")
 
 
 def _bars(data: pd.DataFrame) -> go.Figure:

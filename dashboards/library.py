@@ -1,6 +1,5 @@
 """The studies of one database as views: read set-based, read-only, and no trial twice."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -20,7 +19,7 @@ from dashboards.views import (
     TrialView,
     View,
 )
-from search import report, table
+from search import report, study_list, table
 from search.addresses import database_errors
 from search.artifacts import is_address
 from search.places import ARTIFACTS, Folder
@@ -61,18 +60,18 @@ class Library:
             self.studies()  # an error now is one line, not a page
 
     def studies(self) -> pd.DataFrame:
-        """Columns as `search.table.studies`, the last active first."""
-        return table.studies(self.engine).sort_values("last_activity", ascending=False)
+        """Columns as `search.study_list.studies`, the last active first."""
+        return study_list.studies(self.engine).sort_values("last_activity", ascending=False)
 
     def name(self, identity: int) -> str:
-        names = table.names(self.engine)
+        names = study_list.names(self.engine)
         if identity not in names:
             raise InputError(f"there is no study {identity} in this database")
         return names[identity]
 
     def identity(self, name: str) -> int:
         """Raises InputError, naming the studies, where there is none."""
-        identities = {name: identity for identity, name in table.names(self.engine).items()}
+        identities = {name: identity for identity, name in study_list.names(self.engine).items()}
         if name not in identities:
             known = ", ".join(list(identities)[:8]) or "none"
             raise InputError(f"no study is named {name!r} in this database; there are: {known}")
@@ -81,10 +80,10 @@ class Library:
     def subject(self, identity: int) -> Subject:
         name = self.name(identity)
         attributes = table.attributes(self.engine, name)
-        spec = attributes.get("spec")
-        spec = spec if isinstance(spec, Mapping) else {}
-        kind = ABLATION if spec.get("kind") == ABLATION else SEARCH if "space" in spec else OTHER
-        return Subject(identity, name, kind, {} if kind == OTHER else spec, attributes)
+        spec = table.spec_of(attributes)
+        kind = ABLATION if spec.get("kind") == ABLATION else SEARCH if spec else OTHER
+        goal = table.goal(self.engine, name, spec)
+        return Subject(identity, name, kind, spec, attributes, goal)
 
     def version(self, identity: int) -> str:
         """Changes with the study: see `search.table.version`."""
@@ -150,22 +149,16 @@ class Library:
         found = table.trials(self.engine, name, since=number, until=number)
         if found.empty:
             raise InputError(f"study {name!r} has no trial {number}")
+        curve = table.curves(self.engine, name, [number])
+        if subject.kind == OTHER:
+            return TrialView(subject, found.iloc[0], curve, None)
         confusion = table.trial_attribute(self.engine, name, number, "confusion")
         formats = table.trial_attribute(self.engine, name, number, "format_accuracy")
-        curve = table.curves(self.engine, name, [number])
-        return TrialView(subject, found.iloc[0], curve, confusion, _accuracies(formats))
+        return TrialView(subject, found.iloc[0], curve, confusion, formats)
 
     def folder(self, subject: Subject) -> Folder:
         """Where its files lie. Raises InputError for a name that no study of ours has."""
         return folder_of(self.engine, self.storage, subject.name)
-
-
-def _accuracies(stated: Any) -> dict[str, float | None] | None:
-    """What a row says of storage formats, as far as a stranger's row says it so."""
-    if not isinstance(stated, dict):
-        return None
-    valid = {key: value for key, value in stated.items() if isinstance(value, float | None)}
-    return valid or None
 
 
 def folder_of(engine: sa.Engine, storage: str, name: str) -> Folder:

@@ -11,9 +11,9 @@ from dash import dcc, html
 from dashboards import cards
 from dashboards.addresses import compare_link, study_link
 from dashboards.library import Library
-from search import table
+from search import study_list, table
 from search.addresses import command
-from search.report import value_words
+from search.goal import Goal
 from space.budget import Budget, format_bytes
 
 STOPPED = "stopped"
@@ -66,10 +66,10 @@ def _to_resume(stopped: list[str], library: Library) -> list[Any]:
 
 def known(library: Library, studies: pd.DataFrame) -> pd.DataFrame:
     """The studies, with `values` (of complete trials, in order) and `bytes` of the best one."""
-    progress = table.progress(library.engine)
+    progress = study_list.progress(library.engine)
     groups = progress.groupby("identity")
-    leaders = progress[progress["value"] == groups["value"].transform("max")]
-    sizes = table.sizes(library.engine, leaders["trial_id"].tolist())
+    leaders = progress[progress["worth"] == groups["worth"].transform("max")]
+    sizes = study_list.sizes(library.engine, leaders["trial_id"].tolist())
     leaders = table.best_first(leaders.assign(bytes=leaders["trial_id"].map(sizes)))
     best = leaders.drop_duplicates("identity").set_index("identity")
     return studies.assign(
@@ -79,8 +79,8 @@ def known(library: Library, studies: pd.DataFrame) -> pd.DataFrame:
 
 
 def _cells(row: Mapping[Any, Any]) -> list[Any]:
-    ours = isinstance(row["space"], str)
-    best = "" if pd.isna(row["best"]) else value_words(row["best"], ours=ours)
+    goal = Goal.of(row["directions"], ours=isinstance(row["space"], str))
+    best = "" if pd.isna(row["best"]) else goal.words(row["best"])
     size = "" if pd.isna(row["bytes"]) else format_bytes(int(row["bytes"]))
     last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
     state = state_of(row)
@@ -94,7 +94,7 @@ def _cells(row: Mapping[Any, Any]) -> list[Any]:
         best,
         size,
         last,
-        curve(row["values"]) if isinstance(row["values"], list) else "",
+        curve(row["values"], goal) if isinstance(row["values"], list) else "",
     ]
 
 
@@ -126,10 +126,11 @@ def trials_words(row: Mapping[Any, Any]) -> str:
     return f"{row['complete'] + row['pruned'] + row['failed']:,}{asked}"
 
 
-def curve(values: list[float]) -> html.Img:
+def curve(values: list[float], goal: Goal) -> html.Img:
     """Best so far over complete trials, as a small image."""
-    so_far = np.maximum.accumulate(np.array(values))
-    low, high = float(so_far[0]), float(so_far[-1])
+    so_far = goal.worth(np.maximum.accumulate(goal.worth(np.array(values))))
+    first, last = float(so_far[0]), float(so_far[-1])
+    low, high = min(first, last), max(first, last)
     kept = so_far[np.linspace(0, len(so_far) - 1, min(len(so_far), WIDTH)).astype(int)]
     x = np.linspace(2, WIDTH - 2, len(kept)) if len(kept) > 1 else np.array([WIDTH / 2])
     y = HEIGHT - 4 - (kept - low) / (high - low or 1) * (HEIGHT - 8)
@@ -140,5 +141,6 @@ def curve(values: list[float]) -> html.Img:
         f'<circle cx="{x[-1]:.1f}" cy="{y[-1]:.1f}" r="2.4" fill="#3B8DC4"/></svg>'
     )
     data = base64.b64encode(drawn.encode()).decode()
-    told = f"best so far from {low:.1%} to {high:.1%} over {len(values):,} complete trials"
+    ends = f"{goal.words(first)} to {goal.words(last)}"
+    told = f"best so far from {ends} over {len(values):,} complete trials"
     return html.Img(src=f"data:image/svg+xml;base64,{data}", alt=told, title=told)

@@ -7,6 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.axes import ROOM, share_axis
+from search.goal import Goal
 
 # Okabe and Ito's colours: told apart by colour-blind people, and visible on white and on black.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -108,3 +109,15 @@ def accuracy_axis(
     """Let the vertical axis be one of accuracies; marks at its ends are drawn whole."""
     figure.update_yaxes(share_axis(values, room), **where)
     figure.update_traces(cliponaxis=False, selector={"type": "scatter"})
+
+
+def value_axis(
+    figure: go.Figure, values: Iterable[float], goal: Goal, best: str = "", **where: int
+) -> None:
+    """The same of a study's values, whatever they are, with the axis's title.
+
+    Args:
+        best: a word before the title, and a space.
+    """
+    figure.update_yaxes(title={"text": f"{best}{goal.title}"}, **where)
+    accuracy_axis(figure, values if goal.ours else [], **where)

@@ -16,13 +16,14 @@ from dashboards.picture import (
     GREY,
     SEQUENCE,
     Picture,
-    accuracy_axis,
     nothing,
     styled,
+    value_axis,
 )
 from dashboards.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
 from search import table
+from search.goal import Goal
 
 BEST_TITLE, VOLUME_TITLE, CURVES_TITLE = "Best so far", "Hypervolume so far", "Learning curves"
 NARROW = 0.9  # sizes that close to their reference make no area worth looking at
@@ -31,8 +32,6 @@ PRUNED = 60  # drawn one by one
 NAMED = 5
 ACTIVE = ("RUNNING", "WAITING")
 UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first of which there are two
-
-CURVE_COLUMNS = ("trial", "epoch", "accuracy")
 
 Floats = npt.NDArray[np.float64]
 
@@ -59,7 +58,7 @@ def in_order(view: View) -> pd.DataFrame:
 
 def best_steps(view: View) -> Steps:
     """The trials that were better than all that ended before them; of equals the smaller one."""
-    ended, leaders = in_order(view), table.best_first(complete(view))
+    ended, leaders = in_order(view), table.best_first(complete(view), view.subject.goal)
     places = pd.Series(range(len(leaders)), leaders.index)  # 0 is the best
     place = places.reindex(ended.index).to_numpy(dtype=float, na_value=np.inf)
     found = ended[place < np.concatenate([[np.inf], np.minimum.accumulate(place)[:-1]])]
@@ -78,19 +77,25 @@ def _steps(found: pd.DataFrame, values: list[float], ended: pd.DataFrame) -> Ste
 
 
 def best(view: View) -> Picture:
-    """Best accuracy so far, over trials and over compute time."""
+    """Best value so far, over trials and over compute time."""
+    goal = view.subject.goal
+    column = f"best {goal.name}"
     if complete(view).empty:
-        return nothing(BEST_TITLE, why_nothing(view), _data(NO_STEPS, "best accuracy"))
+        return nothing(BEST_TITLE, why_nothing(view), _data(NO_STEPS, column))
     steps = best_steps(view)
-    figure = _panels(steps, "best validation accuracy", BLUE, ".2%")
-    accuracy_axis(figure, steps.value)
-    note = f"{steps.value[-1]:.2%} by trial {steps.number[-1]}, number {steps.ended[-2]:,} to end."
-    return Picture(BEST_TITLE, figure, _data(steps, "best accuracy"), note)
+    figure = _panels(steps, BLUE, goal.digits)
+    value_axis(figure, steps.value, goal, "best ", col=1)
+    found = f"{steps.value[-1]:.2%}" if goal.ours else f"{steps.value[-1]:.5g}"
+    note = f"{found} by trial {steps.number[-1]}, number {steps.ended[-2]:,} to end."
+    return Picture(BEST_TITLE, figure, _data(steps, column), note)
 
 
 def hypervolume(view: View) -> Picture:
     """Dominated hypervolume of accuracy against size, over trials and over compute time."""
     none = _data(NO_STEPS, "hypervolume")
+    if not view.subject.goal.ours:
+        why = "A hypervolume is one of accuracies, which another program's values need not be."
+        return nothing(VOLUME_TITLE, why, none)
     points = complete(view, view.filters.axis)
     if points.empty:
         return nothing(VOLUME_TITLE, why_nothing(view, sized=True), none)
@@ -107,8 +112,9 @@ def hypervolume(view: View) -> Picture:
     ended = ended.assign(volume=volumes(ended, points, axis, smallest, reference))
     grown = ended[ended["volume"].diff().fillna(1) > 0]
     steps = _steps(grown, grown["volume"].tolist(), ended)
-    figure = _panels(steps, "hypervolume, 0 to 1", SEQUENCE[2], ".3f")
+    figure = _panels(steps, SEQUENCE[2], ".3f")
     figure.update_yaxes(share_range(steps.value))
+    figure.update_yaxes(title={"text": "hypervolume, 0 to 1"}, col=1)
     note = (
         "Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to "
         f"{WORDS[axis](reference)}, the largest trial; 1 is full accuracy at the smallest size."
@@ -159,20 +165,20 @@ class StaircaseArea:
 
 def curves(view: View) -> Picture:
     """Median and quartiles of complete trials, the best few, and where others were pruned."""
-    done, points = complete(view), drawable(view.trials)
-    leaders = table.best_first(done).head(NAMED)
+    done, points, goal = complete(view), drawable(view.trials), view.subject.goal
+    columns = ("trial", "epoch", goal.name)
+    leaders = table.best_first(done, goal).head(NAMED)
     pruned = _sample(points[points["state"] == "PRUNED"], PRUNED)
     sample = _sample(done, SAMPLE)
     wanted = {int(n) for part in (leaders, pruned, sample) for n in part["number"]}
     if not wanted:
-        return nothing(CURVES_TITLE, why_nothing(view), CURVE_COLUMNS)
+        return nothing(CURVES_TITLE, why_nothing(view), columns)
     found = view.curves(sorted(wanted))
     found = found[finite(found["accuracy"])]
     if found.empty:
-        why = "These trials reported no accuracies by epoch."
-        return nothing(CURVES_TITLE, why, CURVE_COLUMNS)
+        return nothing(CURVES_TITLE, "These trials reported nothing by epoch.", columns)
     figure = styled(go.Figure())
-    _add_pruned(figure, found[found["number"].isin(pruned["number"])])
+    _add_pruned(figure, found[found["number"].isin(pruned["number"])], goal)
     _add_band(figure, found[found["number"].isin(sample["number"])])
     for colour, (_, trial) in zip(SEQUENCE, leaders.iterrows(), strict=False):
         curve = found[found["number"] == trial["number"]]
@@ -181,13 +187,12 @@ def curves(view: View) -> Picture:
             y=curve["accuracy"],
             mode="lines",
             line={"color": colour, "width": 1.8},
-            name=f"trial {int(trial['number'])}, {trial['value']:.1%}",
+            name=f"trial {int(trial['number'])}, {goal.words(trial['value'])}",
         )
     figure.update_xaxes(count_axis(found["epoch"]), title={"text": "epoch"})
-    figure.update_yaxes(title={"text": "validation accuracy"})
-    accuracy_axis(figure, found["accuracy"])
+    value_axis(figure, found["accuracy"], goal)
     note = _curves_note(len(done), int((points["state"] == "PRUNED").sum()))
-    data = found.set_axis(CURVE_COLUMNS, axis=1)
+    data = found.set_axis(columns, axis=1)
     return Picture(CURVES_TITLE, figure, data, note)
 
 
@@ -206,7 +211,7 @@ def _sample(trials: pd.DataFrame, count: int) -> pd.DataFrame:
     return trials.sample(min(count, len(trials)), random_state=0)
 
 
-def _add_pruned(figure: go.Figure, curves: pd.DataFrame) -> None:
+def _add_pruned(figure: go.Figure, curves: pd.DataFrame, goal: Goal) -> None:
     if curves.empty:
         return
     x: list[float | None] = []
@@ -226,7 +231,8 @@ def _add_pruned(figure: go.Figure, curves: pd.DataFrame) -> None:
         mode="markers",
         marker={"symbol": "x-thin-open", "size": 7, "color": GREY, "line": {"width": 1.5}},
         name="pruned",
-        hovertemplate="trial %{customdata}, stopped after epoch %{x}: %{y:.1%}<extra></extra>",
+        hovertemplate="trial %{customdata}, stopped after epoch %{x}: "
+        f"%{{y:{goal.digits}}}<extra></extra>",
     )
 
 
@@ -251,7 +257,7 @@ def _add_band(figure: go.Figure, curves: pd.DataFrame) -> None:
     )
 
 
-def _panels(steps: Steps, title: str, colour: str, digits: str) -> go.Figure:
+def _panels(steps: Steps, colour: str, digits: str) -> go.Figure:
     """Over trials, and beside that over compute time."""
     factor, unit = next((f, unit) for f, unit in UNITS if f * steps.hours[-1] >= 2 or f == 3600)
     panels = [steps.ended, [hour * factor for hour in steps.hours]]
@@ -275,7 +281,6 @@ def _panels(steps: Steps, title: str, colour: str, digits: str) -> go.Figure:
     figure.update_xaxes(count_axis(steps.ended), title={"text": "trials ended"}, col=1)
     if len(panels) > 1:
         figure.update_xaxes(amount_axis(steps.hours), title={"text": f"{unit} trained"}, col=2)
-    figure.update_yaxes(title={"text": title}, col=1)
     return figure
 
 

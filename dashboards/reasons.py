@@ -19,7 +19,7 @@ OBSERVED = (
 
 
 def drawable(trials: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
-    """Trials of their own that have an accuracy, and a size where an axis asks for one."""
+    """Trials of their own that have a value, and a size where an axis asks for one."""
     keep = finite(trials["value"]) & trials["duplicate_of"].isna().to_numpy()
     if axis is not None:
         keep &= finite(trials[axis]) & (trials[axis] > 0).to_numpy()
@@ -61,7 +61,8 @@ def why_nothing(view: View, *, sized: bool = False, described: bool = False) -> 
         name = view.subject.name
         return f"{failed:,} of {len(trials):,} trials failed; their reasons: distilnas show {name}"
     if active == len(trials):
-        return "All trials are still running: an accuracy appears here when the first one ends."
+        one = view.subject.goal.one
+        return f"All trials are still running: {one} appears here when the first one ends."
     if trials["duplicate_of"].notna().all():
         return "These trials drew students that were trained before, and are drawn only there."
     if sized and not finite(trials[view.filters.axis]).any():

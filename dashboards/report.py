@@ -151,13 +151,21 @@ def _search(library: Library, view: View) -> Iterator[str]:
 
 def _networks(library: Library, view: View) -> Iterator[tuple[str, Picture]]:
     """The best trial's; none where there is no trial of ours."""
-    for number in table.best(view.trials[view.trials["params"].notna()], 1)["number"].astype(int):
+    for number in table.best(view.trials[view.trials["params"].notna()], 1, view.subject.goal)[
+        "number"
+    ].astype(int):
         drawn = architecture(library.trial(view.subject.identity, number))
         yield "architecture", drawn._replace(title=f"Architecture of trial {number}, the best")
 
 
 def _best(view: View) -> str:
     """The best trials, in the words of `distilnas show`."""
+    goal = view.subject.goal
+    if not goal.ours:
+        rows = table.best(view.trials, BEST, goal).dropna(subset="value")
+        found = [(str(row["number"]), goal.words(row["value"])) for _, row in rows.iterrows()]
+        heads = ["trial", goal.name]
+        return section("The best trials", html_table(heads, found, heads)) if found else ""
     columns = ["trial", "accuracy", "bytes", "params", "MACs", "architecture"]
     leaders = table.best(view.trials, BEST)
     leaders = leaders[leaders[["bytes", "params", "macs"]].notna().all(axis=1)]

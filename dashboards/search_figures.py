@@ -20,14 +20,15 @@ from dashboards.picture import (
     SVG_POINTS,
     VERMILION,
     Picture,
-    accuracy_axis,
     block_colour,
     nothing,
     styled,
+    value_axis,
 )
 from dashboards.progress_figures import best, curves, hypervolume
 from dashboards.reasons import drawable, objects, trial_numbers, why_nothing
 from dashboards.views import Mark, View
+from search.goal import ACCURACY, Goal
 from search.report import short
 
 TITLE = "Accuracy against size"
@@ -40,7 +41,8 @@ class Front(NamedTuple):
     """What the chart of accuracy against size shows."""
 
     axis: str
-    points: pd.DataFrame  # trials with a size and an accuracy; `on_front` says which lead
+    goal: Goal
+    points: pd.DataFrame  # trials with a size and a value; `on_front` says which lead
     limit: float | None  # the budget, where it limits this axis
     references: list[Mark]  # near the points
     far: list[Mark]
@@ -51,32 +53,34 @@ class Front(NamedTuple):
 
 def front(view: View) -> Picture:
     """Every trial, the Pareto front, the budget, teachers and reference architectures."""
-    points = drawable(view.trials, view.filters.axis)
+    points, goal = drawable(view.trials, view.filters.axis), view.subject.goal
     if points.empty:
-        none = front_data(points.assign(on_front=False), view.filters.axis)
-        return nothing(TITLE, why_nothing(view, sized=True), none)
+        none = front_data(points.assign(on_front=False), view.filters.axis, goal)
+        return nothing(goal.said(TITLE), why_nothing(view, sized=True), none)
     info = front_info(view, points)
-    data = front_data(info.points, info.axis)
-    return Picture(TITLE, front_figure(info), data, front_note(info, view))
+    data = front_data(info.points, info.axis, goal)
+    return Picture(goal.said(TITLE), front_figure(info), data, front_note(info, view))
 
 
-def pareto(points: pd.DataFrame, axis: str) -> pd.DataFrame:
+def pareto(points: pd.DataFrame, axis: str, goal: Goal = ACCURACY) -> pd.DataFrame:
     """Complete trials that no smaller or equal one beats or equals, smallest first."""
     done = points[points["state"] == "COMPLETE"]
-    done = done.sort_values([axis, "value", "number"], ascending=[True, False, True])
-    before = done["value"].cummax().shift(fill_value=-np.inf)
-    return done[done["value"] > before]
+    done = done.assign(worth=goal.worth(done["value"]))
+    done = done.sort_values([axis, "worth", "number"], ascending=[True, False, True])
+    before = done["worth"].cummax().shift(fill_value=-np.inf)
+    return done[done["worth"] > before].drop(columns="worth")
 
 
 def front_info(view: View, points: pd.DataFrame) -> Front:
     axis, limit = view.filters.axis, limit_of(view)
-    leading = pareto(points, axis).index
+    leading = pareto(points, axis, view.subject.goal).index
     sizes = [*points[axis], *([limit] if limit else [])]
     marks = view.references(axis)
     near = [mark for mark in marks if is_near(mark, *size_range(sizes))]
     low, high = size_range([*sizes, *(mark.size for mark in near if mark.size)])
     return Front(
         axis=axis,
+        goal=view.subject.goal,
         points=points.assign(on_front=points.index.isin(leading)),
         limit=limit,
         references=near,
@@ -117,9 +121,8 @@ def front_figure(info: Front) -> go.Figure:
     _add_teachers(figure, info)
     _add_references(figure, info)
     figure.update_xaxes(**size_axis(info.axis, info.low, info.high))
-    figure.update_yaxes(title={"text": "validation accuracy"})
     teachers = [mark.accuracy for mark in info.teachers if mark.accuracy is not None]
-    accuracy_axis(figure, [*info.points["value"], *teachers])
+    value_axis(figure, [*info.points["value"], *teachers], info.goal)
     return figure
 
 
@@ -143,8 +146,8 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
             "opacity": 0.9 if is_done else 0.55,
             "line": {"width": 0.5 if is_done else 1.2, "color": block_colour(block)},
         },
-        "hovertemplate": "trial %{customdata}, " + state.lower() + "<br>%{y:.2%} at %{x:,} "
-        f"{info.axis}<br>%{{text}}<extra></extra>",
+        "hovertemplate": "trial %{customdata}, " + state.lower() + "<br>%{y:"
+        f"{info.goal.digits}}} at %{{x:,}} {info.axis}<br>%{{text}}<extra></extra>",
     }
 
 
@@ -247,14 +250,14 @@ def reference_heights(info: Front, marks: list[Mark]) -> list[float]:
     return heights
 
 
-def front_data(points: pd.DataFrame, axis: str) -> pd.DataFrame:
+def front_data(points: pd.DataFrame, axis: str, goal: Goal) -> pd.DataFrame:
     points = points.sort_values("number")
     return pd.DataFrame(
         {
             "trial": points["number"].astype(int),
             "state": points["state"].str.lower(),
             "block": points["block"],
-            "accuracy": points["value"],
+            goal.name: points["value"],
             axis: points[axis].astype(int),
             "on front": points["on_front"],
             "architecture": points["words"],
@@ -270,7 +273,7 @@ def front_note(info: Front, view: View) -> str:
     unsized = len(view.trials) - twins - len(info.points)
     absent = [
         *([f"{twins:,} that drew a student trained before"] if twins else []),
-        *([f"{unsized:,} without a size or an accuracy"] if unsized else []),
+        *([f"{unsized:,} without a size or {info.goal.one}"] if unsized else []),
     ]
     far = [f"{mark.name} ({WORDS[info.axis](mark.size or 0)})" for mark in info.far]
     sentences = [

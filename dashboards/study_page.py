@@ -18,6 +18,7 @@ from dashboards.search_figures import SEARCH as SEARCH_PICTURES
 from dashboards.trials_table import COLUMNS
 from dashboards.views import ABLATION, AblationView, Subject
 from search.ablation_views import Cells
+from search.goal import Goal
 from search.savings import savings
 
 AXIS_WORDS = {"bytes": "stored bytes", "params": "parameters", "macs": "MACs"}
@@ -39,19 +40,12 @@ FIRST = "front"  # the picture that is waited for
 WIDE = frozenset(("front", "choices", "parallel", "paired", "forest"))
 GRID_TITLES = {
     "number": "trial",
-    "value": "accuracy",
     "params": "parameters",
     "macs": "MACs",
     "words": "architecture",
 }
 WIDTHS = {"words": 640, "params": 150}  # pixels, where it is more than usual
-FORMATS = {  # as the browser's table writes numbers
-    "value": "params.value == null ? '' : d3.format('.2%')(params.value)",
-    "seconds": "params.value == null ? '' : d3.format(',.1f')(params.value)",
-    **dict.fromkeys(
-        ("bytes", "params", "macs"), "params.value == null ? '' : d3.format(',')(params.value)"
-    ),
-}
+FORMATS = {"seconds": ",.1f", "bytes": ",", "params": ",", "macs": ","}  # as d3 writes numbers
 SHOWN_AT_ONCE = 100  # rows that the table asks for
 
 
@@ -68,7 +62,8 @@ def what(subject: Subject) -> str:
     """A study in one line."""
     spec = subject.spec
     if not spec:
-        return "made by another program: shown as far as its trials tell"
+        several = f"; values: {subject.goal.several}" if subject.goal.several else ""
+        return f"made by another program: shown as far as its trials tell{several}"
     data = f"data {spec['source']} at {spec['size']} pixels"
     if subject.kind == ABLATION:
         size = spec["budget"] if spec["size_matched"] else "widths as they are written"
@@ -87,7 +82,7 @@ def saved(subject: Subject, trials: pd.DataFrame) -> str:
 
 
 def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]:
-    first = cards.card(FIRST, TITLES[FIRST], wide=True)
+    first = cards.card(FIRST, subject.goal.said(TITLES[FIRST]), wide=True)
     rest = html.Div(id="rest", className="contents")
     return [
         dcc.Store(id="drawn"),
@@ -102,11 +97,13 @@ def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]
     ]
 
 
-def other_cards() -> list[Any]:
+def other_cards(goal: Goal) -> list[Any]:
     """What waits until the first picture is there."""
-    keys = [key for key in SEARCH_PICTURES if key != FIRST]
-    later = [cards.card(key, TITLES[key], wide=key in WIDE, turn=cards.LATER) for key in keys]
-    return [*later, trials_card()]
+    titles = {key: goal.said(TITLES[key]) for key in SEARCH_PICTURES if key != FIRST}
+    later = [
+        cards.card(key, title, wide=key in WIDE, turn=cards.LATER) for key, title in titles.items()
+    ]
+    return [*later, trials_card(goal)]
 
 
 def controls(trials: pd.DataFrame, query: str) -> html.Div:
@@ -161,9 +158,9 @@ def _size(name: str, title: str, text: str) -> dcc.Input:
     )
 
 
-def trials_card() -> html.Section:
+def trials_card(goal: Goal) -> html.Section:
     """All trials: sorted and filtered where they are, rows fetched as one scrolls."""
-    grid_columns = [_grid_column(column) for column in COLUMNS]
+    grid_columns = [_grid_column(column, goal) for column in COLUMNS]
     grid = dag.AgGrid(
         id="trials",
         rowModelType="infinite",
@@ -188,15 +185,17 @@ def trials_card() -> html.Section:
     )
 
 
-def _grid_column(column: str) -> dict[str, Any]:
+def _grid_column(column: str, goal: Goal) -> dict[str, Any]:
     is_text = column in ("state", "words")
+    written = FORMATS.get(column) if column != "value" else goal.digits
+    shown = f"params.value == null ? '' : d3.format('{written}')(params.value)"
     return {
         "field": column,
-        "headerName": GRID_TITLES.get(column, column),
+        "headerName": goal.name if column == "value" else GRID_TITLES.get(column, column),
         "cellDataType": "text" if is_text else "number",  # told, for it waits to guess
         "filter": f"ag{'Text' if is_text else 'Number'}ColumnFilter",
         "width": WIDTHS.get(column, 128),  # by `flex`, AG Grid may never show them
-        **({"valueFormatter": {"function": FORMATS[column]}} if column in FORMATS else {}),
+        **({"valueFormatter": {"function": shown}} if written else {}),
         **({} if is_text else {"type": "rightAligned"}),
     }
 

@@ -22,9 +22,9 @@ from dashboards.picture import (
     ORANGE,
     VERMILION,
     Picture,
-    accuracy_axis,
     nothing,
     styled,
+    value_axis,
 )
 from dashboards.views import TrialView
 from search import trial_facts
@@ -42,8 +42,7 @@ NO_CONFUSION = (
 )
 NO_IMAGE = "The confusion matrix counts no image."
 NO_EPOCH = "No epoch has been reported yet: the curve appears here with the first."
-CURVE = ("epoch", "accuracy", "loss")  # columns
-CONFUSED = ("true class", "predicted class", "images")
+CONFUSED = ("true class", "predicted class", "images")  # columns
 BY_CLASS = ("class", "images", "accuracy", "low", "high")
 NAME = 20  # characters of a class's name at the matrix: one line
 WRITTEN_CLASSES = 12  # with more of them numbers do not fit into cells
@@ -106,12 +105,13 @@ def _lost(view: TrialView, format: str) -> str:
 
 def curve(view: TrialView) -> Picture:
     """Accuracy by epoch, with a cross where it was pruned; and training loss."""
-    found, losses = view.curve, _losses(view)
+    found, losses, goal = view.curve, _losses(view), view.subject.goal
+    columns = ("epoch", goal.name, "loss")
     if found.empty:
-        return nothing(CURVE_TITLE, NO_EPOCH, CURVE)
+        return nothing(CURVE_TITLE, NO_EPOCH, columns)
     panels = 2 if len(losses) else 1
     figure = styled(make_subplots(1, panels, horizontal_spacing=0.2))
-    _add_curve(figure, found["epoch"], found["accuracy"], BLUE, ".2%", 1)
+    _add_curve(figure, found["epoch"], found["accuracy"], BLUE, goal.digits, 1)
     if panels == 2:
         _add_curve(figure, losses.index, losses, ORANGE, ".4g", 2)
         figure.update_yaxes(amount_axis(losses), title={"text": "mean training loss"}, col=2)
@@ -128,9 +128,9 @@ def curve(view: TrialView) -> Picture:
             col=1,
         )
     figure.update_xaxes(count_axis(found["epoch"]), title={"text": "epoch"})
-    figure.update_yaxes(title={"text": "validation accuracy"}, col=1)
-    accuracy_axis(figure, found["accuracy"], col=1)
-    data = found.assign(loss=found["epoch"].map(losses))[[*CURVE]]
+    value_axis(figure, found["accuracy"], goal, col=1)
+    data = found.assign(loss=found["epoch"].map(losses)).rename(columns={"accuracy": goal.name})
+    data = data[[*columns]]
     return Picture(CURVE_TITLE, figure, data, "Cross: pruned here." if was_pruned else "")
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from dashboards.filters import Filters
+from search.goal import ACCURACY, Goal
 from space.budget import Budget
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Subject(NamedTuple):
     kind: str  # SEARCH, ABLATION or OTHER: another program's
     spec: Mapping[str, Any]  # as stored; {} where there is none
     attributes: Mapping[str, Any]  # all of the study's
+    goal: Goal = ACCURACY
 
     @property
     def budget(self) -> Budget | None:

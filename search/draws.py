@@ -23,18 +23,14 @@ def drawn(engine: sa.Engine, name: str, numbers: Sequence[int]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with rows.connection(engine) as connection:
         study = rows.study_id(connection, name)
-        directions = rows.read(
-            connection,
-            "SELECT direction FROM study_directions WHERE study_id = :study ORDER BY objective",
-            study=study,
-        )
+        directions = rows.directions(connection, study)
         trials = rows.read(
             connection, "SELECT trial_id, number FROM trials WHERE study_id = :study", study=study
         )
         wanted = set(trials.loc[trials["number"].isin(numbers), "trial_id"].tolist())
         found = read_trials(connection, study, None, wanted, rows.EVERY)
     storage = optuna.storages.InMemoryStorage()
-    ways = [way.lower() for way in directions["direction"]]
+    ways = [optuna.study.StudyDirection[way] for way in directions]
     made = optuna.create_study(storage=storage, study_name=NAME, directions=ways)
     identity = storage.get_study_id_from_name(NAME)
     for trial in found:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,16 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, allow_nan=False, default=str))
+    print(json.dumps(_finite(document), indent=2, allow_nan=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinities; another program's attributes may hold them anywhere."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return _plain(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def rows_table(*columns: str) -> Table:
@@ -72,11 +81,6 @@ def trial_cells(row: Any) -> tuple[str, ...]:
         short(row["macs"]),
         row["words"],
     )
-
-
-def value_words(value: float, *, ours: bool) -> str:
-    """A value: ours are accuracies, another program's may be anything."""
-    return f"{value:.1%}" if ours else f"{value:.4g}"
 
 
 def short(count: float) -> str:

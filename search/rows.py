@@ -51,15 +51,14 @@ def study_id(connection: sa.Connection, name: str) -> int:
     return int(found.iloc[0])
 
 
-def minimises(engine: sa.Engine, name: str) -> bool:
-    """Whether the (first) objective of a study is to be small: another program's may."""
-    with connection(engine) as opened:
-        found = read(
-            opened,
-            "SELECT direction FROM study_directions WHERE study_id = :study AND objective = 0",
-            study=study_id(opened, name),
-        )
-    return "MINIMIZE" in set(found["direction"])
+def directions(connection: sa.Connection, study: int) -> list[str]:
+    """MAXIMIZE or MINIMIZE, one an objective."""
+    found = read(
+        connection,
+        "SELECT direction FROM study_directions WHERE study_id = :study ORDER BY objective",
+        study=study,
+    )
+    return list(found["direction"])
 
 
 def read(connection: sa.Connection, query: str, **params: Any) -> pd.DataFrame:

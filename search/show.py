@@ -5,9 +5,10 @@ from typing import Any
 import pandas as pd
 from rich.text import Text
 
-from search import report, rows
+from search import report, study_list
 from search import table as tables
 from search.addresses import command, database_errors
+from search.goal import Goal
 from search.places import ARTIFACTS, Folder
 from search.ranking import ranked
 from search.savings import savings
@@ -19,7 +20,7 @@ from space.errors import InputError
 def studies(storage: str, as_json: bool) -> None:
     """List the studies."""
     with database_errors(storage):
-        frame = tables.studies(report.engine(storage))
+        frame = study_list.studies(report.engine(storage))
     if as_json:
         report.print_json([report.trial_document(row) for _, row in frame.iterrows()])
         return
@@ -42,7 +43,8 @@ def studies(storage: str, as_json: bool) -> None:
     for _, row in frame.iterrows():
         budget = str(Budget(**row["budget"])) if isinstance(row["budget"], dict) else ""
         space = row["space"] if isinstance(row["space"], str) else ""  # or another program's
-        best = "" if pd.isna(row["best"]) else report.value_words(row["best"], ours=bool(space))
+        goal = Goal.of(row["directions"], ours=bool(space))
+        best = "" if pd.isna(row["best"]) else goal.words(row["best"])
         last = "" if pd.isna(row["last_activity"]) else f"{row['last_activity']:%Y-%m-%d %H:%M}"
         states = ("trials", "complete", "pruned", "failed", "running", "workers")
         counts = [str(row[count]) for count in states]
@@ -55,8 +57,8 @@ def study(storage: str, name: str, as_json: bool) -> None:
     with database_errors(storage):
         engine = report.engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
-        minimised = rows.minimises(engine, name)
-    spec = tables.spec_of(attributes)
+        spec = tables.spec_of(attributes)
+        goal = tables.goal(engine, name, spec)
     ranking = ranked(attributes, tables.students(frame))
     saved = savings(frame, spec)
     if as_json:
@@ -82,21 +84,22 @@ def study(storage: str, name: str, as_json: bool) -> None:
             f"pruner {spec['pruner']}",
             soft_wrap=True,
         )
+    if goal.several:
+        out.print(f"value: {goal.several}")
     if saved:
         out.print(saved.words)
     made = report.rows_table(
         "trial",
         "state",
-        "accuracy" if spec else "value",
+        goal.name,
         "bytes",
         "params",
         "epochs",
         "seconds",
         "architecture or reason",
     )
-    worth = frame.assign(value=-frame["value"]) if minimised else frame
-    for _, row in frame.loc[tables.best_first(worth).index].iterrows():
-        made.add_row(*_cells(row, ours=bool(spec)))
+    for _, row in tables.best_first(frame, goal).iterrows():
+        made.add_row(*_cells(row, goal))
     out.print(made)
     if ranking:
         out.print(report.finalists_table(ranking))
@@ -129,7 +132,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
         out.print(_layers_table(layers))
 
 
-def _cells(row: Any, *, ours: bool) -> list[str]:
+def _cells(row: Any, goal: Goal) -> list[str]:
     def cell(column: str, format: str) -> str:
         return "" if pd.isna(row[column]) else format.format(row[column])
 
@@ -141,7 +144,7 @@ def _cells(row: Any, *, ours: bool) -> list[str]:
     return [
         str(row["number"]),
         row["state"].lower(),
-        "" if pd.isna(row["value"]) else report.value_words(row["value"], ours=ours),
+        "" if pd.isna(row["value"]) else goal.words(row["value"]),
         cell("bytes", "{:,.0f}"),
         cell("params", "{:,.0f}"),
         cell("epochs", "{:.0f}"),

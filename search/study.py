@@ -17,6 +17,7 @@ from search.places import ARTIFACTS, Folder, check_name, expanded
 from search.plan import Plan, is_plan
 from search.ranking import order_key
 from search.spec import Ground, Spec
+from search.table import ours, spec_of
 from space.errors import InputError
 from trainers.files import copy_atomically
 
@@ -109,10 +110,9 @@ def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Ground]:
 
 
 def read_spec(storage: RDBStorage, name: str) -> Ground | None:
-    """The spec stored with a study; None where there is none."""
-    attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
-    spec = attributes.get(SPEC)
-    if not isinstance(spec, dict):
+    """The spec stored with a study; None where there is none of ours."""
+    spec = spec_of(ours(storage.get_study_user_attrs(storage.get_study_id_from_name(name))))
+    if not spec:
         return None
     return Plan.from_dict(spec) if is_plan(spec) else Spec.from_dict(spec)
 

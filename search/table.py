@@ -20,174 +20,106 @@ Columns that a study's trials lack (a study by another program, say) are there a
 trial's `confusion` (validation images, true class by predicted class) is no column, but read alone.
 """
 
-import datetime
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 
 from search import rows
+from search.goal import ACCURACY, Goal
 from search.ranking import order_key
 
 BASE_COLUMNS = ("number", "state", "value", "started", "completed")
-ATTRIBUTE_COLUMNS = (
-    "architecture",
-    "words",
-    "fingerprint",
-    "params",
-    "macs",
-    "activation_peak",
-    "bytes",
-    "format",
-    "budget_share",
-    "repairs",
-    "file_accuracy",
-    "network_accuracy",
-    "accuracies",
-    "losses",
-    "epochs",
-    "seconds",
-    "device",
-    "micro_batch",
-    "mode",
-    "fallback",
-    "ended",
-    "reason",
-    "duplicate_of",
-    "trained_as",
-)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < LARGEST  # a truth value is none
+
+
+def _is_curve(value: Any) -> bool:
+    return isinstance(value, list) and all(type(part) in (int, float) for part in value)
+
+
+def _is_list_of_text(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+LARGEST = 2**63
+# Another program's trials may hold anything by these names: what is of another kind is left out.
+ATTRIBUTE_COLUMNS: Mapping[str, Callable[[Any], bool]] = {
+    "architecture": _is_table,
+    "words": _is_text,
+    "fingerprint": _is_text,
+    "params": _is_number,
+    "macs": _is_number,
+    "activation_peak": _is_number,
+    "bytes": _is_number,
+    "format": _is_text,
+    "budget_share": _is_number,
+    "repairs": _is_list_of_text,
+    "file_accuracy": _is_number,
+    "network_accuracy": _is_number,
+    "accuracies": _is_curve,
+    "losses": _is_curve,
+    "epochs": _is_number,
+    "seconds": _is_number,
+    "device": _is_text,
+    "micro_batch": _is_number,
+    "mode": _is_text,
+    "fallback": _is_text,
+    "ended": _is_text,
+    "reason": _is_text,
+    "duplicate_of": _is_number,
+    "trained_as": _is_number,
+}
 # What a chart of all trials needs: numbers and words; the rest is long, or asked for one by one.
 OVERVIEW_COLUMNS = (
     *("words", "params", "macs", "bytes", "budget_share", "network_accuracy", "seconds", "epochs"),
     *("reason", "duplicate_of"),
 )
-STUDY_COLUMNS = (
-    *("identity", "name", "space", "budget", "trials", "complete", "pruned", "failed", "running"),
-    *("workers", "best", "last_activity", "asked"),
-)
 
 
-def studies(engine: sa.Engine) -> pd.DataFrame:
-    """One row a study: counts by state, best (first) value by its direction, last activity."""
-    with rows.connection(engine) as connection:
-        named = rows.read(connection, "SELECT study_id, study_name AS name FROM studies")
-        states = rows.read(
-            connection,
-            "SELECT study_id, state, COUNT(*) AS count, MAX(datetime_complete) AS completed,"
-            " MAX(datetime_start) AS started FROM trials GROUP BY study_id, state",
-        )
-        best = rows.read(
-            connection,
-            "SELECT t.study_id, CASE d.direction WHEN 'MINIMIZE' THEN MIN(v.value)"
-            " ELSE MAX(v.value) END AS best FROM trials t"
-            " JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0"
-            " JOIN study_directions d ON d.study_id = t.study_id AND d.objective = 0"
-            " WHERE t.state = 'COMPLETE' GROUP BY t.study_id, d.direction",
-        )
-        told = rows.read(
-            connection,
-            "SELECT study_id, key, value_json FROM study_user_attributes"
-            " WHERE key IN ('spec', 'target_trials', 'seeds')",
-        )
-        leases = rows.read(
-            connection,
-            "SELECT study_id, value_json FROM study_system_attributes WHERE key LIKE 'lease:%'",
-        )
-    counts = states.pivot(index="study_id", columns="state", values="count").fillna(0)
-    counts = counts.reindex(columns=["COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING"])
-    counts = counts.fillna(0).astype(int)
-    table = named.set_index("study_id")
-    table["trials"] = counts.sum(axis=1)
-    for column, state in (
-        ("complete", "COMPLETE"),
-        ("pruned", "PRUNED"),
-        ("failed", "FAIL"),
-        ("running", "RUNNING"),
-    ):
-        table[column] = counts[state]
-    table["best"] = best.set_index("study_id")["best"]
-    times = states.groupby("study_id")[["completed", "started"]].max()
-    table["last_activity"] = pd.to_datetime(times.max(axis=1), format="ISO8601")
-    known: dict[int, dict[str, Any]] = {}
-    for study, key, text in told.itertuples(index=False):
-        known.setdefault(study, {})[key] = json.loads(text)
-    specs = [spec_of(known.get(study, {})) for study in table.index]
-    table["space"] = list(map(_subject, specs))
-    table["budget"] = [spec.get("budget") for spec in specs]
-    table["asked"] = [_asked(known.get(study, {})) for study in table.index]
-    table["workers"] = pd.Series(_living(leases), dtype=float)
-    whole = ["trials", "complete", "pruned", "failed", "running", "workers"]
-    table[whole] = table[whole].fillna(0).astype(int)
-    table["identity"] = table.index
-    return table.reset_index(drop=True)[list(STUDY_COLUMNS)]
-
-
-def _living(leases: pd.DataFrame) -> dict[int, int]:
-    """Study -> its workers that have given a sign of life lately, as far as clocks agree."""
-    now, workers = datetime.datetime.now(datetime.UTC), dict[int, set[str]]()
-    for study, text in leases.itertuples(index=False):
-        try:
-            lease = json.loads(text)
-            said = datetime.datetime.fromisoformat(lease["at"])
-            lives = (now - said).total_seconds() < 2 * lease["grace"]
-            worker = str(lease["worker"])
-        except (TypeError, KeyError, ValueError):
-            continue  # none of ours
-        if lives:
-            workers.setdefault(study, set()).add(worker)
-    return {study: len(found) for study, found in workers.items()}
-
-
-def names(engine: sa.Engine) -> dict[int, str]:
-    """Study id -> name."""
-    with rows.connection(engine) as connection:
-        found = rows.read(connection, "SELECT study_id, study_name FROM studies")
-    return dict(zip(found["study_id"].tolist(), found["study_name"], strict=True))
+def ours(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's attributes; none of another program's, which may say anything by our names."""
+    spec = attributes.get("spec")
+    known = isinstance(spec, dict) and (spec.get("kind") == "ablation" or "space" in spec)
+    return dict(attributes) if known else {}
 
 
 def spec_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a study says of itself; another program's may say anything."""
-    found = attributes.get("spec")
-    return found if isinstance(found, dict) else {}
+    """What a study says of itself; {} where it is another program's.
+
+    Args:
+        attributes: as `ours` tells them.
+    """
+    return dict(attributes.get("spec", {}))
 
 
-def _subject(spec: dict[str, Any]) -> str | None:
-    """What a study searches: a space; or that it is no search."""
-    return spec.get("space", spec.get("kind"))
+def goal(engine: sa.Engine, name: str, spec: Mapping[str, Any]) -> Goal:
+    """What a study's value is.
 
-
-def _asked(attributes: dict[str, Any]) -> int | None:
-    """Trials that a study is to have: None where it does not say."""
-    spec = spec_of(attributes)
-    if spec.get("kind") == "ablation" and "seeds" in attributes:
-        return int(attributes["seeds"]) * len(spec["arms"])
-    return attributes.get("target_trials")
-
-
-def progress(engine: sa.Engine) -> pd.DataFrame:
-    """Every complete trial of every study: identity (of the study), trial_id, number, value."""
+    Args:
+        spec: as `spec_of` tells it.
+    """
     with rows.connection(engine) as connection:
-        return rows.read(
-            connection,
-            "SELECT t.study_id AS identity, t.trial_id, t.number, v.value FROM trials t"
-            " JOIN trial_values v ON v.trial_id = t.trial_id"
-            " WHERE t.state = 'COMPLETE' AND v.objective = 0 AND v.value_type = 'FINITE'"
-            " ORDER BY t.study_id, t.number",
-        )
-
-
-def sizes(engine: sa.Engine, trial_ids: Sequence[int]) -> pd.Series:
-    """Trial id -> bytes of its file, where it has one."""
-    with rows.connection(engine) as connection:
-        return rows.attribute_of(connection, trial_ids, "bytes")
+        directions = rows.directions(connection, rows.study_id(connection, name))
+    return Goal.of(directions, ours=bool(spec))
 
 
 def trials(
     engine: sa.Engine,
     name: str,
-    columns: Sequence[str] = ATTRIBUTE_COLUMNS,
+    columns: Sequence[str] = tuple(ATTRIBUTE_COLUMNS),
     *,
     with_params: bool = True,
     since: int = 0,
@@ -216,6 +148,9 @@ def trials(
         ).set_index("trial_id")
         table["value"] = rows.values(connection, study, span)
         known = rows.attributes(connection, study, columns, span)
+        for column in set(columns) & set(known):
+            is_one = ATTRIBUTE_COLUMNS[column]
+            known[column] = [value if is_one(value) else None for value in known[column]]
         params = rows.params(connection, study, span) if with_params else pd.DataFrame()
     for column in ("started", "completed"):
         table[column] = pd.to_datetime(table[column], format="ISO8601")  # whole seconds have no dot
@@ -287,19 +222,19 @@ def _wanted(connection: sa.Connection, name: str, numbers: Sequence[int]) -> pd.
 
 
 def attributes(engine: sa.Engine, name: str) -> dict[str, Any]:
-    """A study's user attributes, its spec among them."""
+    """A study's user attributes, its spec among them; {} of another program's."""
     with rows.connection(engine) as connection:
         found = rows.read(
             connection,
             "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study",
             study=rows.study_id(connection, name),
         )
-    return dict(zip(found["key"], map(json.loads, found["value_json"]), strict=True))
+    return ours(dict(zip(found["key"], map(json.loads, found["value_json"]), strict=True)))
 
 
-def best_first(table: pd.DataFrame) -> pd.DataFrame:
+def best_first(table: pd.DataFrame, goal: Goal = ACCURACY) -> pd.DataFrame:
     """Trials by `order_key`; those without a value last, and of equals those without a size."""
-    keys = order_key(table["value"], table["bytes"], table["number"])
+    keys = order_key(goal.worth(table["value"]), table["bytes"], table["number"])
     order = pd.concat([pd.to_numeric(key, errors="coerce") for key in keys], axis=1)
     order.columns = range(len(keys))
     found: pd.DataFrame = table.loc[order.sort_values(list(order)).index]
@@ -311,7 +246,7 @@ def students(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
     return table[["number", "words", "bytes"]].itertuples(index=False, name=None)
 
 
-def best(table: pd.DataFrame, count: int) -> pd.DataFrame:
+def best(table: pd.DataFrame, count: int, goal: Goal = ACCURACY) -> pd.DataFrame:
     """The best students, first the best; a network that came twice is there once."""
     done = table[(table["state"] == "COMPLETE") & table["duplicate_of"].isna()]
-    return best_first(done).head(count)
+    return best_first(done, goal).head(count)

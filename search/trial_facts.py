@@ -12,7 +12,9 @@ from space.storage import ELEMENT_BYTES, layer_weights, tensors
 
 
 def facts(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is known of a trial: (name, words)."""
+    """What is known of a trial: (name, words); of another program's, its value."""
+    if not spec:
+        return [] if pd.isna(row["value"]) else [("value", f"{row['value']:.6g}")]
     known = planned(row, spec)
     if isinstance(row["words"], str):
         known.append(("architecture", row["words"]))
@@ -26,9 +28,7 @@ def facts(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
                 f"{int(row['macs']):,} MACs, at most {int(row['activation_peak']):,} activations",
             )
         )
-    if not pd.isna(row["value"]) and not spec:
-        known.append(("value", f"{row['value']:.6g}"))  # another program's: of whatever
-    elif not pd.isna(row["value"]):
+    if not pd.isna(row["value"]):
         stored = not pd.isna(row["file_accuracy"])
         network = f" of the file ({row['network_accuracy']:.2%} before storing)" if stored else ""
         known.append(("accuracy", f"{row['value']:.2%}{network}"))

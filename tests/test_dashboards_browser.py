@@ -176,10 +176,11 @@ def near(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = tmp_path_factory.mktemp("near") / "studies.db"
     synthetic_studies.make(path, 9)
     storage = open_storage(str(path), create=False)
-    made = optuna.load_study(study_name="synthetic", storage=storage).trials
-    whole = next(trial for trial in made if trial.state == TrialState.COMPLETE)
+    made = optuna.load_study(study_name="synthetic", storage=storage)
+    whole = next(trial for trial in made.trials if trial.state == TrialState.COMPLETE)
     for name, values in NEAR.items():
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        study.set_user_attr("spec", made.user_attrs["spec"])
         for place, value in enumerate(values):
             size = {"bytes": 20_000 + place, "params": 19_000 + place, "macs": 2_000_000 + place}
             attributes = whole.user_attrs | size | {"file_accuracy": value}

@@ -486,7 +486,7 @@ def test_the_band_is_median_and_quartiles() -> None:
 def test_trials_without_learning_curves() -> None:
     none = view_of(trials_of([])).curves([])
     picture = curves(view_of(trials_of(one()), curves=lambda numbers: none))
-    assert picture.empty == "These trials reported no accuracies by epoch."
+    assert picture.empty == "These trials reported nothing by epoch."
 
 
 def compared() -> list[View]:

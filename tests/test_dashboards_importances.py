@@ -164,7 +164,7 @@ def test_our_own_studies_are_as_optuna_sees_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("objective", "trials", "words"),
     [
-        (lambda trial: 0.5 + 0 * trial.suggest_float("x", 0, 1), 9, "or no accuracy does"),
+        (lambda trial: 0.5 + 0 * trial.suggest_float("x", 0, 1), 9, "or no value does"),
         (lambda trial: trial.number / 9 * trial.suggest_int("x", 1, 1), 9, "No parameter varies"),
         (lambda trial: trial.number / 9, 9, "No parameter varies"),
         (lambda trial: trial.suggest_float("x", 0, 1), 4, "there are 4"),

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search import report, table
+from search import report, study_list
 from search.addresses import url_of
 from search.endurance import EnduringStorage
 from search.leases import FACTS, Lease, all_leases, swap, write_fact
@@ -239,19 +239,19 @@ def test_who_was_away_judges_nobody(worker: Open) -> None:
 def test_studies_tell_how_many_work_on_them(worker: Open, address: str) -> None:
     one, two = worker(grace=60), worker(grace=60)
     engine = report.engine(address)
-    assert list(table.studies(engine)["workers"]) == [0]
+    assert list(study_list.studies(engine)["workers"]) == [0]
     for each in (one, one, two):
         assert each.add(most=3) is not None
-    assert list(table.studies(engine)["workers"]) == [2]
+    assert list(study_list.studies(engine)["workers"]) == [2]
     with one.engine.begin() as connection:
         for place, lease in all_leases(connection, one.identity).items():
             assert swap(connection, one.identity, place, lease, replace(lease, at=LONG_AGO))
-    assert list(table.studies(engine)["workers"]) == [0]
+    assert list(study_list.studies(engine)["workers"]) == [0]
     with one.engine.begin() as connection:  # as no worker of ours writes them
         odd = ({}, "x", {"at": 3}, {"at": "today"}, {"at": LONG_AGO[:19], "grace": 1}, None)
         for place, told in enumerate(odd):
             write_fact(connection, one.identity, f"lease:odd{place}", json.dumps(told))
-    assert list(table.studies(engine)["workers"]) == [0]
+    assert list(study_list.studies(engine)["workers"]) == [0]
     with pytest.raises(InputError, match="must be of this version"), one.engine.begin() as again:
         all_leases(again, one.identity)
     with one.engine.begin() as connection:

@@ -1,0 +1,57 @@
+"""What a study's value is: an accuracy in ours; in another program's, whatever it says."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Goal(NamedTuple):
+    """The (first) objective of a study: its name, how it is written, which way is better."""
+
+    ours: bool = True  # validation accuracy, 0 to 1
+    minimised: bool = False
+    objectives: int = 1
+
+    @classmethod
+    def of(cls, directions: Sequence[str], *, ours: bool) -> "Goal":
+        """From Optuna's directions, as the database or Python writes them."""
+        first = directions[0] if directions else ""
+        return cls(ours, first.upper() == "MINIMIZE", len(directions))
+
+    @property
+    def name(self) -> str:
+        """In a column's head."""
+        return "accuracy" if self.ours else "value"
+
+    @property
+    def title(self) -> str:
+        """At an axis."""
+        return "validation accuracy" if self.ours else "value"
+
+    @property
+    def digits(self) -> str:
+        """How it is written where every digit counts, as Python and d3 read formats."""
+        return ".2%" if self.ours else ".5~g"
+
+    @property
+    def one(self) -> str:
+        return "an accuracy" if self.ours else "a value"
+
+    @property
+    def several(self) -> str:
+        """What to say of a study with several objectives; "" for one."""
+        return f"the first of {self.objectives} objectives" if self.objectives > 1 else ""
+
+    def words(self, value: float) -> str:
+        return f"{value:.1%}" if self.ours else f"{value:.4g}"
+
+    def said(self, words: str) -> str:
+        """Words that were written for accuracies."""
+        name = self.name
+        return words.replace("Accuracy", name.capitalize()).replace("accuracy", name)
+
+    def worth(self, values: Any) -> Any:
+        """Values, or a column of them, so that more is better."""
+        return -values if self.minimised else values
+
+
+ACCURACY = Goal()
