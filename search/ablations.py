@@ -28,9 +28,9 @@ from search.ranking import UNSTORABLE
 from search.session import Session, version
 from search.settings import HERE
 from search.spec import kept_source
-from search.storage import exists, open_storage
+from search.storage import open_storage, reachable
 from search.study import FIRST_SEEDS, SEEDS, create, place_for, require_free, settle
-from search.teacher_cache import Named, check_classes, keep_teachers, named_teachers, taught
+from search.teacher_cache import Named, check_teachers, keep_teachers, named_teachers, taught
 from search.trials import Copied, Draw, run_trials
 from search.workers import Typical, open_crew
 from space.count import macs
@@ -58,16 +58,21 @@ def ablate(
     session.prepare()
     design, place = read_design(file, quick, flags, session.storage), cache_folder(cache)
     chosen = choose_device(device)
+    if session.on != HERE:
+        on_ray.require_ray()
     teachers = named_teachers(design.data, design.teachers, pretrained)
     with database_errors(session.storage):
+        # All that can be refused is asked in a dry run, too.
+        storage = reachable(session.storage)
+        place_for(session.storage, design.name, session.artifacts)
         data = load(design.data, design.size, cache=place)
         session.say(data.words)
-        check_classes(teachers, data)
+        check_teachers(teachers, data)
         plan, resolved = make_plan(design, data, teachers, chosen)
         if resolved.impossible and not dry_run:
             raise refusal(resolved)
-        if not dry_run and exists(session.storage):
-            require_free(open_storage(session.storage, create=False), design.name, plan)
+        if storage is not None:
+            require_free(storage, design.name, plan)
         expected = forecast(plan, design.seeds, data, teachers, place, chosen)
         seen = survey(design.data, data, place) if dry_run else None
         planned(plan, resolved, design.seeds, expected, session, seen)

@@ -99,6 +99,7 @@ def run(
     starting(f"ablation {spec}")
     from search import ablations
     from search.limits import asked_limits
+    from search.places import named_cache
     from search.session import Session
     from search.settings import parse_grace, parse_place, parse_workers
 
@@ -107,6 +108,7 @@ def run(
         workers=parse_workers(workers),
         as_json=as_json,
         artifacts=artifacts,
+        cache=named_cache(cache),
         limits=asked_limits(timeout, gpu_hours),
         grace=parse_grace(grace),
         on=parse_place(on),

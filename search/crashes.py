@@ -29,8 +29,12 @@ def crash(mark: Path) -> str | None:
 
 
 def note(connection: sa.Connection, study: int, folder: Folder, place: str, before: Lease) -> None:
-    """Keep how a lease's dead owner crashed, if it did; where the lease passes on."""
-    how = crash(folder.worker(before.worker))
+    """Keep how a lease's dead owner crashed, if it did; where the lease passes on.
+
+    The owner may have held students, too, that waited for another one to be trained: a lease
+    names what is in training, and only that is to blame.
+    """
+    how = crash(folder.worker(before.worker)) if before.training else None
     if how is not None:
         known = crashes(connection, study, place)
         write_fact(connection, study, CRASHES + place, json.dumps([*known, how]))

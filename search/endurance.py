@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Container
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -94,11 +95,18 @@ class EnduringStorage(RDBStorage):
         included_trial_ids: set[int],
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
-        def ask() -> list[FrozenTrial]:
+        return self.read(
+            lambda connection: read_trials(
+                connection, study_id, states, included_trial_ids, trial_id_greater_than
+            )
+        )
+
+    def read(self, question: Callable[[sa.Connection], Result]) -> Result:
+        """The answer to a question that changes nothing, from one moment of the database."""
+
+        def ask() -> Result:
             with self.engine.connect().execution_options(**{READING: True}) as connection:
-                return read_trials(
-                    connection, study_id, states, included_trial_ids, trial_id_greater_than
-                )
+                return question(connection)
 
         return self.endurance(ask)
 

@@ -136,22 +136,29 @@ class Leaseholder:
         seconds, self.counted = time.monotonic() - self.counted, time.monotonic()
         self.used += seconds * self.devices if self.held else 0.0
 
-    def _lease(self) -> Lease:
-        return Lease(worker=self.name, host=self.host, boot=self.boot, grace=self.grace, at=now())
+    def _lease(self, training: str = "") -> Lease:
+        own = Lease(worker=self.name, host=self.host, boot=self.boot, grace=self.grace, at=now())
+        return replace(own, training=training)
 
     def _hold(self, place: str) -> None:
         with self.lock:
             self._count()
             self.held.setdefault(place, self._lease())
 
-    def _taken(self, connection: sa.Connection, place: str, lease: Lease | None) -> bool:
-        """Take a lease that nobody has, that is ours, or whose owner is dead."""
+    def _taken(
+        self, connection: sa.Connection, place: str, lease: Lease | None, training: str = ""
+    ) -> bool:
+        """Take a lease that nobody has, that is ours, or whose owner is dead.
+
+        Args:
+            training: what is trained there, where that is known.
+        """
         if lease is None:
-            grant(connection, self.identity, place, self._lease())
+            grant(connection, self.identity, place, self._lease(training))
             return True
         if lease.worker != self.name and not self._is_abandoned(place, lease):
             return False
-        taken = swap(connection, self.identity, place, lease, self._lease())
+        taken = swap(connection, self.identity, place, lease, self._lease(training))
         if taken and lease.worker != self.name:
             crashes.note(connection, self.identity, self.folder, place, lease)
         return taken

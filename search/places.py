@@ -161,6 +161,12 @@ def cache_folder(given: str) -> Path:
     return expanded(given, f"--cache FOLDER, or {CACHE_VARIABLE}")
 
 
+def named_cache(given: str) -> tuple[str, ...]:
+    """The flag that names this cache; none where it is found without."""
+    known = os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)
+    return () if given == known else ("--cache", given)
+
+
 def working_folder() -> Path:
     """Where this machine keeps what it needs of studies whose files lie in a store."""
     return cache_folder(os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)) / "studies"

@@ -14,7 +14,7 @@ from search.bench import Bench, Station
 from search.design import MAX_SEEDS
 from search.leaving import Leaving
 from search.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, in_words, spent_of
-from search.places import cache_folder, require_writable
+from search.places import cache_folder, named_cache, require_writable
 from search.plan import Plan
 from search.session import Session
 from search.settings import parse_grace, parse_place, parse_workers
@@ -64,6 +64,7 @@ def resume(
         out=asked.pop("out"),
         artifacts=artifacts,
         elsewhere=_flags(data=data, artifacts=artifacts),
+        cache=named_cache(cache),
         limits=asked_limits(timeout, gpu_hours),
         grace=parse_grace(grace),
         on=parse_place(on),
@@ -117,6 +118,7 @@ def join(
         workers=parse_workers(workers),
         as_json=as_json,
         joined=True,
+        cache=named_cache(cache),
         grace=parse_grace(grace),
         leaving=leaving or Leaving(),
     )

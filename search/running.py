@@ -16,7 +16,7 @@ from search import on_ray, report
 from search.addresses import command, database_errors
 from search.bench import Bench, Station
 from search.crew import Crew
-from search.places import STUDENT, require_writable
+from search.places import STUDENT, named_cache, require_writable
 from search.progress import Display
 from search.ranking import SEEDS, Finalist
 from search.sampled import Sampled
@@ -66,6 +66,7 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
         workers=parse_workers(settings.workers),
         as_json=as_json,
         out=settings.out,
+        cache=named_cache(settings.cache),
         grace=settings.grace,
         on=settings.on,
         gpus_per_worker=settings.gpus_per_worker,
@@ -242,7 +243,9 @@ def conclude(
     hints = [
         command("show", name, storage),
         session.to_resume(name, "--trials", str(asked_last(study))),
-        shlex.join(["distilnas", "test", str(folder.best), "--data", station.source]),
+        shlex.join(
+            ["distilnas", "test", str(folder.best), "--data", station.source, *session.cache]
+        ),
     ]
     report.finished(storage, name, ranking, station.spec, folder, hints, session.as_json)
 

@@ -34,6 +34,7 @@ class Session:
     leaving: Leaving = field(default_factory=Leaving)
     stored: Counter[str] = field(default_factory=Counter)  # what ended here; see `Worker`
     elsewhere: tuple[str, ...] = ()  # flags that say where this machine has a study's files
+    cache: tuple[str, ...] = ()  # the flag that names its cache, where it is not the usual one
     joined: bool = False  # beside whoever reports the results
     console: Console = field(default_factory=lambda: report.console(stderr=True))
 
@@ -82,7 +83,7 @@ class Session:
 
     def to_resume(self, name: str, *more: str) -> str:
         """The command that goes on with a study, as it is typed on this machine."""
-        return command("resume", name, self.storage, *more, *self.elsewhere)
+        return command("resume", name, self.storage, *more, *self.elsewhere, *self.cache)
 
 
 def version() -> str:

@@ -118,11 +118,13 @@ def _wanted(data: str, table: Mapping[str, Any], pretrained: str | None) -> Want
     return wanted
 
 
-def check_classes(named: Mapping[str, Named], data: Data) -> None:
-    """Raise InputError for a teacher's file that knows other classes than the data's."""
+def check_teachers(named: Mapping[str, Named], data: Data) -> None:
+    """Raise InputError for a teacher that cannot be read, or cannot be made for the data."""
     for its in named.values():
         if isinstance(its, Path):
-            teachers.places_of(teachers.read_info(its), data.classes)
+            read(its, data)
+        else:
+            teachers.untrained(its.network, data, size=its.size)
 
 
 def taught(

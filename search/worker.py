@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search import crashes, ledger
-from search.endurance import READING
 from search.leaseholder import GRACE, Leaseholder
 from search.leases import all_leases, locked, place_of, swap
 from search.leaving import Leaving
@@ -78,12 +77,7 @@ class Worker(Leaseholder):
 
     def crashes(self, place: str) -> list[str]:
         """How earlier processes crashed that trained at a place."""
-
-        def ask() -> list[str]:
-            with self.engine.connect().execution_options(**{READING: True}) as connection:
-                return crashes.crashes(connection, self.identity, place)
-
-        return self.storage.endurance(ask)
+        return self.storage.read(lambda c: crashes.crashes(c, self.identity, place))
 
     def add(self, most: int) -> Claim | None:
         """A new trial, unless `most` are begun already."""
@@ -126,7 +120,7 @@ class Worker(Leaseholder):
                 if ledger.result(connection, self.identity, result) is not None:
                     return False
                 lease = all_leases(connection, self.identity).get(place)
-                return self._taken(connection, place, lease)
+                return self._taken(connection, place, lease, training=result)
 
         claimed = self.storage.endurance(ask)
         if claimed:
@@ -165,12 +159,7 @@ class Worker(Leaseholder):
 
     def reached(self, step: int) -> list[Reached]:
         """What the study's trials had reached after an epoch, as far as it is stored."""
-
-        def ask() -> list[Reached]:
-            with self.engine.connect().execution_options(**{READING: True}) as connection:
-                return ledger.reached(connection, self.identity, step)
-
-        return self.storage.endurance(ask)
+        return self.storage.read(lambda c: ledger.reached(c, self.identity, step))
 
     def end(
         self,

@@ -474,3 +474,31 @@ def play(trial: optuna.Trial) -> float:
     if trial.number % 4 == 1:
         raise optuna.TrialPruned
     return math.inf if trial.number % 4 == 2 else x
+
+
+def test_a_crash_is_laid_to_what_was_in_training_alone(worker: Open, tmp_path: Path) -> None:
+    """Not to a trial of the dead worker that waited for another worker's student."""
+    dead, other, heir = worker(grace=60), worker(grace=60), worker(grace=60)
+    trained, waiting, twin = dead.add(most=3), dead.add(most=3), other.add(most=3)
+    assert trained is not None
+    assert waiting is not None
+    assert twin is not None
+    assert other.announce("trial0002", "one student")
+    assert dead.announce("trial0000", "another student")
+    assert not dead.announce("trial0001", "one student")
+    assert dead.mark is not None
+    dead.mark.write(b"Fatal Python error: Segmentation fault\n\nmore\n")
+    dead.mark.close()  # which unlocks it, as the end of a process does
+    assert [heir.take_over(), heir.take_over()] == [trained, waiting]
+    assert heir.crashes("trial0000") == ["Segmentation fault"]
+    assert heir.crashes("trial0001") == []
+
+
+def test_a_crash_in_a_finalist_s_training_is_laid_to_it(worker: Open) -> None:
+    dead, heir = worker(grace=60), worker(grace=60)
+    assert dead.claim("trial0000/seed1", "finalist:0:1")
+    assert dead.mark is not None
+    dead.mark.write(b"Fatal Python error: Aborted\n")
+    dead.mark.close()
+    assert heir.claim("trial0000/seed1", "finalist:0:1")
+    assert heir.crashes("trial0000/seed1") == ["Aborted"]
