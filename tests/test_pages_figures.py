@@ -9,7 +9,7 @@ import pytest
 from commands import ROOT
 
 RESULTS = "benchmarks/results"
-LINK = re.compile(rf"\[[^\]]*\]\(({RESULTS}/[^)]+\.csv)\)")
+LINK = re.compile(rf"\[[^\]]*\]\((?:\.\./)?({RESULTS}/[^)]+\.csv)\)")
 Row = dict[str, str]
 
 
