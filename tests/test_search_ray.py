@@ -7,9 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import optuna
+import pandas as pd
 import pytest
 from commands import Answer, command, distilnas, environment, inside, refused
 
@@ -72,14 +75,19 @@ def cluster() -> Iterator[TwoNodes]:
     nodes.cluster.shutdown()
 
 
+def asked_of(storage: str, question: Callable[[Any], pd.DataFrame]) -> pd.DataFrame:
+    """The answer of a database; nothing where it, or its study, is not there yet."""
+    with suppress(Exception):
+        engine = report.engine(storage)
+        try:
+            return question(engine)
+        finally:
+            engine.dispose()
+    return pd.DataFrame({"state": []})
+
+
 def states(storage: str) -> list[str]:
-    engine = report.engine(storage)
-    try:
-        return list(table.trials(engine, "s")["state"])
-    except Exception:  # not there yet
-        return []
-    finally:
-        engine.dispose()
+    return list(asked_of(storage, lambda engine: table.trials(engine, "s"))["state"])
 
 
 def until(true: Callable[[], object], process: "subprocess.Popen[str]") -> None:
@@ -134,10 +142,48 @@ def test_two_nodes_do_not_share_a_file(cluster: TwoNodes, tmp_path: Path) -> Non
     refused(asked, "--gpus-per-worker must be 0 to 0", "got 2")
 
 
-def test_on_this_machine_alone(tmp_path: Path) -> None:
-    answer = inside(tmp_path, *STUDY, "--trials", "2", "--epochs", "1")
+def test_trials_are_stopped_early_on_this_machine_alone(tmp_path: Path) -> None:
+    asked = ("--trials", "10", "--epochs", "16", "--pruner", "halving")
+    answer = inside(tmp_path, *STUDY, *asked)
     assert answer.status == 0, answer.err
-    assert states(str(tmp_path / "studies.db")) == ["COMPLETE"] * 2
+    trials = table.trials(report.engine(str(tmp_path / "studies.db")), "s")
+    stopped = trials[trials["state"] == "PRUNED"]
+    assert len(stopped) >= 2
+    assert set(stopped["epochs"]) <= {4, 8}
+    assert (trials.loc[trials["state"] == "COMPLETE", "epochs"] == 16).all()
+    assert f"{len(stopped)} of 10 trials were stopped early" in answer.out
+
+
+def actors() -> list[int]:
+    """Processes of workers."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.read_bytes().startswith(b"ray::Seat"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_a_crashed_worker_is_begun_anew_and_its_trial_goes_on(tmp_path: Path) -> None:
+    asked = ("--trials", "1", "--epochs", "60", "--workers", "1")
+    process = subprocess.Popen(
+        command(*STUDY, *asked),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    database = str(tmp_path / "studies.db")
+    until(lambda: len(asked_of(database, lambda e: table.curves(e, "s", [0]))) > 2, process)
+    (actor,) = actors()
+    os.kill(actor, signal.SIGSEGV)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert states(database) == ["COMPLETE"]
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{database}")
+    facts = study._storage.get_study_system_attrs(study._study_id)
+    assert facts["crashes:trial0000"] == ["Segmentation fault"]
 
 
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
