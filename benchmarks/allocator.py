@@ -1,7 +1,7 @@
 """What it costs that freed memory goes back to the kernel after every step.
 
 Training images a second, views included and without a teacher (random pixels), of processes
-that differ in nothing but `trainers.memory.keep_freed_memory`, in turns.
+that differ in nothing but `trainers.engine.memory.keep_freed_memory`, in turns.
 """
 
 import multiprocessing
@@ -15,8 +15,8 @@ import torch
 from benchmarks import results
 from benchmarks.side_by_side import speed
 from space.references import REFERENCES
-from trainers.memory import keep_freed_memory
-from trainers.modes import Mode
+from trainers.engine.memory import keep_freed_memory
+from trainers.engine.modes import Mode
 
 CPU = torch.device("cpu")
 ARMS = {"given back": False, "kept": True}

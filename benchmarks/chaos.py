@@ -28,9 +28,10 @@ import sqlalchemy as sa
 
 from benchmarks import postgres_server, results
 from benchmarks.postgres_server import Server
-from search import report, table
-from search.leases import PREFIX
-from search.objective import digest
+from search.database import table
+from search.database.leases import PREFIX
+from search.terminal import output as report
+from search.training.objective import digest
 from space.errors import InputError, require_range
 from trainers import export
 

@@ -7,10 +7,10 @@ One thing is changed at a time, everything else stays at a middle point (`--midd
 student is the middle shape of the space `mobile` (the middle one of each parameter's values, for 64
 pixels) solved for a budget in int8. Random photographs, or the first ones of `--data`.
 
-- images, resolution, parameters: seconds of a second epoch of `trainers.engine.train`, that is
-  training without a teacher, recalibration of batch norm (8 batches, however many there are) and
-  evaluation on a quarter as many images; in the device's default mode, which is held fixed.
-- workers: seconds of a search's crew (`search.processes`) for one epoch of each of
+- images, resolution, parameters: seconds of a second epoch of `trainers.engine.training.train`,
+  that is training without a teacher, recalibration of batch norm (8 batches, however many there
+  are) and evaluation on a quarter as many images; in the device's default mode, which is held fixed.
+- workers: seconds of a search's crew (`search.workers.processes`) for one epoch of each of
   `--students` equal students, divided by their number; checkpoints and files included, starting
   the processes not; of `--data` they see all photographs. The cores are shared out, so below 0
   means that students side by side beat threads; -1 is the ideal only where one worker cannot use
@@ -36,9 +36,9 @@ from benchmarks import results
 from benchmarks.epochs import Point, Setting, crew_seconds, epoch_seconds, student_of
 from space.count import parameters
 from space.errors import require, require_one_of, require_range
-from trainers.evaluation import choose_device, device_name
-from trainers.memory import keep_freed_memory
-from trainers.modes import default_mode
+from trainers.engine.evaluation import choose_device, device_name
+from trainers.engine.memory import keep_freed_memory
+from trainers.engine.modes import default_mode
 
 AXES = ("images", "resolution", "parameters", "workers")
 MOST = {"images": 1, "resolution": 1, "parameters": 1, "workers": 0}  # slopes that are good

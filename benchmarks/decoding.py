@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from trainers.photographs import decode
+from trainers.data.photographs import decode
 
 SIZE, ROUNDS, FILES, WORKERS = 64, 5, 1000, 2
 

@@ -24,8 +24,8 @@ from benchmarks.plain_loop import (
     teacher_of,
 )
 from benchmarks.task import Task
+from trainers.engine.modes import LAYOUTS
 from trainers.model import set_layout
-from trainers.modes import LAYOUTS
 
 try:
     from torchdistill.core.distillation import DistillationBox, get_distillation_box

@@ -9,22 +9,22 @@ from pathlib import Path
 import torch
 
 from benchmarks import synthetic
-from search.bench import Job, Station
-from search.crew import keep_busy
-from search.member import Probe
-from search.places import Folder
-from search.processes import Processes
-from search.spec import Spec
+from search.study.folder import Folder
+from search.study.spec import Spec
+from search.training.context import Job, Station
+from search.workers.child import Probe
+from search.workers.executor import keep_busy
+from search.workers.processes import Processes
 from space.architecture import Architecture
-from space.budget import Budget, solve
 from space.build import build
 from space.errors import InputError
-from space.families import family
-from space.storage import Card, normalisation
-from trainers.data import Data, Split, load
-from trainers.engine import train
+from space.file_format import Card, normalisation
+from space.solver import Budget, solve
+from space.spaces import family
+from trainers.data.datasets import Data, Split, load
+from trainers.engine.modes import default_mode
+from trainers.engine.training import train
 from trainers.model import Model
-from trainers.modes import default_mode
 from trainers.recipe import HARD_ONLY, Recipe, recipe
 
 SHAPE_SIZE = 64  # pixels that the shape is made for

@@ -13,9 +13,9 @@ from statistics import median
 import safetensors.torch
 import torch
 
-from space.budget import Budget, solve
-from space.families import family, random_params
-from space.storage import Card, metadata, payload, stored_bytes, weights
+from space.file_format import Card, metadata, payload, stored_bytes, weights
+from space.solver import Budget, solve
+from space.spaces import family, random_params
 
 SHAPES = 200
 CARD = Card(

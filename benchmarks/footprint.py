@@ -22,15 +22,15 @@ import torch
 from benchmarks.synthetic import data
 from space.build import build
 from space.references import reference
-from trainers.bank import LogitBank
-from trainers.data import Data, Split, load
-from trainers.engine import train
-from trainers.evaluation import choose_device
+from trainers.data.datasets import Data, Split, load
+from trainers.engine.evaluation import choose_device
+from trainers.engine.memory import keep_freed_memory
+from trainers.engine.training import train
 from trainers.files import sealed, write_atomically
-from trainers.memory import keep_freed_memory
 from trainers.model import Model, weights_hash
 from trainers.recipe import HARD_ONLY, Recipe, recipe
-from trainers.teacher import Teacher, untrained
+from trainers.teachers.bank import LogitBank
+from trainers.teachers.teacher import Teacher, untrained
 
 STATUS = Path("/proc/self/status")
 SAMPLE_SECONDS = 0.01
@@ -131,7 +131,7 @@ def train_job(job: Job) -> Footprint:
 
 
 def _split(images_NCHW: npt.NDArray[np.uint8]) -> Split:
-    """As `trainers.data` makes it."""
+    """As `trainers.data.datasets` makes it."""
     images = torch.from_numpy(images_NCHW)
     return Split(images, torch.arange(len(images)) % CLASSES)
 

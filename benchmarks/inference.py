@@ -9,7 +9,7 @@ number of seeds, over `--repetitions` ablations:
   called so, when it is the only comparison, and among `--arms`. 80 %; rounding to steps as coarse
   as `--sd` takes some of it.
 - the intervals of one arm's difference that hold the true one: Student's t, and the bootstrap of
-  scipy (percentile, BCa) and of `search.paired` (expanded percentiles). 95 %.
+  scipy (percentile, BCa) and of `search.ablation.paired` (expanded percentiles). 95 %.
 
 What to look for: the t interval is right at any number of seeds. No bootstrap of three values is;
 the one that comes nearest is used.
@@ -27,7 +27,7 @@ import torch
 from scipy import stats
 
 from benchmarks import results
-from search.paired import (
+from search.ablation.paired import (
     BETTER,
     BOOTSTRAP_SEED,
     CONFIDENCE,

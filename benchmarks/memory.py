@@ -5,10 +5,10 @@
 
 Each line is a fresh process (`benchmarks/footprint.py`, which says what the columns mean):
 
-- train: photographs of random pixels are written as `trainers.cache` would and opened as
-  `trainers.data` does; the course's student is trained for `--steps` steps on photographs from
-  all over the file and evaluated on all of the validation photographs. Of N photographs as many
-  are training and validation as of Food-11's 16,643 (9,866 and 3,430); its test photographs are
+- train: photographs of random pixels are written as `trainers.data.cache` would and opened as
+  `trainers.data.datasets` does; the course's student is trained for `--steps` steps on photographs
+  from all over the file and evaluated on all of the validation photographs. Of N photographs as
+  many are training and validation as of Food-11's 16,643 (9,866 and 3,430); its test photographs are
   not written, because a search never opens them.
 - bank: the same with a ResNet18 in memory and its logits read from a bank.
 - decode: JPEG files of 512 pixels (or `--data FOLDER`) are decoded into an empty cache.
@@ -40,7 +40,7 @@ from benchmarks.footprint import MADV_PAGEOUT, STATUS, Footprint, Job
 from benchmarks.synthetic import write_folder
 from space.errors import InputError, require, require_range
 from space.references import REFERENCES
-from trainers.evaluation import choose_device
+from trainers.engine.evaluation import choose_device
 
 FOOD11 = {"train": 9_866, "validation": 3_430}  # of all
 FOOD11_ALL = 16_643

@@ -13,17 +13,17 @@ import click
 import torch
 
 from benchmarks import results, synthetic
-from space import families
+from space import spaces as families
 from space.architecture import Architecture
-from space.budget import solve
+from space.budget import Budget
 from space.build import build
-from space.limits import Budget
-from space.storage import Card, normalisation
-from trainers.engine import images_per_second
-from trainers.evaluation import choose_device
-from trainers.memory import keep_freed_memory
+from space.file_format import Card, normalisation
+from space.solver import solve
+from trainers.engine.evaluation import choose_device
+from trainers.engine.memory import keep_freed_memory
+from trainers.engine.modes import Mode, has_bfloat16
+from trainers.engine.training import images_per_second
 from trainers.model import Model
-from trainers.modes import Mode, has_bfloat16
 from trainers.recipe import RECIPES
 
 IMAGES = 512

@@ -1,8 +1,8 @@
 """The product's own path: photographs decoded once, the bank, the crew, files that are scored.
 
-A trial is `search.objective.train_student`: it trains, writes a checkpoint behind every epoch,
-writes the student's int8 file and a float32 one, and its accuracy is that of the file as read
-back. The peers write nothing.
+A trial is `search.training.objective.train_student`: it trains, writes a checkpoint after every
+epoch, writes the student's int8 file and a float32 one, and its accuracy is that of the file as
+read back. The peers write nothing.
 """
 
 import shutil
@@ -13,16 +13,16 @@ from pathlib import Path
 
 from benchmarks.rounds import Ran
 from benchmarks.task import Task
-from search.bench import Bench, Job, Station
-from search.crew import Crew, Failure, keep_busy
-from search.objective import Trained
-from search.places import Folder
-from search.spec import OWN_TEACHER, Spec
-from space.budget import Budget
+from search.study.folder import Folder
+from search.study.spec import OWN_TEACHER, Spec
+from search.training.context import Bench, Job, Station
+from search.training.objective import Trained
+from search.workers.executor import Crew, Failure, keep_busy
 from space.errors import InputError
-from space.storage import stored_bytes
-from trainers import teacher as teachers
-from trainers.result import Epoch, TrialResult
+from space.file_format import stored_bytes
+from space.solver import Budget
+from trainers.engine.result import Epoch, TrialResult
+from trainers.teachers import teacher as teachers
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Our engine with each of its parts switched off alone: the arms of `--ablation`.
 
-They train in this process, one student after the other, by `trainers.engine.train`; parts are
-switched off where the engine fetches pixels, makes views or asks the teacher, so that the rest
+They train in this process, one student after the other, by `trainers.engine.training.train`; parts
+are switched off where the engine fetches pixels, makes views or asks the teacher, so that the rest
 stays what it is. The arms "with files" are the product's path (`benchmarks/our_arm.py`): their
 ratio to each other is what training side by side gives.
 """
@@ -19,16 +19,16 @@ import torch
 from benchmarks.our_arm import Ours, mode_of
 from benchmarks.rounds import Arm, Ran
 from benchmarks.task import Task
-from search.bench import Bench
-from search.crew import Alone
-from search.spec import OWN_TEACHER
-from trainers.augment import drawn_views
-from trainers.bank import LogitBank
-from trainers.engine import images_per_second, train
-from trainers.feed import Batch, Feed
-from trainers.modes import Mode, has_bfloat16, measured_mode
-from trainers.photographs import decode_unguarded, pillow_warnings
-from trainers.result import TeacherLogits
+from search.study.spec import OWN_TEACHER
+from search.training.context import Bench
+from search.workers.executor import Alone
+from trainers.data.augment import drawn_views
+from trainers.data.photographs import decode_unguarded, pillow_warnings
+from trainers.engine.feed import Batch, Feed
+from trainers.engine.modes import Mode, has_bfloat16, measured_mode
+from trainers.engine.result import TeacherLogits
+from trainers.engine.training import images_per_second, train
+from trainers.teachers.bank import LogitBank
 
 FULL = "full, one at a time"
 MEASURED_SECONDS = 1.5  # of each mode

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import InterpolationMode, v2
 
 from benchmarks.task import Files, Task
-from space.storage import IMAGENET_MEAN
-from trainers.augment import Augment
-from trainers.evaluation import BATCH
-from trainers.photographs import DRAFT_SCALE
+from space.file_format import IMAGENET_MEAN
+from trainers.data.augment import Augment
+from trainers.data.photographs import DRAFT_SCALE
+from trainers.engine.evaluation import BATCH
 
 TUNING_BATCHES = 8
 

@@ -23,10 +23,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from benchmarks.plain_data import Loader, Loaders, make_loaders, scaled
 from benchmarks.task import Task, threads
+from trainers.engine.modes import LAYOUTS, has_bfloat16
+from trainers.engine.steps import make_optimizer
 from trainers.model import set_layout
-from trainers.modes import LAYOUTS, has_bfloat16
 from trainers.schedules import learning_rate
-from trainers.steps import make_optimizer
 
 TUNING_PASSES = 3  # the least of them counts
 GAIN = 1.03  # what another choice must be faster by

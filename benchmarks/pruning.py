@@ -19,11 +19,12 @@ from typing import Any
 import click
 
 from benchmarks import results
-from search import report, study_list, table
-from search.savings import savings
-from search.storage import exists
+from search.database import study_list, table
+from search.database.storage import exists
+from search.terminal import output as report
+from search.terminal.savings import savings
 from space.errors import InputError
-from trainers.evaluation import choose_device
+from trainers.engine.evaluation import choose_device
 
 ARMS = {  # pruner, and how many times the trials
     "none": ("none", 1),

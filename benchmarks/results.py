@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from space.errors import InputError
-from trainers.evaluation import device_name
+from trainers.engine.evaluation import device_name
 from trainers.files import write_atomically
 
 FOLDER = Path(__file__).parent / "results"

@@ -33,15 +33,16 @@ from rich.console import Console
 
 from benchmarks import postgres_server, results, synthetic_studies
 from benchmarks.postgres_server import Server
-from search import report, table
-from search.leases import place_of
-from search.places import Folder
-from search.spec import Spec
-from search.standing import Standing
-from search.storage import open_storage
-from search.study import TARGET, create
-from search.suggest import make_sampler, suggest
-from search.worker import Worker
+from search.database import table
+from search.database.leases import place_of
+from search.database.storage import open_storage
+from search.study.folder import Folder
+from search.study.samplers import make_sampler, suggest
+from search.study.spec import Spec
+from search.study.study import TARGET, create
+from search.terminal import output as report
+from search.trials.ended import Standing
+from search.workers.worker import Worker
 from space.errors import require_range
 
 DATABASES = ("sqlite", "postgresql")

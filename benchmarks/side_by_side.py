@@ -26,14 +26,14 @@ import torch
 
 from benchmarks import results, synthetic
 from space.build import build
+from space.file_format import normalisation
 from space.references import REFERENCES, reference
-from space.storage import normalisation
-from trainers.engine import images_per_second
-from trainers.evaluation import choose_device
+from trainers.engine.evaluation import choose_device
+from trainers.engine.memory import keep_freed_memory
+from trainers.engine.modes import Mode
+from trainers.engine.training import images_per_second
 from trainers.machine import cores
-from trainers.memory import keep_freed_memory
 from trainers.model import Model
-from trainers.modes import Mode
 from trainers.recipe import RECIPES
 
 IMAGES = 1024

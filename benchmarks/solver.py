@@ -13,9 +13,9 @@ import click
 import torch
 
 from benchmarks import results
-from space.budget import Budget, InfeasibleError, Solution, solve
-from space.families import FAMILIES, family, random_params
-from space.storage import Card
+from space.file_format import Card
+from space.solver import Budget, InfeasibleError, Solution, solve
+from space.spaces import FAMILIES, family, random_params
 
 BUDGETS = ("20KB", "100KB", "300KB", "1MB")
 SHAPES = 1_000

@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks import results
 from benchmarks.rounds import Arm, Measured, Ran
 from benchmarks.task import Task
-from trainers.evaluation import device_name
+from trainers.engine.evaluation import device_name
 
 SEARCH_TRIALS = 10
 DASH = "-"

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainers.data import Data, Split
+from trainers.data.datasets import Data, Split
 
 CLASSES = 10
 

@@ -21,13 +21,13 @@ import optuna
 import sqlalchemy as sa
 from optuna.distributions import distribution_to_json
 
-from search.objective import describe
-from search.spec import Spec
-from search.storage import open_storage
-from search.study import FINALISTS, TARGET, create
-from search.suggest import distributions
-from space.budget import Budget, solve
-from space.families import Family, random_params
+from search.database.storage import open_storage
+from search.study.samplers import distributions
+from search.study.spec import Spec
+from search.study.study import FINALISTS, TARGET, create
+from search.training.objective import describe
+from space.solver import Budget, solve
+from space.spaces import Family, random_params
 from trainers.recipe import recipe
 
 CLASSES = tuple(f"dish {place}" for place in range(11))

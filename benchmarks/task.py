@@ -11,19 +11,19 @@ import torch
 from space.architecture import Architecture
 from space.build import build
 from space.errors import InputError
+from space.file_format import Card, normalisation
 from space.references import reference
-from space.storage import Card, normalisation
-from trainers import teacher as teachers
-from trainers.data import Data, load
-from trainers.layouts import Listing, read_layout
+from trainers.data.datasets import Data, load
+from trainers.data.layouts import Listing, read_layout
+from trainers.engine.result import Report
+from trainers.engine.steps import steps_per_epoch
 from trainers.machine import cores
 from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
-from trainers.result import Report
-from trainers.steps import steps_per_epoch
-from trainers.teacher import Teacher
-from trainers.teaching import teach, teacher_key
+from trainers.teachers import teacher as teachers
+from trainers.teachers.teach import teach, teacher_key
+from trainers.teachers.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,14 +33,14 @@ from benchmarks.plain_loop import Plain
 from benchmarks.rounds import Arm, Measured, Ran, measure
 from benchmarks.summary import Line, csv_rows, shown, summary
 from benchmarks.task import Asked, Task, make_task, require_teacher
-from search.bench import Bench
-from search.settings import AUTO, parse_workers
-from search.workers import Typical, open_crew
+from search.study.settings import AUTO, parse_workers
+from search.training.context import Bench
+from search.workers.auto import Typical, open_crew
 from space.references import REFERENCES
-from trainers.data import load
-from trainers.evaluation import choose_device
+from trainers.data.datasets import load
+from trainers.engine.evaluation import choose_device
+from trainers.engine.result import Epoch
 from trainers.recipe import recipe
-from trainers.result import Epoch
 
 PEERS = ("plain", "untuned", "torchdistill")
 OURS = "ours"

@@ -51,8 +51,8 @@ from typing import NamedTuple
 
 from space.architecture import Architecture
 from space.count import layer_macs, output_size, parameters
+from space.file_format import layer_weights, weights
 from space.layers import Block, Layer, walk
-from space.storage import layer_weights, weights
 from trainers.recipe import Recipe
 
 FLOAT_BYTES = {"fp32": 4, "bf16": 2}

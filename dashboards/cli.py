@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from search.cli import cli, main
-from search.options import JSON, STORAGE
+from search.cli.main import cli, main
+from search.cli.options import JSON, STORAGE
 
 __all__ = ["cli", "main"]
 
@@ -29,7 +29,7 @@ def dashboard(
 
     With --json nothing is opened: the address is printed as soon as it answers.
     """
-    from dashboards.serving import serve
+    from dashboards.server.serve import serve
 
     serve(storage, host, port, names, browser=not no_browser, as_json=as_json)
 

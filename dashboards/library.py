@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sa
 
+from dashboards.architecture_summary import summaries
 from dashboards.filters import Filters
 from dashboards.views import (
     ABLATION,
@@ -19,15 +20,15 @@ from dashboards.views import (
     TrialView,
     View,
 )
-from search import report, study_list, table
-from search.addresses import database_errors
-from search.artifacts import is_address
-from search.places import ARTIFACTS, Folder
-from search.words import summaries
+from search.database import study_list, table
+from search.database.address import database_errors
+from search.study.folder import ARTIFACTS, Folder
+from search.study.object_store import is_address
+from search.terminal import output as report
 from space.count import cost
 from space.errors import InputError
-from space.families import REFERENCES, reference
-from space.storage import Card, normalisation, stored_bytes
+from space.file_format import Card, normalisation, stored_bytes
+from space.spaces import REFERENCES, reference
 
 if TYPE_CHECKING:
     import optuna
@@ -60,7 +61,7 @@ class Library:
             self.studies()  # an error now is one line, not a page
 
     def studies(self) -> pd.DataFrame:
-        """Columns as `search.study_list.studies`, the last active first."""
+        """Columns as `search.database.study_list.studies`, the last active first."""
         return study_list.studies(self.engine).sort_values("last_activity", ascending=False)
 
     def name(self, identity: int) -> str:
@@ -86,7 +87,7 @@ class Library:
         return Subject(identity, name, kind, spec, attributes, goal)
 
     def version(self, identity: int) -> str:
-        """Changes with the study: see `search.table.version`."""
+        """Changes with the study: see `search.database.table.version`."""
         return table.version(self.engine, self.name(identity))
 
     def trials(self, identity: int) -> pd.DataFrame:
@@ -126,14 +127,16 @@ class Library:
         )
 
     def _drawn(self, name: str, numbers: list[int]) -> "optuna.Study":
-        from search.draws import drawn  # Optuna takes a second, and other charts do without
+        from search.database.drawn_study import (
+            drawn,  # Optuna takes a second, and other charts do without
+        )
 
         return drawn(self.engine, name, numbers)
 
     def ablation(self, identity: int) -> AblationView:
         # statsmodels takes a second, and pages of searches do without
-        from search.ablation_views import with_notes
-        from search.effects import analyse, interactions
+        from search.ablation.effects import analyse, interactions
+        from search.terminal.evidence import with_notes
 
         subject = self.subject(identity)
         if subject.kind != ABLATION:

@@ -10,31 +10,31 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from dashboards.ablation_figures import ABLATION as ABLATION_PICTURES
-from dashboards.ablation_figures import evidence, notes
-from dashboards.app import ASSETS
-from dashboards.architecture_figures import architecture
-from dashboards.cards import cell_text, numeric_columns
-from dashboards.compare_figures import COMPARE
+from dashboards.figures.ablation import ABLATION as ABLATION_PICTURES
+from dashboards.figures.ablation import evidence, notes
+from dashboards.figures.architecture import architecture
+from dashboards.figures.compare import COMPARE
+from dashboards.figures.search import CLICK
+from dashboards.figures.search import SEARCH as SEARCH_PICTURES
 from dashboards.filters import Filters
 from dashboards.library import Library
-from dashboards.picture import CONFIG, Picture
-from dashboards.search_figures import CLICK
-from dashboards.search_figures import SEARCH as SEARCH_PICTURES
-from dashboards.study_page import WIDE, saved, what
+from dashboards.pages.app import ASSETS
+from dashboards.pages.cards import cell_text, numeric_columns
+from dashboards.pages.study import WIDE, saved, what
+from dashboards.plotting.picture import CONFIG, Picture
 from dashboards.views import ABLATION, SEARCH, Subject, View
-from search import report as printed
-from search import table
-from search.places import require_writable
-from search.ranking import ranked
-from space.budget import format_bytes
+from search.database import table
+from search.study.folder import require_writable
+from search.study.ranking import ranked
+from search.terminal import output as printed
 from space.errors import InputError
+from space.solver import format_bytes
 from trainers.files import write_atomically  # without torch, as this file must be
 
 BEST = 10  # trials that are listed
 MOST_ROWS = 1_000  # of a picture's data
 BROAD = WIDE | {"architecture", "fronts"}
-POLICY = (  # nothing is loaded or sent; WebGL charts compile their code, see `dashboards.server`
+POLICY = (  # nothing is loaded or sent; WebGL charts compile their code: `dashboards.server.guard`
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:"
 )

@@ -1,8 +1,9 @@
 """What pictures are made from: a study and its filtered trials; an ablation; a trial.
 
-The columns of a view's trials are those of `search.table` (number, state, value, started,
+The columns of a view's trials are those of `search.database.table` (number, state, value, started,
 completed, words, params, macs, bytes, seconds, epochs, duplicate_of, budget_share, reason ...;
-params_<name> only of ablations and single trials), and what `search.words` reads from the words:
+params_<name> only of ablations and single trials), and what `dashboards.architecture_summary` reads
+from the words:
 
     block     the type that most blocks have; "" where nothing is known
     groups    the largest number of groups; 1 without group convolutions
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from dashboards.filters import Filters
-from search.goal import ACCURACY, Goal
-from space.budget import Budget
+from search.study.goal import ACCURACY, Goal
+from space.solver import Budget
 
 if TYPE_CHECKING:
     import optuna
@@ -74,20 +75,20 @@ class View(NamedTuple):
 
 
 class AblationView(NamedTuple):
-    """An ablation; plan and analysis as in `search.effects`."""
+    """An ablation; plan and analysis as in `search.ablation.effects`."""
 
     subject: Subject
     plan: Mapping[str, Any]
-    trials: pd.DataFrame  # all columns of `search.table.trials`
-    analysis: Any  # search.effects.Analysis
-    interactions: pd.DataFrame  # search.effects.interactions
+    trials: pd.DataFrame  # all columns of `search.database.table.trials`
+    analysis: Any  # search.ablation.effects.Analysis
+    interactions: pd.DataFrame  # search.ablation.effects.interactions
 
 
 class TrialView(NamedTuple):
     """One trial."""
 
     subject: Subject
-    row: pd.Series  # all columns of `search.table.trials`
+    row: pd.Series  # all columns of `search.database.table.trials`
     curve: pd.DataFrame  # number, epoch, accuracy (of one still running, too)
     confusion: list[list[int]] | None  # validation images, true class x predicted class
     formats: Mapping[str, float | None] | None = None  # storage format -> accuracy of a file in it

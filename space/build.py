@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from space.architecture import Architecture
+from space.file_format import Weight, layer_weights
 from space.layers import Block, Layer, walk
-from space.storage import Weight, layer_weights
 
 Weighted = tuple[Weight, nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]
 
@@ -191,7 +191,7 @@ class Student(nn.Module):
             yield from cast(BlockModule, block).layers()
 
     def weighted(self) -> Iterator[Weighted]:
-        """Modules with weights in exactly the order of `space.storage.weights`.
+        """Modules with weights in exactly the order of `space.file_format.weights`.
 
         Yields (weight, module, batch norm behind it or None). A folded student has no norms.
         """

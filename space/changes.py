@@ -11,8 +11,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from space.architecture import MAX_WIDTH, Architecture, Head, Stage, check_settings
-from space.budget import steps
 from space.errors import InputError, require, shown
+from space.solver import steps
 
 SETTINGS = tuple(f.name for f in fields(Stage) if f.name not in ("width", "stride"))
 TYPES = {f.name: f.type for f in fields(Stage)}

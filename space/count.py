@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from space.architecture import Architecture
+from space.file_format import FORMATS, Card, layer_weights, stored_bytes
 from space.layers import Block, Layer, walk
-from space.storage import FORMATS, Card, layer_weights, stored_bytes
 
 
 class LayerCost(NamedTuple):

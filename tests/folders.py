@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from space.errors import InputError
-from trainers.data import Data, load
+from trainers.data.datasets import Data, load
 
 SIZE = 12
 

@@ -1,7 +1,7 @@
 """Stand-ins for training in a search's processes: quick, and failing as a file says.
 
-`monkeypatch.setattr("search.running.Station", members.Station)` makes the processes of a crew
-train by `quick_train`; `behave(folder, {"trial0002": "die"})` says what befalls whom there.
+`monkeypatch.setattr("search.commands.search.Station", members.Station)` makes the processes of a
+crew train by `quick_train`; `behave(folder, {"trial0002": "die"})` says what befalls whom there.
 """
 
 import errno
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search import bench, objective
+from search.training import context as bench
+from search.training import objective
 from space.errors import InputError
-from trainers.checkpoint import Checkpoint
+from trainers.engine.checkpoint import Checkpoint
+from trainers.engine.result import Epoch, TrialResult
 from trainers.recipe import Recipe
-from trainers.result import Epoch, TrialResult
 
 BEHAVIOUR = Path("behaviour.json")
 LOG = Path("trainings.log")  # a line for every training that was begun

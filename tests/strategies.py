@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, DOWNSAMPLES, Architecture, Head, Stage
-from space.storage import Card
+from space.file_format import Card
 
 # The same examples every time, and no deadline: the machine may be busy with other tests.
 settings.register_profile("stable", deadline=None, derandomize=True)

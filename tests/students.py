@@ -9,12 +9,12 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from space import families
-from space.budget import Budget, solve
+from space import spaces as families
 from space.build import build
-from space.storage import Card, normalisation
+from space.file_format import Card, normalisation
+from space.solver import Budget, solve
+from trainers.engine.modes import LAYOUTS, PRECISIONS, Mode
 from trainers.model import Model, set_layout
-from trainers.modes import LAYOUTS, PRECISIONS, Mode
 
 CLASSES, STEPS, BATCH = 5, 3, 4
 BUDGETS = ("40KB", "300KB", "20KB")

@@ -15,7 +15,7 @@ from benchmarks import cost_curves, epochs
 from benchmarks.epochs import Point, Setting
 from space.count import parameters
 from space.errors import InputError
-from trainers.layouts import read_layout
+from trainers.data.layouts import read_layout
 
 SMALL = "--middle-images 16 --middle-size 8 --middle-budget 50KB --batch 8".split()  # noqa: SIM905
 FLAGS = {"images": (20, 10), "sizes": (16, 8), "budgets": ["100KB", "50KB"], "workers": (2, 1)}

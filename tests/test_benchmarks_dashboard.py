@@ -9,7 +9,8 @@ import pytest
 from commands import refused_benchmark
 
 from benchmarks import dashboard, synthetic_studies
-from search import report, table
+from search.database import table
+from search.terminal import output as report
 
 
 def test_synthetic_studies_are_what_a_search_writes(tmp_path: Path) -> None:

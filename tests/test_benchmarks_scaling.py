@@ -8,7 +8,8 @@ import pytest
 from commands import refused_benchmark
 
 from benchmarks import results, scaling
-from search import report, table
+from search.database import table
+from search.terminal import output as report
 
 
 def test_it_prints_and_writes_its_file(

@@ -19,8 +19,8 @@ from benchmarks.plain_loop import averaged, kd_loss
 from benchmarks.rounds import Arm, Measured, Ran, measure
 from benchmarks.summary import summary
 from benchmarks.task import Files
-from trainers import averaging
-from trainers.augment import POLICIES
+from trainers.data.augment import POLICIES
+from trainers.engine import averaging
 from trainers.losses import hard_loss, kd
 
 SCRIPT = ROOT / "benchmarks" / "throughput.py"

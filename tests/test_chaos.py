@@ -18,10 +18,11 @@ from optuna.trial import TrialState
 
 from benchmarks import chaos, postgres_server
 from benchmarks.postgres_server import Server
-from search import report, table
-from search.places import Folder
-from search.storage import open_storage
-from search.worker import Worker
+from search.database import table
+from search.database.storage import open_storage
+from search.study.folder import Folder
+from search.terminal import output as report
+from search.workers.worker import Worker
 
 pytestmark = pytest.mark.slow
 TIMES = ["started", "completed", "seconds"]

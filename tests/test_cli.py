@@ -8,8 +8,9 @@ import optuna
 import pytest
 from commands import SMALL, Answer, distilnas, inside, refused
 
-from search import report, table
-from search.cli import cli
+from search.cli.main import cli
+from search.database import table
+from search.terminal import output as report
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def test_search_writes_a_file_within_its_budget(searched: tuple[Path, Answer]) -
 
 def test_the_row_is_what_the_file_scores(searched: tuple[Path, Answer]) -> None:
     from trainers import export
-    from trainers.data import load
-    from trainers.evaluation import choose_device, evaluate
+    from trainers.data.datasets import load
+    from trainers.engine.evaluation import choose_device, evaluate
 
     folder, answer = searched
     best = answer.json["best"][0]

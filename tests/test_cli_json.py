@@ -19,7 +19,7 @@ from PIL import Image
 from test_dashboards_server import ask
 
 from dashboards.cli import cli
-from trainers.result import TrialResult
+from trainers.engine.result import TrialResult
 
 HERE = ("--cache", "cache", "--device", "cpu")
 SEARCH = ("--trials", "2", "--epochs", "2", "--teacher", "none", *HERE)
@@ -91,7 +91,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (place / "plan.toml").write_text(PLAN)
     Image.new("L", (20, 20), 128).save(place / "a.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.objective.train", quick_train)
+        patch.setattr("search.training.objective.train", quick_train)
         for arguments in (
             ("search", *SEARCH, "--name", "s"),
             ("search", *SEARCH, "--name", "waiting", "--prepare"),
@@ -156,11 +156,11 @@ def interrupted(*rest: Any, **more: Any) -> TrialResult:
 def test_what_a_worker_did(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = ("--name", "shared", "--trials", "4", "--finalists", "1", "--prepare")
     assert inside(folder, "search", *SEARCH, *study).status == 0
-    monkeypatch.setattr("search.objective.train", interrupted)
+    monkeypatch.setattr("search.training.objective.train", interrupted)
     answer = inside(folder, "worker", "shared", *HERE, "--json")
     assert answer.status == 128 + signal.SIGTERM
     assert answer.json == {"study": "shared", "trials": {}, "finalists": 0, "ended": False}
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     told = inside(folder, "worker", "shared", *HERE, "--json").json
     assert (told["finalists"], told["ended"]) == (3, True)
     assert told["trials"] == states(folder, "shared")
@@ -170,9 +170,9 @@ def test_what_a_worker_did(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_a_worker_did_for_an_ablation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = states(folder, "arms").total()
-    monkeypatch.setattr("search.objective.train", interrupted)
+    monkeypatch.setattr("search.training.objective.train", interrupted)
     assert inside(folder, "resume", "arms", "--seeds", "4", *HERE).status == 128 + signal.SIGTERM
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     told = inside(folder, "worker", "arms", *HERE, "--json").json
     assert told["ended"] is True
     assert sum(told["trials"].values()) == states(folder, "arms").total() - before == 4

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from dashboards.ablation_figures import ABLATION, evidence, notes
-from dashboards.picture import GREEN, GREY, VERMILION, Picture
+from dashboards.figures.ablation import ABLATION, evidence, notes
+from dashboards.plotting.picture import GREEN, GREY, VERMILION, Picture
 from dashboards.views import ABLATION as KIND
 from dashboards.views import AblationView, Subject
-from search.effects import analyse, interactions
+from search.ablation.effects import analyse, interactions
 
 HOSTILE = "<img src=x onerror=alert(1)>%{y}"
 FACTORS = {"se": ("off", "on"), "groups": ("1", "2", "4")}  # some labels look like numbers

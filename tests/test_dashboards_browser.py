@@ -16,7 +16,7 @@ from optuna.trial import TrialState, create_trial
 from benchmarks import synthetic_studies
 from dashboards.filters import Filters
 from dashboards.library import Library
-from search.storage import open_storage
+from search.database.storage import open_storage
 
 AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
 HOSTILE = "<img src=x onerror=alert(1)>'\"; DROP TABLE studies; --/../x"

@@ -17,10 +17,10 @@ from commands import environment
 from dashboard_server import free_port, served
 
 from benchmarks import synthetic_studies
-from dashboards import connections
-from dashboards.connections import ARRIVAL, MOST, Server
-from dashboards.server import LONGEST_BODY
-from dashboards.serving import listening
+from dashboards.server import connections
+from dashboards.server.connections import ARRIVAL, MOST, Server
+from dashboards.server.guard import LONGEST_BODY
+from dashboards.server.serve import listening
 
 UPDATE = "POST /_dash-update-component HTTP/1.1\r\nContent-Type: application/json\r\n"
 AT_ONCE = 3  # seconds; what takes longer has waited for something

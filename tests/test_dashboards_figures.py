@@ -17,8 +17,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 from strategies import settings
 
-from dashboards.axes import share_axis, size_axis, size_range
-from dashboards.choice_figures import (
+from dashboards.figures.choices import (
     ALWAYS,
     BINS,
     MOST_LINES,
@@ -26,13 +25,14 @@ from dashboards.choice_figures import (
     labelled,
     parallel,
 )
-from dashboards.compare_figures import COMPARE, best_at_budgets, best_so_far, fronts
+from dashboards.figures.compare import COMPARE, best_at_budgets, best_so_far, fronts
+from dashboards.figures.progress import PRUNED, SAMPLE, best, curves, hypervolume
+from dashboards.figures.search import SEARCH, front
 from dashboards.filters import AXES, Filters
-from dashboards.picture import SVG_POINTS, Picture
-from dashboards.progress_figures import PRUNED, SAMPLE, best, curves, hypervolume
-from dashboards.search_figures import SEARCH, front
+from dashboards.plotting.axes import share_axis, size_axis, size_range
+from dashboards.plotting.picture import SVG_POINTS, Picture
 from dashboards.views import Mark, Subject, View
-from space.limits import Budget
+from space.budget import Budget
 
 NAN = math.nan
 HOSTILE = '<script>alert("1")</script><b>\''

@@ -11,11 +11,11 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from benchmarks import synthetic_studies
-from dashboards import importance_figure
+from dashboards.figures import importances as importance_figure
+from dashboards.figures.importances import FEWEST, importances
 from dashboards.filters import Filters
-from dashboards.importance_figure import FEWEST, importances
 from dashboards.library import Library
-from search.storage import open_storage
+from search.database.storage import open_storage
 
 Objective = Callable[[optuna.Trial], float | tuple[float, ...]]
 

@@ -10,8 +10,9 @@ from optuna.trial import TrialState, create_trial
 
 from dashboards.filters import Filters
 from dashboards.library import Library
-from search import report, table
-from search.storage import open_storage
+from search.database import table
+from search.database.storage import open_storage
+from search.terminal import output as report
 from space.errors import InputError
 
 WORDS = "conv 4 | 2x group 8 g2 se4 /2 | depthwise 12"

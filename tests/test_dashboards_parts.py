@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards import addresses
-from dashboards.downloads import csv_of, read_regular, safe_name
+from dashboards import routes as addresses
 from dashboards.filters import AXES, SE, STATES, Filters, misread
-from dashboards.trials_table import COLUMNS, MOST_ROWS, answer
+from dashboards.pages.downloads import csv_of, read_regular, safe_name
+from dashboards.pages.trials_table import COLUMNS, MOST_ROWS, answer
 
 sizes = st.none() | st.floats(0.5, 1e9).map(lambda size: float(f"{size:.6g}"))
 filters = st.builds(

@@ -9,7 +9,7 @@ import pytest
 from commands import SMALL, Answer, inside, refused
 
 from benchmarks import synthetic_studies
-from search.storage import open_storage
+from search.database.storage import open_storage
 
 HOSTILE = "</script><img src=x onerror=alert(1)>'\" --/../x"
 ABLATION = """

@@ -17,12 +17,12 @@ from dash import Dash
 from dashboard_server import free_port, served
 
 from benchmarks import synthetic_studies
-from dashboards.app import make_app
-from dashboards.downloads import Downloads
 from dashboards.library import Library
-from dashboards.server import guard
-from dashboards.trial_page import trial_page
-from search.storage import open_storage
+from dashboards.pages.app import make_app
+from dashboards.pages.downloads import Downloads
+from dashboards.pages.trial import trial_page
+from dashboards.server.guard import guard
+from search.database.storage import open_storage
 
 PAGES = (
     *("/", "/study/1", "/assets/style.css", "/_dash-layout", "/_dash-dependencies"),

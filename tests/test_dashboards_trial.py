@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from scipy import stats
 from strategies import architectures
 
-from dashboards.architecture_figures import stages_of
-from dashboards.picture import BLOCK_COLOURS, GREY, Picture
-from dashboards.trial_figures import TRIAL, facts, formats
+from dashboards.figures.architecture import stages_of
+from dashboards.figures.trial import TRIAL, facts, formats
+from dashboards.plotting.picture import BLOCK_COLOURS, GREY, Picture
 from dashboards.views import SEARCH, Subject, TrialView
-from search.table import ATTRIBUTE_COLUMNS, BASE_COLUMNS
+from search.database.table import ATTRIBUTE_COLUMNS, BASE_COLUMNS
 from space.architecture import Architecture, Head, Stage
 from space.count import cost
-from space.families import REFERENCES, reference
-from space.storage import FORMATS, Card, normalisation, stored_bytes
+from space.file_format import FORMATS, Card, normalisation, stored_bytes
+from space.spaces import REFERENCES, reference
 
 NETWORK = Architecture(
     stem=Stage(width=8),

@@ -12,8 +12,9 @@ from commands import SMALL, distilnas, environment, inside, refused
 from optuna.storages import RDBStorage
 
 from benchmarks import synthetic_studies
-from search import report, table
-from search.storage import open_storage
+from search.database import table
+from search.database.storage import open_storage
+from search.terminal import output as report
 
 
 def close(storage: RDBStorage) -> None:
@@ -24,7 +25,7 @@ def close(storage: RDBStorage) -> None:
 WRITER = """
 import os, subprocess, sys
 from optuna.study import StudyDirection
-from search.storage import open_storage
+from search.database.storage import open_storage
 
 first = open_storage("studies.db", create=True)
 first.get_all_studies()
@@ -35,7 +36,7 @@ storage.create_new_study([StudyDirection.MAXIMIZE], "after")
 os.kill(os.getpid(), 9)
 """
 VISITOR = """
-from search.storage import open_storage
+from search.database.storage import open_storage
 
 storage = open_storage("studies.db", create=False)
 assert len(storage.get_all_studies()) == 1
@@ -210,7 +211,7 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     from space.build import build
     from space.references import reference
     from trainers.model import Model
-    from trainers.teacher import TeacherInfo, save
+    from trainers.teachers.teacher import TeacherInfo, save
 
     network = build(reference("teacher-small", classes=3, channels=1), seed=0)
     info = TeacherInfo(
@@ -232,8 +233,8 @@ def test_a_network_is_not_trained_twice(tmp_path: Path, monkeypatch: pytest.Monk
     """A space of two shapes: the search trains two students and ends."""
     from dataclasses import replace
 
-    from search import spec as specs
-    from space.families import family
+    from search.study import spec as specs
+    from space.spaces import family
 
     def tiny(name: str, *, size: int, compressed_stem: bool = False) -> object:
         whole = family(name, size=size, compressed_stem=compressed_stem)

@@ -9,7 +9,7 @@ from test_pages_figures import RESULTS, Table, assert_rounded, is_of_figures, ta
 
 PAGES = ("design.md", "reproduction.md", "scaling.md")
 TABLES = [table for page in PAGES for table in tables((ROOT / "docs" / page).read_text())]
-# What it says is arithmetic (`space.storage`), other people's, or judged from a table below it.
+# What it says is arithmetic (`space.file_format`), other people's, or judged from a table below it.
 WITHOUT = ("", "budget", "question")
 DERIVED = ("arm", "level", "term")  # of an arms' table: `tests.test_search_effects` has these
 

@@ -12,7 +12,8 @@ import yaml
 from commands import ROOT, environment, inside
 from members import quick_train
 
-from search import report, table
+from search.database import table
+from search.terminal import output as report
 
 EXAMPLES = ROOT / "docs" / "examples"
 SLURM, KUBERNETES = EXAMPLES / "slurm.sh", EXAMPLES / "kubernetes.yaml"
@@ -100,7 +101,7 @@ def test_kubernetes_s_job_is_sound() -> None:
 
 
 def test_a_study_may_be_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     study = ("--name", "p", "--trials", "2", "--epochs", "2", "--teacher", "none")
     answer = inside(tmp_path, "search", *study, "--device", "cpu", "--prepare", "--json")
     assert answer.json == {"study": "p", "worker": "distilnas worker p"}

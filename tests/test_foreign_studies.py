@@ -24,17 +24,19 @@ from optuna.trial import TrialState, create_trial
 from plotly.utils import PlotlyJSONEncoder
 
 from benchmarks import synthetic_studies
-from dashboards import overview, study_page, trial_page
-from dashboards.compare_figures import COMPARE
-from dashboards.downloads import Downloads
+from dashboards.figures.compare import COMPARE
+from dashboards.figures.progress import best, best_steps, curves
+from dashboards.figures.search import SEARCH, front
+from dashboards.figures.trial import TRIAL
 from dashboards.filters import AXES, Filters
 from dashboards.library import Library
-from dashboards.overview import known
-from dashboards.progress_figures import best, best_steps, curves
-from dashboards.search_figures import SEARCH, front
-from dashboards.trial_figures import TRIAL
-from search.storage import open_storage
-from search.table import ATTRIBUTE_COLUMNS
+from dashboards.pages import overview
+from dashboards.pages import study as study_page
+from dashboards.pages import trial as trial_page
+from dashboards.pages.downloads import Downloads
+from dashboards.pages.overview import known
+from search.database.storage import open_storage
+from search.database.table import ATTRIBUTE_COLUMNS
 
 HOSTILE = '<script>alert("1")</script>[bold]\''
 DISTRIBUTIONS: Mapping[str, tuple[BaseDistribution, Any]] = {

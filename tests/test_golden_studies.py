@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from commands import ROOT, inside
 
-from search import report, table
+from search.database import table
+from search.terminal import output as report
 
 GOLDEN = ROOT / "tests" / "golden" / "studies-2026-11-26.tar.xz"
 USUAL = ("--cache", "cache", "--device", "cpu")

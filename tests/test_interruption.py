@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 from commands import SMALL, children, command, distilnas, environment, inside, living, refused
 
-from search import report, table
-from search.places import Folder
+from search.database import table
+from search.study.folder import Folder
+from search.terminal import output as report
 
 LONGER = (*SMALL, "--epochs", "8", "--pruner", "none")  # the last of two flags holds
 UNEQUAL = ["started", "completed", "seconds"]  # times of day and durations

@@ -24,7 +24,7 @@ import torch
 from commands import ROOT, Answer, environment, inside
 from members import quick_train
 
-from trainers import teacher
+from trainers.teachers import teacher
 
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("distilnas", "make", "python", "pip", "sbatch", "createuser", "createdb", ".", "export")
@@ -152,7 +152,7 @@ def place(
     tmp_path: Path, make_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """A folder with all that the pages name, and students that train in no time."""
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     splits = {"train": 8, "val": 3, "test": 3}
     for folder in ("photos", "shared/photos", "data/food10"):
         make_folder(

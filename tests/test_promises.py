@@ -17,8 +17,8 @@ import torch
 from commands import ROOT, command, distilnas, environment
 
 from trainers import export
-from trainers.data import load
-from trainers.evaluation import accuracy_of, confusion
+from trainers.data.datasets import load
+from trainers.engine.evaluation import accuracy_of, confusion
 
 SMALL = (
     *("--trials", "4", "--epochs", "4", "--teacher-epochs", "2", "--device", "cpu"),

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from commands import distilnas, inside, refused
 
-from search.engine import engine
+from search.database.engine import engine
 
 SEARCH = (
     *("search", "--name", "s", "--trials", "2", "--epochs", "2", "--teacher", "none"),

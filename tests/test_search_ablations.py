@@ -17,9 +17,10 @@ from rich.console import Console
 from scipy import stats
 from test_interruption import start, wait_for_line
 
-from search import report, table
-from search.places import Folder
-from search.progress import Display
+from search.database import table
+from search.study.folder import Folder
+from search.terminal import output as report
+from search.terminal.progress import Display
 from trainers import export
 
 FLAGS = ("--cache", "cache", "--device", "cpu")

@@ -15,9 +15,10 @@ import pytest
 from commands import command, distilnas, environment, inside, refused
 from members import quick_train
 
-from search import report, table
-from search.artifacts import Store, is_address
-from search.places import Folder
+from search.database import table
+from search.study.folder import Folder
+from search.study.object_store import Store, is_address
+from search.terminal import output as report
 from space.errors import InputError
 
 KEYS = {
@@ -149,12 +150,12 @@ def test_a_store_that_is_away_is_asked_again(
     server = S3()
     for name, value in {**KEYS, "AWS_ENDPOINT_URL": server.endpoint}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("search.artifacts.PATIENCE_SECONDS", 3.0)
+    monkeypatch.setattr("search.study.object_store.PATIENCE_SECONDS", 3.0)
     (tmp_path / "a").write_bytes(b"x")
     store = Store("s3://bucket/studies")
     with pytest.raises(InputError, match="artifacts s3://bucket/studies cannot be used"):
         store.put(tmp_path / "a", "a")
-    monkeypatch.setattr("search.artifacts.PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr("search.study.object_store.PATIENCE_SECONDS", 60.0)
     late = subprocess.Popen(
         [sys.executable, "-c", f"import time; time.sleep(4); {LATE.format(port=server.port)}"],
         stdout=subprocess.DEVNULL,
@@ -183,7 +184,7 @@ threading.Event().wait()
 
 def test_a_study_in_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s3: S3) -> None:
     """Made, resumed, examined and exported from folders that have nothing in common."""
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     here, there = tmp_path / "here", tmp_path / "there"
     for folder in (here, there):
         folder.mkdir()

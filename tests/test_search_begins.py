@@ -19,7 +19,7 @@ QUICK = (
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
 
 
 @pytest.fixture

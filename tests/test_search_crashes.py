@@ -23,9 +23,10 @@ from commands import inside, refused
 from members import quick_train
 from optuna.storages import RDBStorage
 
-import search.running  # noqa: F401
-from search import report, table
-from trainers import teacher
+import search.commands.search  # noqa: F401
+from search.database import table
+from search.terminal import output as report
+from trainers.teachers import teacher
 
 # A process that is killed on purpose closes nothing.
 pytestmark = pytest.mark.filterwarnings(
@@ -64,7 +65,7 @@ def die_behind(limit: int | None) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
 
 
 def rows(folder: Path, storage: str | None = None) -> pd.DataFrame:
@@ -232,7 +233,7 @@ def test_a_student_that_crashes_its_process_fails_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The process ends by SIGSEGV; `resume` goes on, and a second crash fails the student."""
-    monkeypatch.setattr("search.objective.train", members.misled_train)
+    monkeypatch.setattr("search.training.objective.train", members.misled_train)
     members.behave(tmp_path, behaviour)
     flags = ("--pruner", "none", "--finalists", "1")
     for _ in range(crashes):
@@ -256,7 +257,7 @@ def test_a_student_that_crashes_its_process_fails_alone(
 
 def test_kills_are_no_crashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a trial's process is killed, the trial is taken up again."""
-    monkeypatch.setattr("search.objective.train", members.misled_train)
+    monkeypatch.setattr("search.training.objective.train", members.misled_train)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
@@ -300,7 +301,7 @@ def test_what_can_be_resumed_has_its_teacher(
     refused(inside(tmp_path, *SEARCH, *flags), "No space left", "teacher.pt")
     assert not begun(tmp_path)
     monkeypatch.undo()
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     assert inside(tmp_path, *SEARCH, *flags).status == 0
     assert (tmp_path / "runs/s/teacher.pt").exists()
 
@@ -332,7 +333,7 @@ def test_a_taken_name_is_refused_before_a_teacher_is_trained(
     def refuse(*rest: object, **more: object) -> None:
         raise AssertionError("a teacher was trained")
 
-    monkeypatch.setattr("search.teacher_cache.teach", refuse)
+    monkeypatch.setattr("search.training.teacher_cache.teach", refuse)
     taught = (*SEARCH, *flags, "--teacher", "teacher-small")
     refused(inside(tmp_path, *taught, "--budget", "40KB"), "20000", "40000")
     refused(inside(tmp_path, *taught), "exists")

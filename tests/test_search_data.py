@@ -234,8 +234,8 @@ def test_a_mac_s_class_names_are_the_teacher_s_and_the_student_s(tmp_path: Path)
 
 def test_a_student_of_version_0_1_is_tested_by_its_own_order(tmp_path: Path) -> None:
     """Its classes were sorted as a Mac writes them, `ä` before `b`."""
-    from search.files import relabelled
-    from trainers.data import load_test
+    from search.commands.students import relabelled
+    from trainers.data.datasets import load_test
 
     names = numbered(("train", "test"), "äbc", 2)
     bitmaps(tmp_path / "photos", names)
@@ -251,10 +251,10 @@ def test_a_student_of_version_0_1_is_tested_by_its_own_order(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("network", ["teacher-small", "resnet18", "squeezenet1_0", "mobilenet_v2"])
 def test_a_teacher_of_version_0_1_answers_in_the_data_s_order(tmp_path: Path, network: str) -> None:
-    from search.teacher_cache import read
-    from trainers import teacher as teachers
-    from trainers.data import load
-    from trainers.evaluation import predict
+    from search.training.teacher_cache import read
+    from trainers.data.datasets import load
+    from trainers.engine.evaluation import predict
+    from trainers.teachers import teacher as teachers
 
     root = bitmaps(tmp_path / "photos", numbered(("train", "val"), "äbc", 2))
     data = load(str(root), 32, cache=tmp_path / "cache")

@@ -13,19 +13,19 @@ from commands import ROOT, Answer, inside, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.ablations import make_plan
-from search.arms import Resolved
-from search.design import read_design
-from search.plan import Plan
-from search.plan_view import stored, twin
-from search.teacher_cache import named_teachers
+from search.ablation.arms import Resolved
+from search.ablation.design import read_design
+from search.commands.ablate import make_plan
+from search.study.plan import Plan
+from search.terminal.plan import stored, twin
+from search.training.teacher_cache import named_teachers
 from space.count import macs
 from space.errors import InputError
-from trainers import teacher as teachers
-from trainers.augment import POLICIES
-from trainers.data import Data, load
+from trainers.data.augment import POLICIES
+from trainers.data.datasets import Data, load
 from trainers.recipe import HARD_ONLY
 from trainers.recipe import recipe as named_recipe
+from trainers.teachers import teacher as teachers
 
 FILES = sorted((ROOT / "ablations").glob("*.toml"))
 SHORT = "epochs = 1\nseeds = 1\n"

@@ -10,8 +10,8 @@ import pytest
 from commands import SMALL, Answer, inside, refused
 from members import quick_train
 
-from search.leases import Lease
-from search.presence import boot, host
+from search.database.leases import Lease
+from search.workers.presence import boot, host
 
 STUDENT, EXACT = "student.safetensors", "exact.safetensors"
 
@@ -19,7 +19,7 @@ STUDENT, EXACT = "student.safetensors", "exact.safetensors"
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a study of three trials and a finalist, trained by a stand-in."""
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     flags = ("--teacher", "none", "--finalists", "1", "--pruner", "none", "--seed", "4")
     answer = inside(tmp_path, "search", *SMALL, *flags)
     assert answer.status == 0, answer.err

@@ -16,8 +16,8 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from strategies import settings
 
-from search import anova, effects, paired
-from search.effects import analyse, interactions
+from search.ablation import anova, effects, paired
+from search.ablation.effects import analyse, interactions
 
 IMAGES = 400  # of validation: a step is a quarter of a point
 

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from commands import inside
 
-from search import crew, report, table
-from search.bench import Bench, Job
-from search.objective import Trained, train_student
-from trainers.result import Epoch, TrialResult
+from search.database import table
+from search.terminal import output as report
+from search.training.context import Bench, Job
+from search.training.objective import Trained, train_student
+from search.workers import executor as crew
+from trainers.engine.result import Epoch, TrialResult
 
 SEARCH = (
     *("search", "--name", "s", "--trials", "4", "--epochs", "1", "--pruner", "none"),

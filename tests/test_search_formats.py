@@ -6,21 +6,22 @@ import pytest
 from commands import SMALL, inside
 from members import quick_train
 
-from search import report, table
-from search.bench import Bench
-from search.objective import scored
-from search.places import Folder
-from search.spec import Spec
-from space.storage import FORMATS
-from trainers.data import load
-from trainers.evaluation import choose_device
+from search.database import table
+from search.study.folder import Folder
+from search.study.spec import Spec
+from search.terminal import output as report
+from search.training.context import Bench
+from search.training.objective import scored
+from space.file_format import FORMATS
+from trainers.data.datasets import load
+from trainers.engine.evaluation import choose_device
 
 
 @pytest.mark.parametrize("own", FORMATS)
 def test_every_format_is_scored_as_its_exported_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
 ) -> None:
-    monkeypatch.setattr("search.objective.train", quick_train)
+    monkeypatch.setattr("search.training.objective.train", quick_train)
     flags = ("--teacher", "none", "--trials", "1", "--format", own, "--seed", "4")
     answer = inside(tmp_path, "search", *SMALL, *flags)
     assert answer.status == 0, answer.err

@@ -20,17 +20,18 @@ import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search import report, study_list
-from search.addresses import url_of
-from search.endurance import EnduringStorage
-from search.leases import FACTS, Lease, all_leases, swap, write_fact
-from search.leaving import Leaving
-from search.ledger import Claim
-from search.limits import Limits, Spent, account, parse_duration
-from search.places import Folder
-from search.storage import open_storage
-from search.trials import _Run
-from search.worker import Worker
+from search.database import study_list
+from search.database.address import url_of
+from search.database.leases import FACTS, Lease, all_leases, swap, write_fact
+from search.database.retry import EnduringStorage
+from search.database.storage import open_storage
+from search.database.transactions import Claim
+from search.study.folder import Folder
+from search.study.limits import Limits, Spent, account, parse_duration
+from search.terminal import output as report
+from search.trials.loop import _Run
+from search.workers.stopping import Leaving
+from search.workers.worker import Worker
 from space.errors import InputError
 
 GRACE = 1.2  # seconds
@@ -317,7 +318,7 @@ def test_the_database_may_go_away(worker: Open, monkeypatch: pytest.MonkeyPatch)
         if next(failures, False):
             raise sa.exc.OperationalError("SELECT", {}, Exception("the server went away"))
 
-    monkeypatch.setattr("search.endurance.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("search.database.retry.FIRST_PAUSE", 0.01)
     one.storage.endurance.say = told.append
     sa.event.listen(one.engine, "begin", fail)
     assert one.add(most=1) is not None
@@ -327,7 +328,7 @@ def test_the_database_may_go_away(worker: Open, monkeypatch: pytest.MonkeyPatch)
 
 def test_patience_ends(worker: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     one = worker(grace=3600)
-    monkeypatch.setattr("search.endurance.FIRST_PAUSE", 1.5)
+    monkeypatch.setattr("search.database.retry.FIRST_PAUSE", 1.5)
     told: list[str] = []
     one.storage.endurance.seconds, one.storage.endurance.say = 2, told.append
 

@@ -8,9 +8,9 @@ from folders import bitmaps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.naming import plain_name
-from search.places import NAME
-from search.settings import resolve
+from search.study.folder import NAME
+from search.study.naming import plain_name
+from search.study.settings import resolve
 
 PHOTOS = [f"train/{name}/{number}.jpg" for name in "ab" for number in range(4)]
 ODD = (

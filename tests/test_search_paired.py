@@ -13,7 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from strategies import settings
 
-from search import paired
+from search.ablation import paired
 
 STEP = 1 / 359
 

@@ -7,10 +7,10 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from search.ledger import Reached
-from search.pruning import Halving, Median, Pruner, make_pruner
-from search.suggest import SAMPLERS, make_sampler, suggest
-from space.families import FAMILIES, family
+from search.database.transactions import Reached
+from search.study.pruners import Halving, Median, Pruner, make_pruner
+from search.study.samplers import SAMPLERS, make_sampler, suggest
+from space.spaces import FAMILIES, family
 
 EPOCHS = 16
 

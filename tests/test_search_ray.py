@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from commands import Answer, command, distilnas, environment, inside, refused
 
-from search import report, table
+from search.database import table
+from search.terminal import output as report
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'distilnas[ray]'")
 

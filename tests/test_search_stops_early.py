@@ -12,9 +12,10 @@ import pytest
 from commands import ROOT, Answer, distilnas, inside
 from optuna.trial import TrialState
 
-from search import report, table
+from search.database import table
+from search.terminal import output as report
+from trainers.engine.result import Epoch, TrialResult
 from trainers.recipe import Recipe
-from trainers.result import Epoch, TrialResult
 
 EPOCHS, TRIALS = 16, 16
 SEARCH = (
@@ -52,7 +53,7 @@ def steady_train(model: Any, recipe: Recipe, data: Any, tell: Any, **more: Any) 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.objective.train", steady_train)
+    monkeypatch.setattr("search.training.objective.train", steady_train)
 
 
 @pytest.mark.usefixtures("quick")

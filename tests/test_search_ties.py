@@ -17,13 +17,14 @@ from rich.console import Console
 from strategies import settings
 
 from benchmarks import synthetic_studies
+from dashboards.figures.catalog import COMPARE_PICTURES, SEARCH_PICTURES
 from dashboards.filters import Filters
 from dashboards.library import Library
-from dashboards.overview import known
-from dashboards.pictures import COMPARE_PICTURES, SEARCH_PICTURES
-from search import report, table
-from search.progress import Display
-from search.ranking import SEEDS, attribute, ranked
+from dashboards.pages.overview import known
+from search.database import table
+from search.study.ranking import SEEDS, attribute, ranked
+from search.terminal import output as report
+from search.terminal.progress import Display
 
 SEARCH = (
     *("search", "--name", "s", "--trials", "4", "--epochs", "1", "--pruner", "none"),

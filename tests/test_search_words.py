@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from strategies import architectures
 
-from search.words import UNKNOWN, summaries, summary
+from dashboards.architecture_summary import UNKNOWN, summaries, summary
 from space.architecture import Architecture
 
 

@@ -12,14 +12,15 @@ from commands import SMALL, Answer, children, distilnas, inside, refused
 from optuna.trial import TrialState
 from rich.console import Console
 
-from search import report, table
-from search.progress import Display
-from search.settings import parse_workers
-from search.trials import Outcome
-from search.workers import best, candidates
+from search.database import table
+from search.study.settings import parse_workers
+from search.terminal import output as report
+from search.terminal.progress import Display
+from search.trials.loop import Outcome
+from search.workers.auto import best, candidates
 from space.errors import InputError
+from trainers.engine.result import Epoch
 from trainers.machine import cores
-from trainers.result import Epoch
 
 TIMES = ["started", "completed", "seconds"]
 RANDOM = (*("--sampler", "random"), *("--pruner", "none"), *("--seed", "3"), *("--teacher", "none"))
@@ -53,8 +54,8 @@ def test_trained_beside_each_other_as_alone(tmp_path: Path) -> None:
 @pytest.fixture
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose searches train by `members.misled_train`."""
-    monkeypatch.setattr("search.objective.train", members.misled_train)
-    monkeypatch.setattr("search.running.Station", members.Station)
+    monkeypatch.setattr("search.training.objective.train", members.misled_train)
+    monkeypatch.setattr("search.commands.search.Station", members.Station)
     return tmp_path
 
 
@@ -112,8 +113,8 @@ def test_a_network_in_training_is_not_trained_twice(
     """A space of two shapes; trials of the same one come while it is trained, and wait."""
     from dataclasses import replace
 
-    from search import spec as specs
-    from space.families import family
+    from search.study import spec as specs
+    from space.spaces import family
 
     def tiny(name: str, *, size: int, compressed_stem: bool = False) -> Any:
         whole = family(name, size=size, compressed_stem=compressed_stem)

@@ -13,7 +13,9 @@ from strategies import architectures, plain_card
 
 from space import count
 from space.architecture import Architecture
-from space.budget import (
+from space.errors import InputError
+from space.file_format import FORMATS, stored_bytes
+from space.solver import (
     Budget,
     InfeasibleError,
     Meter,
@@ -23,9 +25,7 @@ from space.budget import (
     solve,
     steps,
 )
-from space.errors import InputError
-from space.families import FAMILIES, family, random_params
-from space.storage import FORMATS, stored_bytes
+from space.spaces import FAMILIES, family, random_params
 
 
 @pytest.mark.parametrize(
@@ -211,6 +211,6 @@ def test_bad_multiple_and_bad_shape() -> None:
 
 def test_budgets_and_spaces_do_not_load_torch() -> None:
     script = (
-        "import sys, space.budget, space.families, space.count; assert 'torch' not in sys.modules"
+        "import sys, space.solver, space.spaces, space.count; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -16,8 +16,8 @@ from space import count
 from space.architecture import Architecture, Stage
 from space.build import Shuffle, Student, build
 from space.errors import InputError
-from space.families import reference
-from space.storage import FORMATS, weights
+from space.file_format import FORMATS, weights
+from space.spaces import reference
 
 
 def measured(student: Student, channels: int, size: int) -> tuple[int, Counter[str]]:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from strategies import BLOCKS, architectures, plain_card
 
 from space.architecture import ACTIVATIONS, DOWNSAMPLES, MAX_WIDTH, Architecture, Head, Stage
-from space.budget import Budget, InfeasibleError, solve
 from space.changes import SETTINGS, change, is_change, known, relative
 from space.errors import InputError
-from space.storage import FORMATS
+from space.file_format import FORMATS
+from space.solver import Budget, InfeasibleError, solve
 
 NEW: dict[str, Any] = {  # a value of every setting that is not the default
     "block": "depthwise",

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from strategies import plain_card
 
 from space import count
-from space.budget import Budget, InfeasibleError, Meter, repaired_fully, steps
 from space.errors import InputError
-from space.families import (
+from space.file_format import Card
+from space.solver import Budget, InfeasibleError, Meter, repaired_fully, steps
+from space.spaces import (
     FAMILIES,
     REFERENCES,
     check,
@@ -24,7 +25,6 @@ from space.families import (
     smallest,
     strides,
 )
-from space.storage import Card
 
 GOLDEN = Path(__file__).parent / "golden" / "complexity.json"
 SIZES = (8, 28, 48, 64, 128, 224)

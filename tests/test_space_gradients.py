@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from strategies import BLOCKS
 from torch import Tensor, nn
 
-from space import families
+from space import spaces as families
 from space.architecture import Architecture, Stage
 from space.build import Convolution, _module, with_sound_convolutions
 from space.layers import Layer, layers
-from trainers.modes import LAYOUTS, PRECISIONS, Mode
-from trainers.teacher import make_network
+from trainers.engine.modes import LAYOUTS, PRECISIONS, Mode
+from trainers.teachers.teacher import make_network
 
 MODES = [Mode(layout, precision) for layout in LAYOUTS for precision in PRECISIONS[1:]]
 WRONG_BY = {"fp32": 1e-4, "bf16": 0.25}  # of the norm; a weight of nine that is not told: 0.33

@@ -15,7 +15,7 @@ from strategies import architectures, cards, plain_card
 
 from space.architecture import Architecture, Stage
 from space.errors import InputError
-from space.storage import (
+from space.file_format import (
     FORMATS,
     METADATA_KEY,
     card_and_architecture,

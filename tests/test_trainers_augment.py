@@ -11,7 +11,7 @@ from scipy import stats
 from torchvision.transforms.v2 import functional as vision
 
 from space.errors import InputError
-from trainers.augment import (
+from trainers.data.augment import (
     BRIGHTNESS,
     CONTRAST,
     FLIP,
@@ -23,7 +23,7 @@ from trainers.augment import (
     mixup_partners,
     views,
 )
-from trainers.random import mix, order, uniform, uniforms, words
+from trainers.data.random import mix, order, uniform, uniforms, words
 
 EVERYTHING = replace(POLICIES["standard"], shift=0.1, mixup=0.4)
 COUNT = 24

@@ -15,15 +15,15 @@ from tiny import CPU, SOFT, one_thread
 from torch import nn
 
 from space.errors import InputError
-from trainers import bank as banks
-from trainers.augment import mixed_views
-from trainers.bank import LogitBank, claimed
-from trainers.bank import bank_key as key_of
-from trainers.data import Data
-from trainers.engine import train
+from trainers.data.augment import mixed_views
+from trainers.data.datasets import Data
+from trainers.engine.training import train
 from trainers.model import weights_hash
 from trainers.recipe import Recipe
-from trainers.teacher import Teacher
+from trainers.teachers import bank as banks
+from trainers.teachers.bank import LogitBank, claimed
+from trainers.teachers.bank import bank_key as key_of
+from trainers.teachers.teacher import Teacher
 
 __all__ = ["one_thread"]
 
@@ -225,7 +225,7 @@ def test_a_bank_of_many_epochs_takes_two_bytes_a_logit(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from trainers.bank import claimed
+from trainers.teachers.bank import claimed
 with claimed(Path(sys.argv[1]), 0) as mine:
     print(mine, flush=True)
     sys.stdin.read()

@@ -15,9 +15,9 @@ import torch
 from folders import SIZE, bitmaps, counts, quietly, refused
 from PIL import Image
 
-import trainers.cache
+import trainers.data.cache
 import trainers.files
-from trainers.data import decode, load
+from trainers.data.datasets import decode, load
 from trainers.files import write_atomically
 
 
@@ -25,13 +25,13 @@ from trainers.files import write_atomically
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry a decoded photograph."""
     seen: list[int] = []
-    original = trainers.cache.decode_unguarded
+    original = trainers.data.cache.decode_unguarded
 
     def counted(source: BinaryIO, size: int, channels: int) -> np.ndarray:
         seen.append(size)
         return original(source, size, channels)
 
-    monkeypatch.setattr(trainers.cache, "decode_unguarded", counted)
+    monkeypatch.setattr(trainers.data.cache, "decode_unguarded", counted)
     return seen
 
 
@@ -68,7 +68,7 @@ def test_the_second_load_decodes_nothing(
 ) -> None:
     first = quietly(flat_folder, cache)
     assert len(decodes) == 15
-    monkeypatch.setattr(trainers.cache, "_read", None)  # nor reads any photograph
+    monkeypatch.setattr(trainers.data.cache, "_read", None)  # nor reads any photograph
     second = quietly(flat_folder, cache)
     assert len(decodes) == 15
     assert torch.equal(first.train.images_NCHW, second.train.images_NCHW)
@@ -199,7 +199,7 @@ def test_an_interruption_leaves_no_half_cache(
         raise trouble
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainers.cache, "decode_unguarded", interrupted)
+        patch.setattr(trainers.data.cache, "decode_unguarded", interrupted)
         with pytest.raises(type(trouble)):
             quietly(flat_folder, cache)
     assert [path.name for path in cache.iterdir() if "listing" not in path.name] == []
@@ -225,24 +225,24 @@ def test_a_cache_that_is_a_file(flat_folder: Path, tmp_path: Path) -> None:
 def test_a_file_that_changes_meanwhile(
     flat_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = trainers.cache.decoded
+    original = trainers.data.cache.decoded
 
     def slow(*args: object, **options: object) -> object:
         (flat_folder / "training" / "0_0.jpg").write_bytes(b"another")
         return original(*args, **options)
 
-    monkeypatch.setattr("trainers.data.decoded", slow)
+    monkeypatch.setattr("trainers.data.datasets.decoded", slow)
     assert "must not change while they are read" in refused(flat_folder, cache)
 
 
 def test_two_processes_at_once(flat_folder: Path, cache: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from trainers.data import load\n"
+        "import sys; from pathlib import Path; from trainers.data.datasets import load\n"
         "data = load(sys.argv[1], 12, cache=Path(sys.argv[2]))\n"
         "print(data.fingerprint, data.train.images_NCHW.sum().item())"
     )
     command = [sys.executable, "-W", "error", "-c", program, str(flat_folder), str(cache)]
-    root = Path(trainers.cache.__file__).parents[1]
+    root = Path(trainers.data.cache.__file__).parents[2]
     processes = [
         subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]

@@ -9,7 +9,7 @@ import torch
 from folders import SIZE, counts, images_of, quietly, refused
 
 from space.errors import InputError
-from trainers.data import decode, load, load_test
+from trainers.data.datasets import decode, load, load_test
 
 # --- the digits
 

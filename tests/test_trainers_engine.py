@@ -23,21 +23,22 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from trainers import averaging, engine
-from trainers.augment import Augment, mixed_views
-from trainers.bank import LogitBank
-from trainers.checkpoint import Checkpoint
-from trainers.data import Data, load
-from trainers.engine import TrialResult, _Training, train
-from trainers.evaluation import evaluate, predict
-from trainers.feed import Feed
-from trainers.learner import Learner, Rates
-from trainers.memory import is_out_of_memory
+from trainers.data.augment import Augment, mixed_views
+from trainers.data.datasets import Data, load
+from trainers.engine import averaging
+from trainers.engine import training as engine
+from trainers.engine.checkpoint import Checkpoint
+from trainers.engine.evaluation import evaluate, predict
+from trainers.engine.feed import Feed
+from trainers.engine.learner import Learner, Rates
+from trainers.engine.memory import is_out_of_memory
+from trainers.engine.modes import Mode
+from trainers.engine.steps import batches, make_optimizer, steps_per_epoch
+from trainers.engine.training import TrialResult, _Training, train
 from trainers.model import weights_hash
-from trainers.modes import Mode
 from trainers.recipe import RECIPES, Recipe
 from trainers.schedules import learning_rate
-from trainers.steps import batches, make_optimizer, steps_per_epoch
+from trainers.teachers.bank import LogitBank
 
 __all__ = ["one_thread"]
 
@@ -217,8 +218,8 @@ torch.set_num_threads(1)
 sys.path[:0] = sys.argv[1:3]
 import tiny
 from pathlib import Path
-from trainers.checkpoint import Checkpoint
-from trainers.engine import train
+from trainers.engine.checkpoint import Checkpoint
+from trainers.engine.training import train
 model, recipe = tiny.model(), tiny.RECIPE.with_settings({"epochs": 60})
 checkpoint = Checkpoint(Path(sys.argv[3]))
 report = lambda epoch: print(epoch.epoch, flush=True)
@@ -837,7 +838,7 @@ def test_kept_memory_is_not_fetched_again() -> None:
     """In a process of its own: the setting is the process's."""
     program = """
 import resource, torch
-from trainers.memory import keep_freed_memory
+from trainers.engine.memory import keep_freed_memory
 keep_freed_memory()
 def fill():
     for _ in range(20):

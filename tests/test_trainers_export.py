@@ -22,7 +22,7 @@ from torch import nn
 from space.architecture import Architecture, Stage
 from space.build import Student, build
 from space.errors import InputError
-from space.storage import FORMATS, METADATA_KEY, stored_bytes
+from space.file_format import FORMATS, METADATA_KEY, stored_bytes
 from trainers import export
 from trainers.model import Model
 

@@ -18,14 +18,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainers import feed, graphs, learner
-from trainers.bank import LogitBank
-from trainers.checkpoint import Checkpoint
-from trainers.engine import TrialResult, train
-from trainers.feed import Batch
-from trainers.graphs import GraphedStep, Recording
-from trainers.modes import Mode
+from trainers.engine import feed, graphs, learner
+from trainers.engine.checkpoint import Checkpoint
+from trainers.engine.feed import Batch
+from trainers.engine.graphs import GraphedStep, Recording
+from trainers.engine.modes import Mode
+from trainers.engine.training import TrialResult, train
 from trainers.recipe import Recipe
+from trainers.teachers.bank import LogitBank
 
 __all__ = ["one_thread"]
 

@@ -15,9 +15,9 @@ from commands import ROOT, environment, inside, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search.workers import _room
+from search.workers.auto import _room
 from trainers import machine
-from trainers.evaluation import choose_device
+from trainers.engine.evaluation import choose_device
 from trainers.machine import cores, free_memory
 
 GB = 10**9

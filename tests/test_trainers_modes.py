@@ -8,10 +8,11 @@ import torch
 from test_trainers_engine import DATA, StoppedError, learned, run, stop_at
 from tiny import CPU, RECIPE, one_thread, same
 
-from trainers import engine, modes
-from trainers.checkpoint import Checkpoint
-from trainers.engine import images_per_second, seconds_per_epoch, train
-from trainers.modes import GAIN, Mode, default_mode, measured_mode
+from trainers.engine import modes
+from trainers.engine import training as engine
+from trainers.engine.checkpoint import Checkpoint
+from trainers.engine.modes import GAIN, Mode, default_mode, measured_mode
+from trainers.engine.training import images_per_second, seconds_per_epoch, train
 
 __all__ = ["one_thread"]
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from space.errors import InputError
-from trainers.data import decode
-from trainers.levels import eight_bits
-from trainers.photographs import DECODER, FIRST, pillow_warnings, since
+from trainers.data.datasets import decode
+from trainers.data.levels import eight_bits
+from trainers.data.photographs import DECODER, FIRST, pillow_warnings, since
 
 
 def gradient(mode: str = "RGB") -> Image.Image:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from space.errors import InputError
-from space.storage import RECIPE_DIGITS
-from trainers.augment import POLICIES, Augment
+from space.file_format import RECIPE_DIGITS
+from trainers.data.augment import POLICIES, Augment
 from trainers.losses import LOSSES
 from trainers.recipe import OPTIMIZERS, RECIPES, Recipe, recipe
 from trainers.schedules import SCHEDULES

@@ -18,11 +18,11 @@ from tiny import CPU, RECIPE, one_thread
 from torch import nn
 
 from space.errors import InputError
-from trainers import teacher as teachers
-from trainers.evaluation import evaluate, predict
+from trainers.engine.evaluation import evaluate, predict
 from trainers.model import weights_hash
-from trainers.teacher import Teacher, networks
-from trainers.teaching import teach, teacher_key
+from trainers.teachers import teacher as teachers
+from trainers.teachers.teach import teach, teacher_key
+from trainers.teachers.teacher import Teacher, networks
 
 __all__ = ["one_thread"]
 

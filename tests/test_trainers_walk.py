@@ -11,9 +11,9 @@ from folders import SIZE, bitmap, bitmaps, counts, quietly, refused
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from trainers.data import load, load_test
-from trainers.layouts import read_layout
-from trainers.walk import printable
+from trainers.data.datasets import load, load_test
+from trainers.data.layouts import read_layout
+from trainers.data.walk import printable
 
 MAC = unicodedata.normalize("NFD", "Käse")
 ENDINGS = (

@@ -20,8 +20,8 @@ from torch import nn
 
 from space.errors import InputError
 from space.references import REFERENCES
-from trainers import teacher as teachers
-from trainers.weights import WRAPPERS, fill, read_content
+from trainers.teachers import teacher as teachers
+from trainers.teachers.weights import WRAPPERS, fill, read_content
 
 __all__ = ["one_thread"]
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from space.architecture import Architecture, Stage
 from space.build import build
-from trainers.augment import POLICIES
-from trainers.data import Data, Split
+from trainers.data.augment import POLICIES
+from trainers.data.datasets import Data, Split
 from trainers.model import Model, weights_hash
 from trainers.recipe import HARD_ONLY, Recipe
-from trainers.teacher import Teacher, TeacherInfo
+from trainers.teachers.teacher import Teacher, TeacherInfo
 
 SIZE = 8  # pixels
 CLASSES = ("top", "middle", "bottom")

@@ -1,6 +1,6 @@
 """A trained student -> one file that is enough to predict, and back.
 
-The layout of the file, and so its size before training, is in `space.storage`.
+The layout of the file, and so its size before training, is in `space.file_format`.
 """
 
 import os
@@ -16,7 +16,7 @@ from torch import nn
 from space.architecture import Architecture
 from space.build import Student, build
 from space.errors import InputError, shown
-from space.storage import Card, card_and_architecture, check_format, metadata, payload
+from space.file_format import Card, card_and_architecture, check_format, metadata, payload
 from trainers.files import write_atomically
 from trainers.model import Model
 
@@ -82,7 +82,7 @@ def fold(array: Array, norm: nn.BatchNorm2d) -> Array:
 
 
 def pack(arrays: list[Array], format: str) -> dict[str, torch.Tensor]:
-    """The flat tensors of a file, as `space.storage.payload` lays them out."""
+    """The flat tensors of a file, as `space.file_format.payload` lays them out."""
     if format == "fp32":
         return {"f": _finite(torch.cat([part.flatten() for array in arrays for part in array]))}
     if format == "fp16":

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from space.errors import InputError, require, require_one_of, shown
-from space.storage import RECIPE_DIGITS
-from trainers.augment import POLICIES, Augment
+from space.file_format import RECIPE_DIGITS
+from trainers.data.augment import POLICIES, Augment
+from trainers.engine.modes import PRECISIONS
 from trainers.losses import LOSSES
-from trainers.modes import PRECISIONS
 from trainers.schedules import SCHEDULES, soft_share
 
 OPTIMIZERS = ("sgd", "adam", "adamw")

@@ -1,0 +1,267 @@
+"""What the page does: it follows its address, its controls and the database."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import dash
+from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, no_update
+from dash.exceptions import PreventUpdate
+
+from dashboards.figures import catalog as pictures
+from dashboards.filters import Filters, misread
+from dashboards.library import Library
+from dashboards.pages import cards, overview
+from dashboards.pages import study as study_page
+from dashboards.pages.trials_table import answer
+from dashboards.routes import (
+    COMPARE,
+    STUDIES,
+    STUDY,
+    TRIAL,
+    Place,
+    compared,
+    place,
+    trial_link,
+)
+from space.errors import InputError
+
+
+def register(app: Dash, library: Library) -> None:
+    """Add every callback but those that need more than the library."""
+    _live(app, library)
+    _filters(app, library)
+    _cards(app, library)
+    _images(app)
+    _table(app, library)
+
+
+def version(library: Library, where: Place, query: str = "") -> str:
+    """What a page shows, in short: it is drawn again when this changes."""
+    if where.page in (STUDY, TRIAL):
+        return library.version(where.study)
+    if where.page == COMPARE:
+        return "".join(library.version(study) for study in compared(query))
+    return library.studies().to_json(date_format="iso") if where.page == STUDIES else ""
+
+
+def _live(app: Dash, library: Library) -> None:
+    @app.callback(
+        Output("version", "data", allow_duplicate=True),
+        Input("poll", "n_intervals"),
+        State("version", "data"),
+        State("address", "pathname"),
+        State("address", "search"),
+        prevent_initial_call=True,
+    )
+    def poll(_: int, shown: str, path: str | None, query: str | None) -> Any:
+        try:
+            found = version(library, place(path), query or "")
+        except InputError:
+            raise PreventUpdate from None
+        if found == shown:
+            raise PreventUpdate  # sends nothing at all
+        return found
+
+    @app.callback(
+        Output("studies", "children"), Input("version", "data"), prevent_initial_call=True
+    )
+    def list_again(_: str) -> Any:
+        return overview.contents(library)
+
+    @app.callback(
+        Output("evidence", "children"),
+        Input("version", "data"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def judge_again(_: str, path: str | None) -> Any:
+        return study_page.evidence_parts(library.ablation(place(path).study))
+
+
+def _filters(app: Dash, library: Library) -> None:
+    # In the browser: a server's answer would undo the click that came meanwhile.
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "filter"),
+        Output("address", "search"),
+        Output(cards.choice(ALL, ALL), "aria-pressed"),
+        Output(cards.limit(ALL), "value"),
+        Input(cards.choice(ALL, ALL), "n_clicks"),
+        Input(cards.limit(ALL), "value"),
+        Input("address", "search"),
+        prevent_initial_call=True,
+    )
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "compare"),
+        Output("address", "search", allow_duplicate=True),
+        Output(cards.compared(ALL), "aria-pressed"),
+        Input(cards.compared(ALL), "n_clicks"),
+        Input("address", "search"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output("count", "children"),
+        Output("saved", "children"),
+        Output("misread", "children"),
+        Input("version", "data"),
+        Input("address", "search"),
+        State("address", "pathname"),
+    )
+    def count(_: str, query: str | None, path: str | None) -> tuple[str, str, str]:
+        identity = place(path).study
+        trials = library.trials(identity)
+        passing = len(Filters.parse(query or "").apply(trials))
+        counted = f"{passing:,} of {len(trials):,} trials"
+        saved = study_page.saved(library.subject(identity), trials)
+        return counted, saved, misread(query or "")
+
+
+def _cards(app: Dash, library: Library) -> None:
+    parts = ("graph", "figure"), ("note", "children"), ("empty", "children")
+    hidden = ("empty", "hidden"), ("frame", "className"), ("csv", "href")
+
+    def draw(
+        identity: dict[str, str],
+        _: Any,
+        path: str | None,
+        query: str | None,
+        moved: Any,
+        before: str | None,
+    ) -> Any:
+        where, key, query, before = place(path), identity["card"], query or "", before or ""
+        drawn = pictures.picture(library, where, query, key)
+        link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
+        axis, last = Filters.parse(query).axis, Filters.parse(before.partition("?")[2]).axis
+        cards.keep_zoom(drawn.figure, moved if before and axis == last else None)
+        return (*cards.fill(drawn, f"{where}{axis}"), link)
+
+    query = "address", "search"
+    occasions = {
+        cards.FIRST: (Input("version", "data"), State("address", "pathname"), Input(*query)),
+        cards.LATER: (Input("drawn", "data"), State("address", "pathname"), State(*query)),
+    }
+    for turn, occasion in occasions.items():
+        app.callback(
+            *(Output(cards.part(name, MATCH, turn), prop) for name, prop in (*parts, *hidden)),
+            Input(cards.part("graph", MATCH, turn), "id"),  # a new card is drawn for being new
+            *occasion,
+            State(cards.part("graph", MATCH, turn), "relayoutData"),
+            State(cards.part("csv", MATCH, turn), "href"),
+        )(draw)
+
+    @app.callback(
+        Output(cards.part("table", MATCH, MATCH), "children"),
+        Input(cards.part("data", MATCH, MATCH), "n_clicks"),
+        Input("version", "data"),
+        Input("address", "search"),
+        State("address", "pathname"),
+        State(cards.part("data", MATCH, MATCH), "id"),
+        prevent_initial_call=True,
+    )
+    def table(
+        clicks: int | None, _: str, query: str | None, path: str | None, identity: dict[str, str]
+    ) -> Any:
+        if not (clicks or 0) % 2:
+            return cards.NO_TABLE
+        return cards.data_table(
+            pictures.picture(library, place(path), query or "", identity["card"]).data
+        )
+
+    @app.callback(
+        Output("address", "href", allow_duplicate=True),
+        Input(cards.part("graph", ALL, ALL), "clickData"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def open_point(_: list[Any], path: str | None) -> Any:
+        number = _clicked_trial(dash.ctx.triggered)
+        where = place(path)
+        if where.page != STUDY or number is None:
+            return no_update
+        return trial_link(where.study, number)
+
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "drawn"),
+        Output("drawn", "data"),
+        Input(cards.part("graph", study_page.FIRST, cards.FIRST), "figure"),
+    )
+
+    @app.callback(
+        Output("rest", "children"),
+        Output("shown", "data"),
+        Input("drawn", "data"),
+        State("shown", "data"),  # not the cards: a browser would send all that is drawn in them
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def others(_: Any, are_shown: Any, path: str | None) -> Any:
+        if are_shown:
+            return no_update, no_update
+        return study_page.other_cards(library.subject(place(path).study).goal), True
+
+
+def _images(app: Dash) -> None:
+    """What only the browser can do: see `assets/page.js`."""
+    for kind in ("png", "svg"):
+        app.clientside_callback(
+            ClientsideFunction("distilnas", kind),
+            Output(cards.part(kind, MATCH, MATCH), "title"),
+            Input(cards.part(kind, MATCH, MATCH), "n_clicks"),
+            State(cards.part(kind, MATCH, MATCH), "id"),
+            State(cards.part(kind, MATCH, MATCH), "title"),
+            prevent_initial_call=True,
+        )
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "theme"),
+        Output("themed", "data"),
+        Input("theme", "n_clicks"),
+    )
+
+
+def _clicked_trial(triggered: Any) -> int | None:
+    """The trial that a point stands for: its custom data is the number, or begins with it."""
+    datum = (0, "value", "points", 0, "customdata")
+    number = _whole(triggered, *datum)
+    return _whole(triggered, *datum, 0) if number is None else number
+
+
+def _whole(value: Any, *path: int | str) -> int | None:
+    """The whole number at a place within what a browser sent; None where there is none."""
+    try:
+        for step in path:
+            value = value[step]
+        return int(value)
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _table(app: Dash, library: Library) -> None:
+    @app.callback(
+        Output("trials", "getRowsResponse"),
+        Input("trials", "getRowsRequest"),
+        State("address", "search"),
+        State("address", "pathname"),
+    )
+    def rows(asked: Any, query: str | None, path: str | None) -> Any:
+        if not isinstance(asked, dict):
+            return no_update
+        trials = library.trials(place(path).study)
+        return answer(Filters.parse(query or "").apply(trials), asked)
+
+    app.clientside_callback(
+        ClientsideFunction("distilnas", "refresh"),
+        Output("trials", "className"),
+        Input("version", "data"),
+        Input("address", "search"),
+        prevent_initial_call=True,
+    )
+
+    @app.callback(
+        Output("address", "href", allow_duplicate=True),
+        Input("trials", "selectedRows"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def open_row(chosen: Any, path: str | None) -> Any:
+        number = _whole(chosen, 0, "number")
+        return no_update if number is None else trial_link(place(path).study, number)

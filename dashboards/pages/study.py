@@ -1,0 +1,227 @@
+"""The page of one study: a search's charts and trials, or an ablation's evidence."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dash_ag_grid as dag
+import pandas as pd
+from dash import dcc, html
+
+from dashboards.figures.ablation import ABLATION as ABLATION_PICTURES
+from dashboards.figures.ablation import evidence, notes
+from dashboards.figures.search import SEARCH as SEARCH_PICTURES
+from dashboards.filters import SE, STATES, Filters, written
+from dashboards.library import Library
+from dashboards.pages import cards
+from dashboards.pages.overview import budget_words
+from dashboards.pages.trials_table import COLUMNS
+from dashboards.routes import compare_link
+from dashboards.views import ABLATION, AblationView, Subject
+from search.study.goal import Goal
+from search.terminal.evidence import Cells
+from search.terminal.savings import savings
+
+AXIS_WORDS = {"bytes": "stored bytes", "params": "parameters", "macs": "MACs"}
+TITLES = {
+    "front": "Accuracy against size",
+    "best": "Best so far",
+    "hypervolume": "Hypervolume",
+    "curves": "Learning curves",
+    "importances": "What accuracy depends on",
+    "parallel": "All choices at once",
+    "choices": "Accuracy by choice, observed in search",
+    "paired": "Arms, seed by seed",
+    "forest": "Differences to the baseline",
+    "marginal": "Marginal means",
+    "interaction": "Interactions",
+    "sizes": "Bytes of the arms",
+}
+FIRST = "front"  # the picture that is waited for
+WIDE = frozenset(("front", "choices", "parallel", "paired", "forest"))
+GRID_TITLES = {
+    "number": "trial",
+    "params": "parameters",
+    "macs": "MACs",
+    "words": "architecture",
+}
+WIDTHS = {"words": 640, "params": 150}  # pixels, where it is more than usual
+FORMATS = {"seconds": ",.1f", "bytes": ",", "params": ",", "macs": ","}  # as d3 writes numbers
+SHOWN_AT_ONCE = 100  # rows that the table asks for
+
+
+def page(library: Library, identity: int, query: str) -> list[Any]:
+    subject = library.subject(identity)
+    head = [html.H1(subject.name), html.P(what(subject), className="lead")]
+    if subject.kind == ABLATION:
+        return [*head, *ablation_page(library.ablation(identity))]
+    trials = library.trials(identity)
+    return [*head, *search_page(subject, trials, query)]
+
+
+def what(subject: Subject) -> str:
+    """A study in one line."""
+    spec = subject.spec
+    if not spec:
+        several = f"; values: {subject.goal.several}" if subject.goal.several else ""
+        return f"made by another program: shown as far as its trials tell{several}"
+    data = f"data {spec['source']} at {spec['size']} pixels"
+    if subject.kind == ABLATION:
+        size = spec["budget"] if spec["size_matched"] else "widths as they are written"
+        return "; ".join(filter(None, (spec["question"], f"{spec['design']} design", size, data)))
+    recipe = spec["recipe"]
+    return (
+        f"budget {budget_words(spec['budget'])}, space {spec['space']}, {data}, "
+        f"{recipe['epochs']} epochs, sampler {spec['sampler']}, pruner {spec['pruner']}"
+    )
+
+
+def saved(subject: Subject, trials: pd.DataFrame) -> str:
+    """What stopping trials early has saved; "" where nothing is to be said of it."""
+    found = savings(trials, subject.spec)
+    return f"{found.words}." if found else ""
+
+
+def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]:
+    first = cards.card(FIRST, subject.goal.said(TITLES[FIRST]), wide=True)
+    rest = html.Div(id="rest", className="contents")
+    return [
+        dcc.Store(id="drawn"),
+        html.P(saved(subject, trials), id="saved", className="lead"),
+        dcc.Store(id="shown"),
+        controls(trials, query),
+        html.Div([first, rest], className="grid"),
+        html.P(
+            [dcc.Link("Compare with other studies", href=compare_link([subject.identity]))],
+            className="note",
+        ),
+    ]
+
+
+def other_cards(goal: Goal) -> list[Any]:
+    """What waits until the first picture is there."""
+    titles = {key: goal.said(TITLES[key]) for key in SEARCH_PICTURES if key != FIRST}
+    later = [
+        cards.card(key, title, wide=key in WIDE, turn=cards.LATER) for key, title in titles.items()
+    ]
+    return [*later, trials_card(goal)]
+
+
+def controls(trials: pd.DataFrame, query: str) -> html.Div:
+    """Filters that hold for every chart, and for the table."""
+    filters = Filters.parse(query)
+    blocks = sorted(block for block in trials["block"].unique() if block)
+    states = [state for state in STATES if (trials["state"] == state).any()]
+    known = [  # of what trials say was trained
+        _choices("Block type", "block", {block: block for block in blocks}, filters),
+        _choices("Squeeze-and-excitation", "se", {se: se for se in SE}, filters),
+    ]
+    return html.Div(
+        [
+            *(known if blocks else []),
+            *([_choices("State", "state", _lowered(states), filters)] if states else []),
+            _choices("Size is", "axis", AXIS_WORDS, filters),
+            html.Fieldset(
+                [
+                    html.Legend("Size"),
+                    _size("low", "from, e.g. 20KB", written(query, "low")),
+                    _size("high", "to, e.g. 1MB", written(query, "high")),
+                    html.Span(id="misread", className="misread", role="status"),
+                ]
+            ),
+            html.Span(id="count", className="count", role="status"),
+        ],
+        className="filters",
+    )
+
+
+def _lowered(states: Sequence[str]) -> dict[str, str]:
+    return {state: state.lower() for state in states}
+
+
+def _choices(title: str, name: str, words: Mapping[str, str], filters: Filters) -> html.Fieldset:
+    return cards.toggles(
+        title,
+        [
+            (word, cards.choice(name, value), filters.has(name, value))
+            for value, word in words.items()
+        ],
+    )
+
+
+def _size(name: str, title: str, text: str) -> dcc.Input:
+    return dcc.Input(
+        id=cards.limit(name),
+        type="text",
+        value=text,
+        debounce=True,
+        placeholder=title,
+    )
+
+
+def trials_card(goal: Goal) -> html.Section:
+    """All trials: sorted and filtered where they are, rows fetched as one scrolls."""
+    grid_columns = [_grid_column(column, goal) for column in COLUMNS]
+    grid = dag.AgGrid(
+        id="trials",
+        rowModelType="infinite",
+        columnDefs=grid_columns,
+        defaultColDef={"sortable": True, "resizable": True},
+        dashGridOptions={
+            "cacheBlockSize": SHOWN_AT_ONCE,
+            "maxBlocksInCache": 20,
+            "rowSelection": {
+                "mode": "singleRow",
+                "checkboxes": False,
+                "enableClickSelection": True,
+            },
+        },
+        style={"height": 460, "width": "100%"},
+    )
+    note = "Click or press Space on a row to open the trial."
+    return html.Section(
+        [html.H2("Trials"), grid, html.P(note, className="note")],
+        id="trials-card",
+        className="card wide",
+    )
+
+
+def _grid_column(column: str, goal: Goal) -> dict[str, Any]:
+    is_text = column in ("state", "words")
+    written = FORMATS.get(column) if column != "value" else goal.digits
+    shown = f"params.value == null ? '' : d3.format('{written}')(params.value)"
+    return {
+        "field": column,
+        "headerName": goal.name if column == "value" else GRID_TITLES.get(column, column),
+        "cellDataType": "text" if is_text else "number",  # told, for it waits to guess
+        "filter": f"ag{'Text' if is_text else 'Number'}ColumnFilter",
+        "width": WIDTHS.get(column, 128),  # by `flex`, AG Grid may never show them
+        **({"valueFormatter": {"function": shown}} if written else {}),
+        **({} if is_text else {"type": "rightAligned"}),
+    }
+
+
+def ablation_page(view: AblationView) -> list[Any]:
+    pictures = [cards.card(key, TITLES[key], wide=key in WIDE) for key in ABLATION_PICTURES]
+    return [
+        html.Section(
+            [html.H2("Evidence"), html.Div(evidence_parts(view), id="evidence")],
+            className="card wide",
+        ),
+        html.Br(),
+        html.Div(pictures, className="grid"),
+    ]
+
+
+def evidence_parts(view: AblationView) -> list[Any]:
+    """The tables that `distilnas ablate show` prints, and its notes."""
+    tables = [cells_table(cells) for cells in evidence(view)]
+    return [*tables, html.Ul([html.Li(note) for note in notes(view)], className="notes")]
+
+
+def cells_table(cells: Cells) -> html.Div:
+    return cards.table(
+        [column.strip() for column in cells.columns],
+        cells.rows,
+        {column.strip() for column in cells.numeric},
+        cells.title,
+    )

@@ -1,0 +1,99 @@
+"""The page of one trial, and of several studies side by side."""
+
+from typing import Any
+
+from dash import dcc, html
+
+from dashboards.figures.compare import COMPARE
+from dashboards.figures.trial import TRIAL, facts, formats
+from dashboards.library import Library
+from dashboards.pages import cards
+from dashboards.pages.downloads import Downloads
+from dashboards.routes import study_link, trial_link
+from dashboards.views import TrialView
+from search.database.address import command
+from search.study.folder import ARTIFACTS
+from search.study.object_store import is_address
+
+TRIAL_TITLES = {
+    "architecture": "Architecture",
+    "bytes": "Where the bytes go",
+    "curve": "Learning curve",
+    "confusion": "Confusion matrix",
+    "classes": "Accuracy by class",
+}
+COMPARE_TITLES = {
+    "fronts": "Pareto fronts",
+    "best_so_far": "Best so far",
+    "best_at_budgets": "The best at each budget",
+}
+COMPARE_LEAD = "Studies side by side: what does a larger budget buy, or another space?"
+WIDE = frozenset(("architecture", "bytes", "fronts"))
+
+
+def trial_page(library: Library, downloads: Downloads, identity: int, number: int) -> list[Any]:
+    view = library.trial(identity, number)
+    subject, row = view.subject, view.row
+    described = [part for label, text in facts(view) for part in (html.Dt(label), html.Dd(text))]
+    links = [
+        html.A(name, href=f"/download/{key}", className="button")
+        for name, key in downloads.of(view)
+    ]
+    stored = formats(view)
+    pictures = [cards.card(key, TRIAL_TITLES[key], wide=key in WIDE) for key in TRIAL]
+    return [
+        html.H1(f"Trial {number}: {str(row['state']).lower()}"),
+        html.P(["of ", dcc.Link(subject.name, href=study_link(identity))], className="lead"),
+        html.Dl(described, className="facts"),
+        html.P(links, className="tools left"),
+        *_in_store(library, view),
+        html.Div(pictures, className="grid"),
+        html.Br(),
+        html.Section(
+            [
+                html.H2("Storage formats"),
+                cards.table(list(stored.columns), stored.to_numpy().tolist()),
+            ],
+            className="card wide",
+        ),
+        html.P(_neighbours(library, identity, number), className="note"),
+    ]
+
+
+def _in_store(library: Library, view: TrialView) -> list[Any]:
+    """How to get a file that lies in an object store: pages read no store."""
+    subject, row = view.subject, view.row
+    if not is_address(str(subject.attributes.get(ARTIFACTS))) or row["state"] != "COMPLETE":
+        return []
+    flags = ("--trial", str(row["number"]), "--out", f"trial{row['number']}.safetensors")
+    typed = command("export", subject.name, library.storage, *flags)
+    return [html.P(["Its file is in the study's store: ", html.Code(typed)], className="note")]
+
+
+def _neighbours(library: Library, identity: int, number: int) -> list[Any]:
+    last = len(library.trials(identity)) - 1
+    links = [
+        (number > 0, "previous trial", number - 1),
+        (number < last, "next trial", number + 1),
+    ]
+    return [
+        part
+        for wanted, words, other in links
+        if wanted
+        for part in (dcc.Link(words, href=trial_link(identity, other)), " ")
+    ]
+
+
+def compare_page(library: Library, chosen: list[int]) -> list[Any]:
+    studies = library.studies()
+    buttons = [
+        (name, cards.compared(identity), identity in chosen)
+        for identity, name in zip(studies["identity"].tolist(), studies["name"], strict=True)
+    ]
+    pictures = [cards.card(key, COMPARE_TITLES[key], wide=key in WIDE) for key in COMPARE]
+    return [
+        html.H1("Compare"),
+        html.P(COMPARE_LEAD, className="lead"),
+        html.Div(cards.toggles("Studies", buttons), className="filters"),
+        html.Div(pictures, className="grid"),
+    ]

@@ -1,0 +1,123 @@
+"""Axes: of sizes, logarithmic; of shares, within 0 to 100 %; of counts and times, from nothing."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from search.terminal.output import short
+from space.solver import format_bytes
+
+TITLES: Mapping[str, str] = {
+    "bytes": "stored bytes",
+    "params": "parameters",
+    "macs": "multiply-accumulates an image",
+}
+WORDS: Mapping[str, Callable[[float], str]] = {
+    "bytes": lambda size: format_bytes(round(size)),
+    "params": short,
+    "macs": short,
+}
+UNITS: Mapping[str, Sequence[str]] = {  # of ticks: one, a thousand, a million ...
+    "bytes": (" B", " KB", " MB", " GB"),
+    "params": ("", "k", "M", "G"),
+    "macs": ("", "k", "M", "G"),
+}
+SHARES = ".6~%"  # as many digits as a tick has, so that zooming needs no other format
+ROOM = 0.06  # of the range, on both sides
+LEVEL_ROOM = 0.02  # of an axis of shares, about a value that is the only one
+ROUNDING = 1e-6  # of that: means that differ by less are one
+FEW_COUNTS = 10  # each of them gets a tick
+LEAST_ROOM = 1.005  # a factor; sizes may differ by a single byte
+TICKS = 6
+FEWEST = 3  # ticks
+
+
+def size_range(sizes: Sequence[float]) -> tuple[float, float]:
+    """Ends that leave room around the sizes."""
+    low, high = min(sizes), max(sizes)
+    room = max((high / low) ** 0.06, LEAST_ROOM) if high > low else 1.05
+    return low / room, high * room
+
+
+def size_axis(axis: str, low: float, high: float) -> dict[str, Any]:
+    """Settings of a logarithmic axis of sizes between two ends."""
+    ticks = nice_ticks(low, high)
+    return {
+        "type": "log",
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": ticks,
+        "ticktext": tick_words(axis, ticks),
+        "title": {"text": TITLES[axis]},
+    }
+
+
+def tick_words(axis: str, ticks: Sequence[float]) -> list[str]:
+    """Each with all its digits, so that none says what another one says."""
+    return [_exact(tick, UNITS[axis]) for tick in ticks]
+
+
+def _exact(tick: float, units: Sequence[str]) -> str:
+    power = min(max(0, math.floor(math.log10(tick) / 3 + 1e-9)), len(units) - 1)
+    return f"{tick / 1000**power:,.12g}{units[power]}"
+
+
+def nice_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends: 1, 2, 5 a decade, or evenly spaced where these are few."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    every = [m * 10.0**power for power in range(first, last + 1) for m in (1, 2, 5)]
+    inside = [tick for tick in every if low <= tick <= high]
+    if len(inside) < FEWEST:
+        return even_ticks(low, high, least=1.0)
+    return inside if len(inside) <= 2 * TICKS else [t for t in inside if str(t).startswith("1")]
+
+
+def even_ticks(low: float, high: float, least: float = 0.0) -> list[float]:
+    """Evenly spaced round numbers between the ends, no nearer to each other than that."""
+    step = max(least, _nice_step((high - low) / TICKS))
+    return [tick * step for tick in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _nice_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
+
+
+def share_axis(values: Iterable[float], room: float = ROOM) -> dict[str, Any]:
+    """Settings of an axis of shares (0 to 1), in per cent; of other numbers Plotly's own."""
+    ends = share_range(values, room)
+    return ends | {"tickformat": SHARES} if ends else {}
+
+
+def share_range(values: Iterable[float], room: float = ROOM) -> dict[str, Any]:
+    """The ends of an axis of shares, at and beyond which nobody gets; {} for other numbers."""
+    known = [value for value in values if math.isfinite(value)]
+    if not known or not 0 <= min(known) <= max(known) <= 1:
+        return {}
+    low, high = with_room(known, LEVEL_ROOM, room)
+    return {"range": [max(0.0, low), min(1.0, high)], "minallowed": 0, "maxallowed": 1}
+
+
+def with_room(values: Sequence[float], least: float, share: float = ROOM) -> tuple[float, float]:
+    """A range that holds the values and leaves room on both sides, `least` where all are one."""
+    low, high = min(values), max(values)
+    room = share * (high - low) if high - low > least * ROUNDING else least
+    return low - room, high + room
+
+
+def amount_axis(values: Iterable[float]) -> dict[str, Any]:
+    """Settings of an axis of what is never less than nothing: times, losses."""
+    return {"rangemode": "nonnegative"} if all(value >= 0 for value in values) else {}
+
+
+def count_axis(counts: Iterable[float]) -> dict[str, Any]:
+    """The same of whole numbers: between two of them there is no tick."""
+    known = list(counts)
+    return amount_axis(known) | {"dtick": 1 if max(known) <= FEW_COUNTS else None}
+
+
+def finite(values: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which values are numbers."""
+    found: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(np.asarray(values, dtype=float))
+    return found

@@ -1,0 +1,123 @@
+"""A picture: a figure, the numbers in it, and how all figures look."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from dashboards.plotting.axes import ROOM, share_axis
+from search.study.goal import Goal
+
+# Okabe and Ito's colours: told apart by colour-blind people, and visible on white and on black.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#8A8A8A"
+SEQUENCE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, GREY)
+
+BLOCK_COLOURS: Mapping[str, str] = {
+    "conv": VERMILION,
+    "depthwise": BLUE,
+    "depthwise-bare": SKY,
+    "inverted": GREEN,
+    "group": ORANGE,
+    "residual": PINK,
+}
+STATE_SYMBOLS: Mapping[str, str] = {
+    "COMPLETE": "circle",
+    "PRUNED": "x-thin-open",
+    "FAIL": "triangle-down-open",
+    "RUNNING": "diamond-open",
+    "WAITING": "diamond-open",
+}
+SVG_POINTS = 3_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
+
+# Never the button that sends a figure to a cloud service.
+CONFIG: Any = {  # Dash has a type of its own for it
+    "displaylogo": False,
+    "responsive": True,
+    "showSendToCloud": False,
+    "plotlyServerURL": "",
+    "modeBarButtonsToRemove": ["sendDataToCloud", "toImage", "lasso2d", "select2d", "autoScale2d"],
+}
+
+
+class Picture(NamedTuple):
+    """What a card of the page, of the report, and a CSV file are made of."""
+
+    title: str
+    figure: go.Figure  # without a title of its own
+    data: pd.DataFrame  # the numbers drawn; columns named for people, with units
+    note: str = ""  # a sentence below it
+    empty: str = ""  # why there is nothing to draw, and what to do next; else ""
+
+
+def nothing(title: str, why: str, columns: Iterable[Any]) -> Picture:
+    """A picture of nothing, that says why.
+
+    Args:
+        columns: of its data, as where there is something: a CSV file without rows has its header.
+    """
+    return Picture(title, styled(go.Figure()), pd.DataFrame(columns=list(columns)), empty=why)
+
+
+def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:
+    """The look of all figures; colours of text and grid are the page's, by its style sheet.
+
+    Exported images are on white.
+    """
+    axis = {
+        "gridcolor": "#E3E6EA",
+        "zeroline": False,
+        "linecolor": "#8A8A8A",
+        "ticks": "outside",
+        "tickcolor": "#8A8A8A",
+        "automargin": True,
+        "title": {"standoff": 8},
+    }
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 56, "r": 16, "t": 16, "b": 48},
+        font={"family": "system-ui, sans-serif", "size": 13, "color": "#1F2328"},
+        colorway=list(SEQUENCE),
+        paper_bgcolor="#FFFFFF",
+        plot_bgcolor="#FFFFFF",
+        hoverlabel={"bgcolor": "#1F2328", "font": {"color": "#FFFFFF"}, "align": "left"},
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": {"text": ""}},
+        uirevision="kept",  # zoom and selection stay when new trials come
+    )
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+    return figure
+
+
+def block_colour(block: str) -> str:
+    return BLOCK_COLOURS.get(block, GREY)
+
+
+def ink_on(colour: str) -> str:
+    """Black or white: what is read better on a colour (WCAG's relative luminance)."""
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return "#000000" if luminance > 0.179 else "#FFFFFF"
+
+
+def accuracy_axis(
+    figure: go.Figure, values: Iterable[float], room: float = ROOM, **where: int
+) -> None:
+    """Let the vertical axis be one of accuracies; marks at its ends are drawn whole."""
+    figure.update_yaxes(share_axis(values, room), **where)
+    figure.update_traces(cliponaxis=False, selector={"type": "scatter"})
+
+
+def value_axis(
+    figure: go.Figure, values: Iterable[float], goal: Goal, best: str = "", **where: int
+) -> None:
+    """The same of a study's values, whatever they are, with the axis's title.
+
+    Args:
+        best: a word before the title, and a space.
+    """
+    figure.update_yaxes(title={"text": f"{best}{goal.title}"}, **where)
+    accuracy_axis(figure, values if goal.ours else [], **where)

@@ -1,0 +1,1 @@
+"""The server: who may ask what, and how it begins and ends."""

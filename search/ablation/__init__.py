@@ -1,0 +1,1 @@
+"""From a TOML file to arms, and from their rows to evidence."""

@@ -1,0 +1,68 @@
+"""A search's student as the baseline of an ablation: why did it win?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from search.database import table as tables
+from search.database.address import database_errors
+from search.study.folder import ARTIFACTS, Folder
+from search.study.ranking import ranked
+from search.study.spec import OWN_TEACHER
+from search.terminal import output as report
+from space.errors import InputError, require
+from space.solver import Budget
+
+STUDY, TRIAL = "study", "trial"  # keys of the baseline's table
+OWN = "own"  # name of the search's teacher
+
+
+def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
+    """The document, its baseline's `study` resolved: its winner, or the trial that is named.
+
+    The winner is the best finalist where there are finalists, else the best trial.
+
+    What the document does not say is as it was in the search: data, size, budget, format, recipe
+    and teacher.
+
+    Raises:
+        InputError: no such study or trial, or a study that is no search of DistilNAS.
+    """
+    baseline = dict(document.get("baseline") or {})
+    name, number = baseline.pop(STUDY, None), baseline.pop(TRIAL, None)
+    if name is None:
+        require("baseline", baseline, number is None, "a table whose trial comes with its study")
+        return dict(document)
+    require("baseline study", name, isinstance(name, str), "a study's name")
+    with database_errors(storage):
+        engine = report.engine(storage)
+        frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
+    spec = attributes.get("spec")
+    if not spec or "space" not in spec:
+        raise InputError(f"a baseline's study must be a search of DistilNAS, but {name!r} is none")
+    done, ranking = tables.best(frame, len(frame)), ranked(attributes, tables.students(frame))
+    wanted = ranking[0].number if ranking and number is None else number
+    chosen = done if wanted is None else done[done["number"] == wanted]
+    if chosen.empty:
+        which = "complete trial" if number is None else f"complete trial {number}"
+        raise InputError(f"study {name!r} has no {which} to take as the baseline")
+    baseline.setdefault("architecture", chosen.iloc[0]["architecture"])
+    settings = _settings(storage, name, spec, attributes.get(ARTIFACTS))
+    return {**settings, **document, "baseline": baseline}
+
+
+def _settings(
+    storage: str, name: str, spec: Mapping[str, Any], artifacts: str | None
+) -> dict[str, Any]:
+    """A search's settings in an ablation's words."""
+    budget = Budget(**spec["budget"])
+    own = Folder(storage, name, artifacts).teacher(OWN_TEACHER)
+    return {
+        "data": spec["source"],
+        "size": spec["size"],
+        "budget": f"{budget.limit}{'B' if budget.unit == 'bytes' else ' params'}",
+        "format": budget.format,
+        "macs": None if budget.macs is None else str(budget.macs),
+        "multiple": spec["multiple"],
+        "recipe": dict(spec["recipe"]),
+        "teachers": {OWN: {"file": str(own)}} if spec["teacher"] else None,
+    }

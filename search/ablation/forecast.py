@@ -1,0 +1,111 @@
+"""How long an ablation will take: measured on its own networks before anything is trained."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+
+from search.study.plan import Arm, Plan, training_key
+from search.training.teacher_cache import Named, Wanted, is_cached
+from space.build import build
+from trainers.data.datasets import Data, Split
+from trainers.engine.evaluation import evaluate
+from trainers.engine.training import images_per_second
+from trainers.model import Model
+from trainers.recipe import Recipe
+from trainers.teachers import teacher as teachers
+
+MEASURED_ARMS = 16  # at most; the others count as their mean
+PROBE_SECONDS = 0.3  # of each
+ASKED = 128  # images that a teacher is timed with
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Seconds, one student after the other, on this machine as busy as it is now."""
+
+    students: float
+    teachers: float  # to train; those in the cache take none
+    logits: float  # of the teachers, for all views
+
+    @property
+    def total(self) -> float:
+        return self.students + self.teachers + self.logits
+
+
+def forecast(
+    plan: Plan,
+    seeds: int,
+    data: Data,
+    named: Mapping[str, Named],
+    cache: Path,
+    device: torch.device,
+) -> Forecast:
+    """Measure for seconds what will take minutes or hours."""
+    heard = {name: its for name, its in named.items() if name in {a.teacher for a in plan.arms}}
+    to_train = [its for its in heard.values() if isinstance(its, Wanted)]
+    training = sum(_teacher_seconds(wanted, data, cache, device) for wanted in to_train)
+    students = _students_seconds(plan, data, device) * seeds
+    logits = _logits_seconds(plan, seeds, heard, data, device)
+    return Forecast(students, training, logits)
+
+
+def _students_seconds(plan: Plan, data: Data, device: torch.device) -> float:
+    """For one seed of every arm; arms with the same training count once."""
+    arms = list({training_key(arm): arm for arm in plan.arms}.values())
+    measured = [_epoch_seconds(plan, arm, data, device) for arm in arms[:MEASURED_ARMS]]
+    rest = [fmean(measured)] * (len(arms) - len(measured))
+    return sum(
+        arm.recipe.epochs * seconds for arm, seconds in zip(arms, measured + rest, strict=True)
+    )
+
+
+def _epoch_seconds(plan: Plan, arm: Arm, data: Data, device: torch.device) -> float:
+    card = plan.card_for(arm.recipe)
+    model = Model(build(arm.architecture, seed=0), size=card.size, mean=card.mean, std=card.std)
+    rate = images_per_second(model, arm.recipe, data, device, PROBE_SECONDS)
+    began = time.perf_counter()
+    evaluate(model, data.validation, device)
+    return len(data.train) / rate + time.perf_counter() - began
+
+
+def _teacher_seconds(wanted: Wanted, data: Data, cache: Path, device: torch.device) -> float:
+    if is_cached(wanted.path(data, cache)):
+        return 0.0
+    model, _ = teachers.untrained(wanted.network, data, size=wanted.size)
+    rate = images_per_second(model, wanted.recipe, data, device, PROBE_SECONDS)
+    return wanted.recipe.epochs * len(data.train) / rate
+
+
+def _logits_seconds(
+    plan: Plan, seeds: int, heard: Mapping[str, Named], data: Data, device: torch.device
+) -> float:
+    """At most: what earlier studies left in the cache is not looked for."""
+    banks: dict[tuple[str, str, int], Recipe] = {}
+    for arm in plan.arms:
+        if arm.teacher is not None:
+            key = arm.teacher, str(arm.recipe.augment), arm.recipe.view_seed
+            longest = max(arm.recipe, banks.get(key, arm.recipe), key=lambda recipe: recipe.epochs)
+            banks[key] = longest
+    seconds = {name: _image_seconds(its, data, device) for name, its in heard.items()}
+    each = sum(
+        seconds[name] * len(data.train) * sum(map(recipe.hears_teacher, range(recipe.epochs)))
+        for (name, _, _), recipe in banks.items()
+    )
+    return each * (1 if plan.shared_views else seeds)
+
+
+def _image_seconds(named: Named, data: Data, device: torch.device) -> float:
+    """What a teacher takes to look at one image."""
+    if isinstance(named, Wanted):
+        model, _ = teachers.untrained(named.network, data, size=named.size)
+    else:
+        model = teachers.load(named).model
+    images_NCHW, labels_N = data.train.images_NCHW[:ASKED], data.train.labels_N[:ASKED]
+    some = Split(images_NCHW, labels_N)
+    began = time.perf_counter()
+    evaluate(model.to(device), some, device)
+    return (time.perf_counter() - began) / len(some)

@@ -1,0 +1,1 @@
+"""The command line: flags and help, by click. Nothing else knows click."""

@@ -1,0 +1,140 @@
+"""The commands `ablate` and `ablate show`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.cli.options import (
+    ARTIFACTS,
+    CACHE,
+    DEVICE,
+    GPU_HOURS,
+    GPUS_PER_WORKER,
+    GRACE,
+    JSON,
+    ON,
+    STORAGE,
+    TIMEOUT,
+    WORKERS,
+    starting,
+)
+
+
+class FileOrCommand(click.Group):
+    """A group whose first argument may be a file, which `run` is given."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = args[0] in self.commands
+        return super().resolve_command(ctx, args if known else ["run", *args])
+
+    def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write_usage(ctx.command_path, "SPEC.toml [OPTIONS] | show NAME [OPTIONS]")
+
+
+# Flags may stand before the file: the group leaves them to `run`.
+@click.group(cls=FileOrCommand, context_settings={"ignore_unknown_options": True})
+def ablate() -> None:
+    """Train what a TOML file states, arm by arm and seed by seed; show the evidence.
+
+    `distilnas ablate SPEC.toml` is short for `distilnas ablate run SPEC.toml`.
+    """
+
+
+@ablate.command("run")
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.option("--quick", is_flag=True, help="The file's quick variant, for a CPU.")
+@click.option("--data", help='"digits" or a folder of photographs.')
+@click.option("--size", type=int, help="Pixels of the students' square input.")
+@click.option("--budget", help="Size of every arm: 300KB, 300KiB, 1MB, 256k params.")
+@click.option(
+    "--size-matched",
+    "widths",
+    flag_value="size-matched",
+    help="Solve the widths for every arm anew, so that all cost the same (default).",
+)
+@click.option(
+    "--fixed-width",
+    "widths",
+    flag_value="fixed",
+    help="Keep the widths, to see what a change does to the size.",
+)
+@click.option("--seeds", type=int, help="Trainings of every arm.")
+@click.option("--epochs", type=int, help="Epochs of arms that state none of their own.")
+@click.option("--pretrained", help="What pretrained teachers start from: imagenet, or a file.")
+@click.option("--name", help="The study's name (default: the file's).")
+@click.option("--dry-run", is_flag=True, help="Print the plan, train nothing.")
+@TIMEOUT
+@GPU_HOURS
+@WORKERS
+@GRACE
+@ON
+@GPUS_PER_WORKER
+@ARTIFACTS
+@STORAGE
+@CACHE
+@DEVICE
+@JSON
+def run(
+    spec: Path,
+    quick: bool,
+    pretrained: str | None,
+    dry_run: bool,
+    workers: str,
+    artifacts: str | None,
+    timeout: str | None,
+    gpu_hours: float | None,
+    grace: float | None,
+    on: str | None,
+    gpus_per_worker: float | None,
+    storage: str,
+    cache: str,
+    device: str,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train every arm of SPEC over every seed: a study that can be interrupted and resumed."""
+    starting(f"ablation {spec}")
+    from search.commands import ablate as ablations
+    from search.commands.session import Session
+    from search.study.folder import named_cache
+    from search.study.limits import asked_limits
+    from search.study.settings import parse_grace, parse_place, parse_workers
+
+    session = Session(
+        storage=storage,
+        workers=parse_workers(workers),
+        as_json=as_json,
+        artifacts=artifacts,
+        cache=named_cache(cache),
+        limits=asked_limits(timeout, gpu_hours),
+        grace=parse_grace(grace),
+        on=parse_place(on),
+        gpus_per_worker=gpus_per_worker,
+    )
+    ablations.ablate(
+        session,
+        spec,
+        quick,
+        settings,
+        pretrained=pretrained,
+        cache=cache,
+        device=device,
+        dry_run=dry_run,
+    )
+
+
+@ablate.command("show")
+@click.argument("name")
+@click.option("--json", "format", flag_value="json", help="One JSON document.")
+@click.option("--csv", "format", flag_value="csv", help="The arms as CSV.")
+@click.option("--rows", "format", flag_value="rows", help="Every training as CSV.")
+@click.option("--markdown", "format", flag_value="markdown", help="Tables for a document.")
+@STORAGE
+def show(name: str, format: str | None, storage: str) -> None:
+    """The evidence of an ablation: means, differences, intervals, verdicts."""
+    from search.terminal import evidence as ablation_views
+
+    ablation_views.show(storage, name, format)

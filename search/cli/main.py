@@ -1,0 +1,310 @@
+"""The command line. Results go to standard output, progress and errors to standard error."""
+
+import errno
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.cli.ablate import ablate
+from search.cli.options import (
+    ARTIFACTS,
+    CACHE,
+    DEVICE,
+    GPU_HOURS,
+    GPUS_PER_WORKER,
+    GRACE,
+    JSON,
+    ON,
+    STORAGE,
+    TIMEOUT,
+    WORKERS,
+    starting,
+)
+from search.cli.teacher import teacher
+from search.database.address import STORAGE_VARIABLE, at_home
+from search.study.folder import CACHE_VARIABLE
+from space.errors import InputError
+
+# Commands import what they need when they run: torch takes seconds, and most do without it.
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="distilnas", prog_name="distilnas")
+def cli() -> None:
+    """Search small student networks under a hard size limit, taught by distillation."""
+
+
+def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Flags of `search`; None means: not given, the config file or the default holds."""
+    options = [
+        click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings."),
+        click.option("--data", help='"digits" (default) or a folder of photographs.'),
+        click.option("--size", type=int, help="Pixels of the students' square input."),
+        click.option("--budget", help="Hard limit: 300KB, 300KiB, 1MB, 256k params."),
+        click.option("--format", help="Storage format: int8 (default), fp16, fp32."),
+        click.option("--macs", help="A second limit: multiply-accumulates an image, e.g. 20M."),
+        click.option("--space", help="mixed (default), mobile, group, plain or report."),
+        click.option(
+            "--compressed-stem/--plain-stem",
+            default=None,
+            help="Let compressed blocks start from the first layer.",
+        ),
+        click.option("--multiple", type=int, help="Multiple of every width (default 4)."),
+        click.option("--teacher", help="A file, a network to train, or none."),
+        click.option("--teacher-epochs", type=int, help="Epochs of a teacher trained here."),
+        click.option("--recipe", help="Named recipe: default, report-sgd, report-adam, digits."),
+        click.option("--epochs", type=int, help="Epochs of every student."),
+        click.option("--trials", type=int, help="Students to train (default 16)."),
+        click.option("--finalists", type=int, help="Best students to train over 3 further seeds."),
+        click.option("--sampler", help="tpe (default), random, gp or nsga2."),
+        click.option("--pruner", help="halving (default), median, hyperband or none."),
+        click.option("--seed", type=int, help="Seed of the sampler."),
+        click.option("--name", help="The study's name."),
+        click.option(
+            "--storage",
+            envvar=STORAGE_VARIABLE,
+            show_envvar=True,
+            help="Study database (default studies.db).",
+        ),
+        ARTIFACTS,
+        TIMEOUT,
+        GPU_HOURS,
+        GRACE,
+        ON,
+        GPUS_PER_WORKER,
+        click.option(
+            "--cache",
+            envvar=CACHE_VARIABLE,
+            help="Folder for decoded photographs, teachers, teacher logits.",
+        ),
+        click.option("--device", help="auto (default), cpu or cuda."),
+        click.option("--workers", help="Students trained at once: a number (default 1) or auto."),
+        click.option("--out", help="Copy the best student's file here."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@search_options
+@click.option("--dry-run", is_flag=True, help="Print what would be done, train nothing.")
+@click.option("--prepare", is_flag=True, help="Make the study and its teacher, train no student.")
+@JSON
+def search(config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **flags: Any) -> None:
+    """Search students that fit a budget.
+
+    Without arguments: the built-in handwritten digits, 16 students of at most 20 KB in int8.
+    """
+    starting("dry run" if dry_run else "search")
+    from search.commands import search as running
+    from search.study.settings import resolve
+
+    settings = resolve(config, flags)
+    if dry_run:
+        running.dry_run(settings, as_json)
+    else:
+        running.search(settings, as_json, prepare)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--trials", type=int, help="Students to train beyond those asked for.")
+@click.option("--seeds", type=int, help="Of an ablation: seeds of every arm, in all.")
+@click.option("--finalists", type=int, help="Best students to train over 3 further seeds.")
+@click.option("--data", help="Where the photographs lie now, if they moved.")
+@click.option("--budget", help="Refused if it is not the study's.")
+@click.option("--epochs", type=int, help="Refused if it is not the study's.")
+@click.option("--space", help="Refused if it is not the study's.")
+@TIMEOUT
+@GPU_HOURS
+@WORKERS
+@GRACE
+@ON
+@GPUS_PER_WORKER
+@click.option("--out", help="Copy the best student's file here.")
+@click.option("--artifacts", help="Where the study's folder lies here, if it moved.")
+@STORAGE
+@CACHE
+@DEVICE
+@JSON
+def resume(name: str, as_json: bool, **flags: Any) -> None:
+    """Go on with a study: unfinished trials from their last epoch, then new ones.
+
+    --trials, --timeout and --gpu-hours are more than the study was asked for, or has used. The same
+    command given again after an interruption goes on with what is left of them, and adds nothing.
+    """
+    starting(f"resume {name}")
+    from search.commands import resume as resuming
+
+    resuming.resume(name, as_json, **flags)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--data", help="Where the photographs lie on this machine.")
+@click.option("--artifacts", help="Where the study's folder lies on this machine.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Seconds to wait for a study that is not there yet.",
+)
+@WORKERS
+@GRACE
+@STORAGE
+@CACHE
+@DEVICE
+@JSON
+def worker(name: str, as_json: bool, **flags: Any) -> None:
+    """Join a study: train its trials beside its other workers, until it has ended.
+
+    From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM leaves
+    behind the epoch; what is unfinished goes on elsewhere.
+    """
+    starting(f"worker for {name}")
+    from search.commands import resume as resuming
+
+    resuming.join(name, as_json, **flags)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Say what is wrong, mend nothing.")
+@click.option("--artifacts", help="Where the study's folder lies on this machine.")
+@STORAGE
+@JSON
+def doctor(name: str, dry_run: bool, artifacts: str | None, storage: str, as_json: bool) -> None:
+    """Check a study, its workers and its files; mend what can be mended.
+
+    Exit status 1 where something is left: what cannot be mended, or, in a dry run, anything.
+    """
+    from search.commands import doctor as examination
+
+    sys.exit(examination.doctor(name, storage, artifacts, dry_run, as_json))
+
+
+@cli.command()
+@STORAGE
+@JSON
+def studies(storage: str, as_json: bool) -> None:
+    """List the studies of the database."""
+    from search.commands import show
+
+    show.studies(storage, as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.argument("trial", type=int, required=False)
+@STORAGE
+@JSON
+def show(name: str, trial: int | None, storage: str, as_json: bool) -> None:
+    """Show a study, or one TRIAL of it layer by layer."""
+    from search.commands import show as views
+
+    if trial is None:
+        views.study(storage, name, as_json)
+    else:
+        views.trial(storage, name, trial, as_json)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--trial", type=int, help="Trial number; the best one by default.")
+@click.option("--format", help="Storage format; the study's own by default.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@STORAGE
+@JSON
+def export(
+    name: str, trial: int | None, format: str | None, out: Path, storage: str, as_json: bool
+) -> None:
+    """Write a student's file."""
+    from search.commands import students as files
+
+    files.export(storage, name, trial, format, out, as_json)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help='"digits" or a folder with a test split.')
+@CACHE
+@DEVICE
+@JSON
+def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
+    """Accuracy of a student's FILE on the test split: for the final figure, never to choose by."""
+    starting(f"test of {file}")
+    from search.commands import students as files
+
+    files.test(file, data, cache, device, as_json)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes shown.")
+@DEVICE
+@JSON
+def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
+    """Classify IMAGES with a student's FILE."""
+    from search.commands import students as files
+
+    files.predict(file, images, top, device, as_json)
+
+
+@cli.command()
+@click.argument("what")
+@click.option("--classes", type=click.IntRange(2), default=11, show_default=True)
+@click.option("--channels", type=click.Choice(["1", "3"]), default="3", show_default=True)
+@click.option("--size", type=click.IntRange(4, 1024), default=64, show_default=True, help="Pixels.")
+@JSON
+def size(what: str, classes: int, channels: str, size: int, as_json: bool) -> None:
+    """Parameters, MACs and bytes of WHAT: a reference's name, an architecture.json, or a student.
+
+    A student's file knows its own classes, channels and size.
+    """
+    from search.commands import students as files
+
+    files.size(what, classes, int(channels), size, as_json)
+
+
+cli.add_command(ablate)
+cli.add_command(teacher)
+
+
+def main() -> None:
+    """Entry point: one clear line and exit status 2 for what a user can mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no text
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        cli.main([at_home(word) for word in sys.argv[1:]], standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        sys.exit(2)
+    except click.UsageError as error:
+        where = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+        _fail(" ".join(error.format_message().split()) + where)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except InputError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, click.Abort) as error:
+        click.echo("interrupted", err=True)
+        sys.exit(getattr(error.__cause__ or error, "status", 130))
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            sys.exit(141)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.ENOENT):
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'the disk'}; what was written before is whole")
+
+
+def _fail(message: str) -> None:
+    click.echo(f"distilnas: {message}", err=True)
+    sys.exit(2)

@@ -1,0 +1,53 @@
+"""Flags that several commands of the command line have."""
+
+import click
+
+from search.database.address import DEFAULT_STORAGE, STORAGE_VARIABLE
+from search.study.folder import CACHE_VARIABLE, DEFAULT_CACHE
+
+
+def starting(what: str) -> None:
+    """Say at once what begins: loading PyTorch takes seconds, and the data more."""
+    click.echo(f"{what}: loading PyTorch", err=True)
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+STORAGE = click.option(
+    "--storage",
+    default=DEFAULT_STORAGE,
+    show_default=True,
+    envvar=STORAGE_VARIABLE,
+    show_envvar=True,
+    help="Study database: a file or an address.",
+)
+CACHE = click.option(
+    "--cache",
+    default=DEFAULT_CACHE,
+    show_default=True,
+    envvar=CACHE_VARIABLE,
+    show_envvar=True,
+    help="Folder for decoded photographs, teachers and teacher logits.",
+)
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+GRACE = click.option(
+    "--grace",
+    type=float,
+    help="Seconds without a sign of life behind which others take a trial over (default 60).",
+)
+ARTIFACTS = click.option(
+    "--artifacts", help="Folder or s3://bucket/prefix, for all workers, of the studies' files."
+)
+TIMEOUT = click.option("--timeout", help="Time that the study is worked on: 90s, 30min, 2h, 1d.")
+GPU_HOURS = click.option(
+    "--gpu-hours", type=float, help="Hours of all devices that train for the study."
+)
+ON = click.option("--on", help="Where to train: here (default), ray, or ray://HEAD:PORT.")
+GPUS_PER_WORKER = click.option(
+    "--gpus-per-worker", type=float, help="On Ray: 1 by default where there are any; 0.25 works."
+)
+WORKERS = click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    help="Students trained at once: a number, or auto: measured.",
+)

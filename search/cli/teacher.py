@@ -1,0 +1,78 @@
+"""The commands `teacher train`, `finetune` and `test`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from search.cli.options import CACHE, DEVICE, JSON, starting
+
+
+@click.group()
+def teacher() -> None:
+    """Train, fine-tune and test teachers."""
+
+
+def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Flags of the commands that train a teacher."""
+    options = [
+        click.option("--data", default="digits", show_default=True, help="digits or a folder."),
+        click.option("--network", help="A torchvision classifier or a reference architecture."),
+        click.option("--size", type=int, help="Pixels that photographs are decoded to."),
+        click.option("--input-size", type=int, help="Pixels that the teacher sees."),
+        click.option("--epochs", type=int, help="Epochs."),
+        click.option("--lr", type=float, help="Learning rate at the start."),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option(
+            "--out", type=click.Path(path_type=Path), default=Path("teacher.pt"), show_default=True
+        ),
+        CACHE,
+        DEVICE,
+        JSON,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@teacher.command("train")
+@teacher_options
+def teacher_train(as_json: bool, **options: Any) -> None:
+    """Train a teacher from scratch."""
+    starting("teacher")
+    from search.commands import teachers
+
+    teachers.train(as_json, weights=None, **options)
+
+
+@teacher.command("finetune")
+@click.option(
+    "--pretrained",
+    "weights",
+    default="imagenet",
+    show_default=True,
+    help="imagenet (torchvision downloads it) or a file with a state dict.",
+)
+@teacher_options
+def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
+    """Fine-tune a pretrained network."""
+    starting("teacher")
+    from search.commands import teachers
+
+    teachers.train(as_json, weights=weights, **options)
+
+
+@teacher.command("test")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--data", default="digits", show_default=True, help="digits or a folder.")
+@click.option("--size", type=int, help="Pixels that photographs are decoded to.")
+@CACHE
+@DEVICE
+@JSON
+def teacher_test(as_json: bool, **options: Any) -> None:
+    """Accuracy of a teacher's FILE on the test split."""
+    starting(f"test of {options['file']}")
+    from search.commands import teachers
+
+    teachers.test(as_json, **options)

@@ -1,0 +1,1 @@
+"""What each command does, from a database and files to what is printed."""

@@ -1,0 +1,320 @@
+"""The command `doctor`: whether a study, its workers and its files agree; mends what it can."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from rich.text import Text
+
+from search.database.address import command, database_errors
+from search.database.leases import Lease, all_leases, locked, place_of, swap
+from search.database.storage import open_storage
+from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
+from search.study.ranking import SEEDS, attribute
+from search.study.spec import Ground
+from search.study.study import HASH, best_trials, folder_of, open_study, publish
+from search.terminal import output as report
+from search.training.context import own_teacher
+from search.training.drafts import abandoned, discard
+from search.training.objective import digest
+from search.trials.finalists import place as finalist_place
+from search.workers import crashes
+from search.workers.presence import boot, host, is_dead
+from space.architecture import Architecture
+from space.errors import InputError
+from trainers import export
+from trainers.engine.checkpoint import Checkpoint
+from trainers.files import unsealed
+
+Mend = Callable[[], object]
+SUFFIX_BEFORE = Checkpoint(Path(CHECKPOINT)).before.name
+
+
+class Finding(NamedTuple):
+    """Something that is not as it should be."""
+
+    what: str
+    remedy: str  # what mending does, or what a person can do
+    mend: Mend | None = None  # None: nothing here can
+
+
+class Patient(NamedTuple):
+    """A study under examination."""
+
+    study: optuna.Study
+    spec: Ground
+    folder: Folder
+    dead: frozenset[str]  # workers with leases that nobody keeps alive
+    living: frozenset[str]
+
+
+def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_json: bool) -> int:
+    """Examine a study and mend what can be mended; the exit status: 1 where something is left."""
+    with database_errors(storage):
+        opened = open_storage(storage, create=False, to_look=True)
+        dry_run |= opened.read_only
+        study, spec = open_study(opened, name)
+        folder = folder_of(storage, study, artifacts)
+        folder.require(name)
+        folder.fetch_all()
+        dead, living = watched(study, folder, as_json)
+        patient = Patient(study, spec, folder, dead, living)
+        found = [finding for check in CHECKS for finding in check(patient)]
+        for finding in found:
+            if finding.mend is not None and not dry_run:
+                finding.mend()
+    _told(patient, found, storage, dry_run, as_json)
+    return int(any(dry_run or finding.mend is None for finding in found))
+
+
+def watched(
+    study: optuna.Study, folder: Folder, quiet: bool
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Workers of leases, dead and living: told by this machine, or watched for the grace."""
+    begin = _leases(study)
+    dead = {lease.worker for lease in begin.values() if _died_here(lease, folder)}
+    unsure = {place: lease for place, lease in begin.items() if lease.worker not in dead}
+    if unsure:
+        seconds = max(lease.grace for lease in unsure.values())
+        console = report.console(stderr=True)
+        said = f"watching {len(unsure)} trials in training for up to {seconds:.0f} s"
+        with console.status(said):
+            if not quiet and not console.is_terminal:
+                console.print(said)
+            until = time.monotonic() + seconds
+            while unsure and time.monotonic() < until:
+                time.sleep(0.5)
+                now = _leases(study)
+                unsure = {p: lease for p, lease in unsure.items() if now.get(p) == lease}
+    still = {lease.worker for lease in unsure.values()}
+    living = {lease.worker for lease in begin.values()} - dead - still
+    return frozenset(dead | still), frozenset(living)
+
+
+def _died_here(lease: Lease, folder: Folder) -> bool:
+    here = (lease.host, lease.boot) == (host(), boot())
+    return here and is_dead(folder.worker(lease.worker))
+
+
+def _leases(study: optuna.Study) -> dict[str, Lease]:
+    engine = study._storage._backend.engine  # type: ignore[attr-defined]
+    with engine.begin() as connection:
+        return all_leases(connection, study._study_id)
+
+
+def zombies(patient: Patient) -> Iterator[Finding]:
+    """Leases that nobody keeps alive, or of what has ended."""
+    ended = {place_of(t.number) for t in _trials(patient) if t.state.is_finished()}
+    for place, lease in _leases(patient.study).items():
+        gone = lease.worker in patient.dead
+        if gone or place in ended:
+            why = "which is dead" if gone else "though it has ended"
+            yield Finding(
+                f"{place} is held by worker {lease.worker}, {why}",
+                "given back: the next worker goes on from its checkpoint",
+                partial(_give_back, patient.study, patient.folder, place, lease),
+            )
+
+
+def _give_back(study: optuna.Study, folder: Folder, place: str, lease: Lease) -> None:
+    engine = study._storage._backend.engine  # type: ignore[attr-defined]
+    with locked(engine, study._study_id) as connection:
+        if swap(connection, study._study_id, place, lease, None):
+            crashes.note(connection, study._study_id, folder, place, lease)
+
+
+def rows(patient: Patient) -> Iterator[Finding]:
+    """Rows that disagree with themselves, with each other, or with the study."""
+    trials, hash = _trials(patient), patient.study.user_attrs.get(HASH)
+    if hash != patient.spec.hash:
+        yield Finding(
+            f"the study's settings have the hash {patient.spec.hash}, but its record says {hash}",
+            "someone edited them: its trials may not be comparable",
+        )
+    numbers = [trial.number for trial in trials]
+    if sorted(numbers) != list(range(len(numbers))):
+        yield Finding(
+            f"trials must be numbered 0 to {len(numbers) - 1}, each once, but are not",
+            "another program wrote to the database; copy what you need to a new study",
+        )
+    for trial in trials:
+        stated = trial.user_attrs.get("architecture")
+        if stated is None or trial.state != TrialState.COMPLETE:
+            continue
+        fingerprint = Architecture.from_dict(stated).fingerprint
+        if fingerprint != trial.user_attrs.get("fingerprint"):
+            yield Finding(
+                f"trial {trial.number}: its architecture's fingerprint is {fingerprint}, but its "
+                f"row says {trial.user_attrs.get('fingerprint')}",
+                "someone edited the row: leave the trial out",
+            )
+
+
+def students(patient: Patient) -> Iterator[Finding]:
+    """Students' files that are missing, damaged, or not those of their rows."""
+    for trial in _trials(patient):
+        if trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
+            yield from _student(patient.folder, place_of(trial.number), trial.user_attrs)
+    attributes = patient.study.user_attrs
+    for trial in _trials(patient):
+        for seed in SEEDS:
+            row = attributes.get(attribute(trial.number, seed))
+            if row is not None and row.get("file_accuracy") is not None:
+                known = {"format": trial.user_attrs.get("format"), **row}
+                yield from _student(patient.folder, finalist_place(trial.number, seed), known)
+
+
+def _student(folder: Folder, place: str, row: dict[str, object]) -> Iterator[Finding]:
+    path = folder.path / place / STUDENT
+    wrong = _what_is_wrong(path, row)
+    if wrong is None:
+        return
+    exact, format = path.with_name(EXACT), str(row.get("format"))
+    if format != "fp32" and _what_is_wrong(exact, {}) is None:
+        yield Finding(
+            f"{place}/{STUDENT} {wrong}",
+            f"made again from {EXACT}",
+            partial(_made_again, folder, place, format),
+        )
+    else:
+        yield Finding(
+            f"{place}/{STUDENT} {wrong}",
+            "bring it back from a copy; its row's accuracy stands",
+        )
+
+
+def _made_again(folder: Folder, place: str, format: str) -> None:
+    path = folder.path / place / STUDENT
+    export.convert(path.with_name(EXACT), format, path)
+    folder.keep(f"{place}/{STUDENT}")
+
+
+def _what_is_wrong(path: Path, row: dict[str, object]) -> str | None:
+    if not path.exists():
+        return "is missing"
+    wanted = row.get("file_sha256")
+    if wanted is not None and digest(path) != wanted:
+        return "is not the file that was scored"
+    size = row.get("bytes")
+    if size is not None and path.stat().st_size != size:
+        return f"has {path.stat().st_size:,} bytes, but its row says {size:,}"
+    try:
+        export.read(path)
+    except (InputError, OSError) as error:
+        return f"cannot be read: {error}"
+    return None
+
+
+def best(patient: Patient) -> Iterator[Finding]:
+    """The study's best file must be one of its students'."""
+    path, leaders = patient.folder.best, best_trials(patient.study, 1)
+    if not leaders or patient.living or _unfinished(patient):
+        return  # it is written at the end
+    files = patient.folder.path.glob("trial*/**/" + STUDENT)
+    if path.exists() and digest(path) in {digest(file) for file in files}:
+        return
+    source = patient.folder.student(leaders[0].number)
+    what = f"{path.name} is {'none of the students' if path.exists() else 'missing'}"
+    if source.exists():
+        yield Finding(
+            what,
+            f"written again from trial {leaders[0].number}; `distilnas resume` chooses a finalist",
+            partial(publish, source, patient.folder),
+        )
+    else:
+        yield Finding(what, "the best trial has no file to write it from")
+
+
+def teachers(patient: Patient) -> Iterator[Finding]:
+    """The study's own copies of its teachers."""
+    for name, hash in patient.spec.teachers.items():
+        try:
+            own_teacher(patient.folder, name, hash)
+        except (InputError, OSError) as error:
+            yield Finding(f"teacher {name!r}: {error}", "without it the study cannot go on")
+
+
+def checkpoints(patient: Patient) -> Iterator[Finding]:
+    """Checkpoints of what has ended, and damaged ones."""
+    ended = {place_of(t.number) for t in _trials(patient) if t.state.is_finished()}
+    results = patient.study.user_attrs
+    ended_finals = {
+        finalist_place(trial.number, seed)
+        for trial in _trials(patient)
+        for seed in SEEDS
+        if attribute(trial.number, seed) in results
+    }
+    held = {p for p, lease in _leases(patient.study).items() if lease.worker in patient.living}
+    for name in (CHECKPOINT, SUFFIX_BEFORE):
+        for path in sorted(patient.folder.path.glob(f"trial*/**/{name}")):
+            place = str(path.parent.relative_to(patient.folder.path))
+            drop = partial(patient.folder.drop, f"{place}/{name}")
+            if place in ended | ended_finals:
+                yield Finding(f"{place}/{name} is left of what has ended", "removed", drop)
+            elif place not in held and unsealed(path) is None:
+                remedy = "removed: it costs the epochs since the one before"
+                yield Finding(f"{place}/{name} is damaged", remedy, drop)
+
+
+def leftovers(patient: Patient) -> Iterator[Finding]:
+    """What dead workers had begun to write."""
+    root = patient.folder.path
+    dead = [d for d in abandoned(patient.folder) if d.stem not in patient.living]
+    for draft in dead:
+        yield Finding(
+            f"{draft.relative_to(root)} is a dead worker's draft",
+            "removed",
+            partial(discard, patient.folder, str(draft.relative_to(root))),
+        )
+    temporary = [] if patient.living else sorted(root.rglob(".*.tmp"))
+    for path in temporary:
+        if path.parent not in dead:  # its draft goes as a whole
+            what = f"{path.relative_to(root)} was not written to its end"
+            yield Finding(what, "removed", partial(path.unlink, missing_ok=True))
+    for mark in filter(is_dead, sorted(root.glob("workers/*"))):
+        remove = partial(mark.unlink, missing_ok=True)
+        yield Finding(f"workers/{mark.name} is a dead worker's", "removed", remove)
+
+
+CHECKS = (zombies, rows, students, best, teachers, checkpoints, leftovers)
+
+
+def _trials(patient: Patient) -> list[FrozenTrial]:
+    return patient.study.get_trials(deepcopy=False)
+
+
+def _unfinished(patient: Patient) -> int:
+    return sum(trial.state == TrialState.RUNNING for trial in _trials(patient))
+
+
+def _told(
+    patient: Patient, found: list[Finding], storage: str, dry_run: bool, as_json: bool
+) -> None:
+    name, leases = patient.study.study_name, _leases(patient.study).values()
+    waiting = _unfinished(patient) - sum(lease.worker in patient.living for lease in leases)
+    if as_json:
+        documents = [
+            {"what": f.what, "remedy": f.remedy, "mended": f.mend is not None and not dry_run}
+            for f in found
+        ]
+        workers = {"living": sorted(patient.living), "dead": sorted(patient.dead)}
+        report.print_json({"study": name, "workers": workers, "findings": documents})
+        return
+    out = report.console()
+    for finding in found:
+        mended = finding.mend is not None
+        sign, color = ("mended", "green") if mended and not dry_run else ("left", "red")
+        if mended and dry_run:
+            sign, color = "can be mended", "yellow"
+        words = Text(f"{sign}: ", color) + Text(f"{finding.what} ({finding.remedy})")
+        out.print(words, soft_wrap=True)
+    counts = f"{len(_trials(patient))} trials, {len(patient.living)} living workers"
+    sum_up = f"{len(found)} found" if found else "nothing found"
+    out.print(f"study {name!r}: {counts}, {sum_up}", soft_wrap=True)
+    if waiting > 0:
+        unfinished = f"{waiting} {'trial is' if waiting == 1 else 'trials are'}"
+        out.print(f"{unfinished} unfinished; go on with: {command('resume', name, storage)}")

@@ -1,0 +1,279 @@
+"""The commands `resume` and `worker`: a study goes on with nothing but its name."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from search.ablation.design import MAX_SEEDS
+from search.commands import ablate as ablations
+from search.commands import search as running
+from search.commands.session import Session
+from search.database.address import database_errors
+from search.database.storage import open_storage
+from search.study.folder import cache_folder, named_cache, require_writable
+from search.study.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, in_words, spent_of
+from search.study.plan import Plan
+from search.study.settings import parse_grace, parse_place, parse_workers
+from search.study.spec import Ground, Spec
+from search.study.study import (
+    ADDED,
+    FINALISTS,
+    SEEDS,
+    SETTLED,
+    TARGET,
+    counted,
+    folder_of,
+    open_study,
+    target,
+)
+from search.terminal import output as report
+from search.training.context import Bench, Station
+from search.workers.stopping import Leaving
+from search.workers.worker import FINALIST
+from space.errors import InputError, require_range
+from trainers.engine.evaluation import choose_device
+
+WAIT_SECONDS = 1.0  # between two looks for a study
+FOR_SEARCHES = ("trials", "finalists", "budget", "epochs", "space", "out")
+
+
+def resume(
+    name: str,
+    as_json: bool,
+    *,
+    data: str | None,
+    artifacts: str | None,
+    storage: str,
+    cache: str,
+    device: str,
+    workers: str,
+    grace: float | None,
+    timeout: str | None,
+    gpu_hours: float | None,
+    on: str | None,
+    gpus_per_worker: float | None,
+    **asked: Any,
+) -> None:
+    """Go on with a study; `asked` is more work, or settings that must be the study's own."""
+    session = Session(
+        storage=storage,
+        workers=parse_workers(workers),
+        as_json=as_json,
+        out=asked.pop("out"),
+        artifacts=artifacts,
+        elsewhere=_flags(data=data, artifacts=artifacts),
+        cache=named_cache(cache),
+        limits=asked_limits(timeout, gpu_hours),
+        grace=parse_grace(grace),
+        on=parse_place(on),
+        gpus_per_worker=gpus_per_worker,
+    )
+    session.prepare()
+    if session.out is not None:
+        require_writable(Path(session.out))
+    if (asked["trials"] or 0) < 0:
+        raise InputError(f"--trials must be at least 0 more trials, but got {asked['trials']}")
+    choose_device(device)  # first: the data may take long to load
+    with database_errors(storage):
+        study, spec = open_study(open_storage(storage, create=False), name)
+        _refuse(name, spec, {**asked, "out": session.out})
+        folder = folder_of(storage, study, artifacts)
+        folder.require(name)
+        station = Station(spec, folder, data or spec.source, cache_folder(cache), device)
+        bench = station.bench()
+        session.say(bench.data.words)
+        _add_limits(study, session)
+        if isinstance(spec, Spec):
+            _add(study, session, asked["trials"], asked["finalists"])
+        else:
+            _add_seeds(study, asked["seeds"])
+        _go_on(session, station, bench, study)
+
+
+def _flags(**given: str | None) -> tuple[str, ...]:
+    """Flags that were given, as they are typed again."""
+    pairs = [(f"--{name}", value) for name, value in given.items() if value is not None]
+    return tuple(word for pair in pairs for word in pair)
+
+
+def join(
+    name: str,
+    as_json: bool,
+    *,
+    data: str | None,
+    artifacts: str | None,
+    storage: str,
+    cache: str,
+    device: str,
+    workers: str,
+    grace: float | None,
+    wait: float,
+    leaving: Leaving | None = None,
+) -> None:
+    """Work on a study beside its other workers, until it has ended."""
+    session = Session(
+        storage=storage,
+        workers=parse_workers(workers),
+        as_json=as_json,
+        joined=True,
+        cache=named_cache(cache),
+        grace=parse_grace(grace),
+        leaving=leaving or Leaving(),
+    )
+    session.prepare()
+    choose_device(device)
+    with database_errors(storage):
+        study, spec = _awaited(storage, name, wait)
+        folder = folder_of(storage, study, artifacts)
+        folder.require(name)
+        station = Station(spec, folder, data or spec.source, cache_folder(cache), device)
+        with _account(session, name):
+            bench = station.bench()
+            session.say(bench.data.words)
+            _go_on(session, station, bench, study)
+
+
+@contextmanager
+def _account(session: Session, name: str) -> Iterator[None]:
+    """Say in the end what a worker did, also when it was asked to leave before."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell(session, name, ended=False)
+        raise
+    _tell(session, name, ended=not session.leaving.asked)
+
+
+def _tell(session: Session, name: str, *, ended: bool) -> None:
+    stored = {what: count for what, count in session.stored.items() if count}
+    finalists = stored.pop(FINALIST, 0)
+    if session.as_json:
+        document = {"study": name, "trials": stored, "finalists": finalists, "ended": ended}
+        report.print_json(document)
+        return
+    words = [f"{count} {state.lower()}" for state, count in stored.items()]
+    words += [f"{finalists} of finalists"] if finalists else []
+    begin = f"study {name!r} has ended; " if ended else ""
+    session.say(f"{begin}trained here: {', '.join(words) or 'nothing'}")
+
+
+def _awaited(storage: str, name: str, wait: float) -> tuple[optuna.Study, Ground]:
+    """A study, as soon as there is one, if within so many seconds."""
+    until = time.monotonic() + wait
+    while True:
+        try:
+            with database_errors(storage):
+                return open_study(open_storage(storage, create=False), name)
+        except InputError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(min(WAIT_SECONDS, max(0.0, until - time.monotonic())))
+
+
+def _go_on(session: Session, station: Station, bench: Bench, study: optuna.Study) -> None:
+    if isinstance(bench.spec, Spec):
+        running.go_on(session, station, bench, bench.spec, study)
+    elif isinstance(bench.spec, Plan):
+        ablations.go_on(session, station, bench, bench.spec, study)
+
+
+def _add_limits(study: optuna.Study, session: Session) -> None:
+    """So much more than was used."""
+    used = spent_of(study._storage.get_study_system_attrs(study._study_id))
+    seconds = {TIMEOUT: used.seconds, DEVICE_SECONDS: used.device_seconds}
+    words = {TIMEOUT: in_words, DEVICE_SECONDS: lambda left: f"{left / 3600:.2f} device-hours"}
+    for key, more in session.limits.items():
+        _extend(study, session, key, more, seconds[key], seconds[key], words[key])
+
+
+def _add(study: optuna.Study, session: Session, trials: int | None, finalists: int | None) -> None:
+    if trials:
+        done = counted(study)
+        before = max(target(study), done)
+        _extend(study, session, TARGET, trials, done, before, lambda left: f"{left:.0f} trials")
+    if finalists is not None:
+        study.set_user_attr(FINALISTS, finalists)
+
+
+def _extend(
+    study: optuna.Study,
+    session: Session,
+    key: str,
+    more: float,
+    used: float,
+    before: float,
+    words: Callable[[float], str],
+) -> None:
+    """Raise a limit by so much; a command that was interrupted and is given again raises it once.
+
+    Args:
+        used: of the limit, up to now.
+        before: the limit that is raised.
+        words: an amount, in words.
+    """
+    added, settled = (study.user_attrs.get(name, {}) for name in (ADDED, SETTLED))
+    amount, limit = added.get(key, (None, 0))
+    # After its trials a study has its finals, so that trials are used up when it has ended.
+    is_open = added.get(key) != settled.get(key) and (used < limit or key == TARGET)
+    if amount == more and is_open:
+        left = words(max(0, limit - used))
+        text = f"goes on with the {words(more)} asked for before: {left} are left"
+    else:
+        limit = before + more
+        # First: the process may die before the limit itself is raised.
+        study.set_user_attr(ADDED, {**added, key: (more, limit)})
+        text = f"{words(more)} more, {words(limit)} in all"
+    study.set_user_attr(key, limit)
+    session.console.print(text, soft_wrap=True)
+
+
+def _add_seeds(study: optuna.Study, seeds: int | None) -> None:
+    """Every arm over more seeds: they come behind the others, so nothing is trained again."""
+    if seeds is not None:
+        before = int(study.user_attrs[SEEDS])
+        require_range(
+            "--seeds (of each arm, those that were asked for included)", seeds, before, MAX_SEEDS
+        )
+        study.set_user_attr(SEEDS, seeds)
+
+
+def _refuse(name: str, spec: Ground, asked: dict[str, Any]) -> None:
+    """Raise InputError for what this kind of study cannot be asked, or has otherwise."""
+    given = {key: value for key, value in asked.items() if value is not None}
+    if isinstance(spec, Spec):
+        if "seeds" in given:
+            raise InputError(f"{name!r} is a search: --seeds is for ablations; use --trials")
+        _refuse_changes(name, spec, given)
+        return
+    wrong = [f"--{key}" for key in FOR_SEARCHES if key in given]
+    if wrong:
+        raise InputError(
+            f"{name!r} is an ablation: {', '.join(wrong)} is for searches; its arms can be "
+            "trained over more seeds: --seeds"
+        )
+
+
+def _refuse_changes(name: str, spec: Spec, given: dict[str, Any]) -> None:
+    """Raise InputError for a setting that differs from the study's."""
+    mine: dict[str, Any] = {
+        "budget": str(spec.budget),
+        "epochs": spec.recipe.epochs,
+        "space": spec.space,
+    }
+    if "budget" in given:
+        budget = spec.budget.parse(given["budget"], spec.budget.format, spec.budget.macs)
+        given["budget"] = str(budget)
+    differences = [
+        f"{key}: the study has {mine[key]}, but got {given[key]}"
+        for key in mine
+        if key in given and given[key] != mine[key]
+    ]
+    if differences:
+        raise InputError(
+            f"study {name!r} keeps its settings ({'; '.join(differences)}); "
+            "start another study: distilnas search --name"
+        )

@@ -1,0 +1,93 @@
+"""How a command that trains was called: what is the user's and the machine's, not the study's."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import optuna
+from rich.console import Console
+
+from search.database.address import command
+from search.study.folder import Folder
+from search.study.limits import limits_of, spent_of
+from search.terminal import output as report
+from search.workers.lease_holder import GRACE
+from search.workers.stopping import Leaving
+from search.workers.worker import Worker
+from trainers.engine.memory import keep_freed_memory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One call of such a command."""
+
+    storage: str
+    workers: int | None  # students at once; None: measured
+    as_json: bool
+    out: str | None = None  # a copy of the best file
+    grace: float = GRACE  # seconds without a sign of life behind which others may take over
+    artifacts: str | None = None  # folder that holds new studies' folders
+    limits: Mapping[str, float] = field(default_factory=dict)  # of a new study: its attributes
+    on: str = "here"  # or ray, or ray://HEAD:PORT
+    gpus_per_worker: float | None = None  # on Ray
+    leaving: Leaving = field(default_factory=Leaving)
+    stored: Counter[str] = field(default_factory=Counter)  # what ended here; see `Worker`
+    elsewhere: tuple[str, ...] = ()  # flags that say where this machine has a study's files
+    cache: tuple[str, ...] = ()  # the flag that names its cache, where it is not the usual one
+    joined: bool = False  # beside whoever reports the results
+    console: Console = field(default_factory=lambda: report.console(stderr=True))
+
+    def prepare(self) -> None:
+        """Set the process up: once, before anything is loaded."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        keep_freed_memory()
+
+    def say(self, text: str) -> None:
+        """Print beside the results, on standard error."""
+        self.console.print(text, soft_wrap=True)
+
+    @contextmanager
+    def worker(self, study: optuna.Study, folder: Folder) -> Iterator[Worker]:
+        """A worker on a study."""
+        storage = study._storage._backend  # type: ignore[attr-defined]
+        storage.endurance.say = self.say
+        with (
+            self.resumable(study.study_name),
+            Worker(study, folder, self.leaving, grace=self.grace, stored=self.stored) as worker,
+        ):
+            folder.sweep()
+            yield worker
+
+    @contextmanager
+    def resumable(self, name: str) -> Iterator[None]:
+        """Ctrl-C leaves a study that can be gone on with, and says how."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.console.print(
+                f"stopped; nothing is lost. Go on with: {self.to_resume(name)}", soft_wrap=True
+            )
+            raise
+
+    def say_limit(self, study: optuna.Study) -> None:
+        """Which limit of a study has ended the work, if one has, and how to raise it."""
+        facts = study._storage.get_study_system_attrs(study._study_id)
+        reached = limits_of(study.user_attrs).reached(spent_of(facts))
+        if reached is not None:
+            flag = reached.partition(":")[0]
+            more = (flag, "2h" if flag == "--timeout" else "2")
+            self.console.print(f"limit reached, {reached}", soft_wrap=True)
+            command = self.to_resume(study.study_name, *more)
+            self.console.print(f"for more: {command}", soft_wrap=True)
+
+    def to_resume(self, name: str, *more: str) -> str:
+        """The command that goes on with a study, as it is typed on this machine."""
+        return command("resume", name, self.storage, *more, *self.elsewhere, *self.cache)
+
+
+def version() -> str:
+    """Of DistilNAS, as installed."""
+    from importlib.metadata import version as installed
+
+    return installed("distilnas")

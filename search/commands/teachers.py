@@ -1,0 +1,101 @@
+"""The commands `teacher train`, `teacher finetune`, `teacher test`."""
+
+from pathlib import Path
+
+import torch
+
+from search.study.folder import cache_folder, require_writable
+from search.terminal import output as report
+from search.terminal.progress import Display
+from trainers.data.datasets import DIGITS, Split, load, load_test, relabelled
+from trainers.engine.evaluation import choose_device, evaluate
+from trainers.engine.memory import keep_freed_memory
+from trainers.recipe import Recipe, recipe
+from trainers.teachers import teacher as teachers
+from trainers.teachers.teach import teach
+from trainers.teachers.teacher import Teacher
+
+
+def train(
+    as_json: bool,
+    *,
+    weights: str | None,
+    data: str,
+    network: str | None,
+    size: int | None,
+    input_size: int | None,
+    epochs: int | None,
+    lr: float | None,
+    seed: int,
+    out: Path,
+    cache: str,
+    device: str,
+) -> None:
+    """Train a teacher from scratch, or fine-tune `weights`."""
+    require_writable(out, teachers.BESIDE)
+    keep_freed_memory()
+    console, chosen = report.console(stderr=True), choose_device(device)
+    plan = _recipe(data, weights, epochs, lr, seed)
+    network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
+    images = load(data, size, cache=cache_folder(cache))
+    console.print(images.words, soft_wrap=True)
+    with Display(console, trials=None, done=0) as display:
+        display.began("teacher", network, plan.epochs)
+        try:
+            teacher = teach(
+                network,
+                images,
+                plan,
+                out,
+                device=chosen,
+                size=input_size,
+                weights=weights,
+                report=display.follower("teacher"),
+            )
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on from the last epoch")
+            raise
+    _tell(out, teacher, "validation", teacher.info.accuracy or 0.0, len(images.validation), as_json)
+
+
+def test(
+    as_json: bool, *, file: Path, data: str, size: int | None, cache: str, device: str
+) -> None:
+    """A teacher's accuracy on the test split."""
+    teacher, chosen = teachers.load(file), choose_device(device)
+    pixels = size or (None if data == DIGITS else teacher.info.size)
+    loaded, classes = load_test(data, pixels, cache=cache_folder(cache))
+    split = relabelled(loaded, classes, teacher.info.classes)
+    if split is None:
+        raise teachers.other_classes(teacher.info, classes)
+    accuracy = _accuracy(teacher, split, chosen)
+    _tell(file, teacher, "test", accuracy, len(split), as_json)
+
+
+def _accuracy(teacher: Teacher, split: Split, device: torch.device) -> float:
+    return evaluate(teacher.model.to(device), split, device)
+
+
+def _recipe(
+    data: str, weights: str | None, epochs: int | None, lr: float | None, seed: int
+) -> Recipe:
+    scratch = "teacher-digits" if data == DIGITS else "teacher-scratch"
+    base = recipe(scratch if weights is None else "teacher-finetune")
+    given = {"epochs": epochs, "lr": lr, "lr_end": None if lr is None else min(lr, base.lr_end)}
+    settings = {name: value for name, value in given.items() if value is not None}
+    return base.with_settings(settings | {"seed": seed})
+
+
+def _tell(
+    file: Path, teacher: Teacher, split: str, accuracy: float, images: int, as_json: bool
+) -> None:
+    parameters = sum(p.numel() for p in teacher.model.parameters())
+    if as_json:
+        document = {"file": str(file), "network": teacher.info.network, "parameters": parameters}
+        report.print_json(document | {"split": split, "accuracy": accuracy, "images": images})
+        return
+    report.console().print(
+        f"{file}: {teacher.info.network}, {parameters:,} parameters, {split} accuracy "
+        f"{accuracy:.2%} on {images:,} images",
+        soft_wrap=True,
+    )

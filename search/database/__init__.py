@@ -1,0 +1,1 @@
+"""Optuna's tables: addresses, connections, leases, transactions, and studies as pandas tables."""

@@ -1,0 +1,124 @@
+"""Trials as Optuna wants them, read by a handful of queries.
+
+Optuna builds an object of every value first: 199 seconds for 100,000 trials of 30 attributes
+(`python benchmarks/scaling.py`). What a sampler or a worker never asks for is left out.
+"""
+
+import datetime
+import json
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+
+from search.database.transactions import ATTRIBUTES, MARKS, STEPS, TRIALS, VALUES
+
+PARAMS: sa.Table = models.TrialParamModel.__table__
+UNREAD = ("confusion", "accuracies", "losses")  # attributes; long, and of interest to people alone
+
+
+def read_trials(
+    connection: sa.Connection,
+    study: int,
+    states: Container[TrialState] | None,
+    included: set[int],
+    beyond: int,
+) -> list[FrozenTrial]:
+    """Trials of a study with an identity beyond one, or among those included.
+
+    Their attributes are whole but for those of `UNREAD`.
+    """
+    wanted = [TRIALS.c.study_id == study]
+    if beyond > -1:
+        few = [identity for identity in included if identity <= beyond]
+        wanted.append(sa.or_(TRIALS.c.trial_id > beyond, TRIALS.c.trial_id.in_(few)))
+    if states is not None:
+        wanted.append(TRIALS.c.state.in_([state for state in TrialState if state in states]))
+    columns = [TRIALS.c[name] for name in ("trial_id", "number", "state")]
+    times = [TRIALS.c.datetime_start, TRIALS.c.datetime_complete]
+    query = sa.select(*columns, *times).where(*wanted).order_by(TRIALS.c.trial_id)
+    trials = connection.execute(query).all()
+    if not trials:
+        return []
+    ids = sa.select(TRIALS.c.trial_id).where(*wanted)
+    parts = _Parts(connection, ids)
+    return [
+        FrozenTrial(
+            number=number,
+            state=state,
+            value=None,
+            values=parts.values.get(identity),
+            datetime_start=_local(start),
+            datetime_complete=_local(complete),
+            params=parts.params[identity],
+            distributions=parts.distributions[identity],
+            user_attrs=parts.attributes[identity],
+            system_attrs=parts.marks[identity],
+            intermediate_values=parts.steps[identity],
+            trial_id=identity,
+        )
+        for identity, number, state, start, complete in trials
+    ]
+
+
+class _Parts:
+    """What belongs to the trials of a query, by their identity."""
+
+    def __init__(self, connection: sa.Connection, ids: sa.Select[tuple[int]]) -> None:
+        def rows(table: sa.Table, *names: str, order: str) -> Iterator[Any]:
+            chosen = sa.select(table.c.trial_id, *(table.c[name] for name in names))
+            if "key" in names:
+                chosen = chosen.where(table.c.key.not_in(UNREAD))
+            return iter(connection.execute(chosen.where(table.c.trial_id.in_(ids)).order_by(order)))
+
+        self.values: dict[int, list[float]] = {}
+        read_value = models.TrialValueModel.stored_repr_to_value
+        for identity, value, kind in rows(VALUES, "value", "value_type", order="objective"):
+            self.values.setdefault(identity, []).append(read_value(value, kind))
+        self.steps = _nested(
+            (identity, step, _step(value, kind))
+            for identity, step, value, kind in rows(
+                STEPS, "step", "intermediate_value", "intermediate_value_type", order="step"
+            )
+        )
+        self.attributes = _nested(_parsed(rows(ATTRIBUTES, "key", "value_json", order="key")))
+        self.marks = _nested(_parsed(rows(MARKS, "key", "value_json", order="key")))
+        chosen = rows(PARAMS, "param_name", "param_value", "distribution_json", order="param_id")
+        self.params: dict[int, dict[str, Any]] = defaultdict(dict)
+        self.distributions: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
+        for identity, name, value, text in chosen:
+            distribution = _distribution(text)
+            self.params[identity][name] = distribution.to_external_repr(value)
+            self.distributions[identity][name] = distribution
+
+
+def _nested(rows: Iterable[tuple[int, Any, Any]]) -> dict[int, dict[Any, Any]]:
+    found: dict[int, dict[Any, Any]] = defaultdict(dict)
+    for identity, key, value in rows:
+        found[identity][key] = value
+    return found
+
+
+def _parsed(rows: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, Any]]:
+    return ((identity, key, json.loads(text)) for identity, key, text in rows)
+
+
+def _step(value: float | None, kind: Any) -> float:
+    return models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(value, kind)
+
+
+@lru_cache(maxsize=1000)
+def _distribution(text: str) -> BaseDistribution:
+    return json_to_distribution(text)
+
+
+def _local(moment: datetime.datetime | None) -> datetime.datetime | None:
+    """As Optuna has it in memory: local time, kept in UTC without saying so."""
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)

@@ -1,0 +1,110 @@
+"""How long a study may be worked on, by all of its workers together."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from search.database.leases import fact, write_fact
+from space.errors import InputError
+
+SPENT = "spent"  # a study's system attribute
+TIMEOUT, DEVICE_SECONDS = "timeout", "device_seconds"  # its limits, user attributes
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)")
+# Seconds by the database's clock, the only one that all workers share.
+CLOCKS = {
+    "sqlite": "(julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "extract(epoch FROM clock_timestamp())",
+}
+
+
+class Spent(NamedTuple):
+    """What a study has cost."""
+
+    seconds: float = 0.0  # while at least one worker was at it
+    device_seconds: float = 0.0  # of every device that trained, added up
+    at: float = 0.0  # when this was written, by the database's clock
+    training: bool = False  # whether something was in training then
+
+
+class Limits(NamedTuple):
+    """What a study may cost; None: anything."""
+
+    seconds: float | None = None
+    device_seconds: float | None = None
+
+    def reached(self, spent: Spent) -> str | None:
+        """Which limit is reached, in words."""
+        if self.seconds is not None and spent.seconds >= self.seconds:
+            return f"--timeout: the study was worked on for {in_words(spent.seconds)}"
+        if self.device_seconds is not None and spent.device_seconds >= self.device_seconds:
+            return f"--gpu-hours: {spent.device_seconds / 3600:.2f} device-hours were used"
+        return None
+
+
+def account(
+    connection: sa.Connection, study: int, device_seconds: float, training: bool, grace: float
+) -> Spent:
+    """Add what a worker has used since it said so last; what the study has cost with that.
+
+    Time is the study's, however many workers there are: from the last of anybody's words on, unless
+    nothing was in training, or they lie so far back that nobody can have been at it.
+
+    Args:
+        training: whether anybody has something in training.
+        grace: seconds within which every worker speaks.
+    """
+    before = Spent(*(fact(connection, study, SPENT) or ()))
+    now = float(
+        connection.execute(sa.text(f"SELECT {CLOCKS[connection.dialect.name]}")).scalar_one()
+    )
+    gap = now - before.at
+    counts = (before.training or training) and 0 < gap <= grace
+    worked = gap if counts else 0.0
+    spent = Spent(before.seconds + worked, before.device_seconds + device_seconds, now, training)
+    write_fact(connection, study, SPENT, json.dumps(spent))
+    return spent
+
+
+def spent_of(facts: Mapping[str, Any]) -> Spent:
+    """What a study has cost, from its system attributes."""
+    return Spent(*facts.get(SPENT, ()))
+
+
+def limits_of(attributes: Mapping[str, Any]) -> Limits:
+    """A study's limits, from its user attributes."""
+    return Limits(attributes.get(TIMEOUT), attributes.get(DEVICE_SECONDS))
+
+
+def asked_limits(timeout: str | None, gpu_hours: float | None) -> dict[str, float]:
+    """The attributes of a study with such limits.
+
+    Raises:
+        InputError: not a time, or not a positive number of hours.
+    """
+    seconds = parse_duration(timeout)
+    if gpu_hours is not None and not gpu_hours > 0:
+        raise InputError(f"--gpu-hours must be more than 0, but got {gpu_hours}")
+    device_seconds = None if gpu_hours is None else 3600 * gpu_hours
+    asked = {TIMEOUT: seconds, DEVICE_SECONDS: device_seconds}
+    return {key: value for key, value in asked.items() if value is not None}
+
+
+def parse_duration(given: str | None) -> float | None:
+    """Seconds of `90s`, `30min`, `2h`, `1.5d`; None stays None."""
+    if given is None:
+        return None
+    found = DURATION.fullmatch(given.strip())
+    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if seconds <= 0:
+        raise InputError(f"--timeout must be a time like 90s, 30min, 2h or 1d, but got {given!r}")
+    return seconds
+
+
+def in_words(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,129 @@
+"""An ablation's plan: its arms, each a whole student and how it is taught; and its trials."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from search.study.spec import Ground
+from space.architecture import Architecture
+from space.errors import InputError
+from trainers.recipe import Recipe
+from trainers.teachers.teacher import Teacher
+
+SCHEMA = 1
+KIND = "ablation"
+ONE_FACTOR, FACTORIAL, STATED = "one-factor", "factorial", "arms"  # designs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One of the things that are compared, over several seeds."""
+
+    name: str
+    levels: Mapping[str, str]  # factor -> label of its level; empty for stated arms
+    architecture: Architecture
+    recipe: Recipe  # its seed is that of the first training
+    format: str  # of the file that is scored
+    teacher: str | None  # its name in the plan; None learns from the labels alone
+    budget_share: float | None  # None where the widths were not solved for a budget
+
+    def recipe_of(self, seed: int, *, shared_views: bool) -> Recipe:
+        """The recipe of one training."""
+        moved = self.recipe.view_seed + (0 if shared_views else seed)
+        return replace(self.recipe, seed=self.recipe.seed + seed, view_seed=moved)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "levels": dict(self.levels),
+            "architecture": self.architecture.to_dict(),
+            "recipe": self.recipe.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Arm":
+        given = dict(data)
+        given["architecture"] = Architecture.from_dict(given["architecture"])
+        given["recipe"] = Recipe.from_dict(given["recipe"])
+        return cls(**given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Ground):
+    """An ablation, whole: stored with its study, so that a resume needs nothing else.
+
+    Trial number n trains arm n mod A over seed n div A, A arms in all. So a trial's number says
+    what it is, arms are compared on the same seeds at any moment, and further seeds come behind
+    those that were trained.
+    """
+
+    question: str
+    design: str  # one-factor, factorial or arms
+    size_matched: bool  # else widths are those that were written
+    budget: str  # in words; empty at fixed widths
+    shared_views: bool  # whether all seeds see the same views, and so share the bank of logits
+    factors: Mapping[str, tuple[str, ...]]  # name -> labels of its levels
+    arms: tuple[Arm, ...]
+    baseline: str  # name of an arm
+    validation: int  # images; accuracies are multiples of 1 / validation
+    taught: Mapping[str, str]  # name of a teacher -> hash of its weights
+    described: Mapping[str, Mapping[str, Any]]  # name of a teacher -> what is known of it
+    published: Mapping[str, Any]  # what others measured: "source", "accuracy" by arm (0 to 1)
+
+    @property
+    def teachers(self) -> Mapping[str, str]:
+        return self.taught
+
+    def taught_like(self, other: Ground) -> "Plan":
+        described = other.described if isinstance(other, Plan) else {}
+        return replace(self, taught=dict(other.teachers), described=described)
+
+    def with_teachers(self, own: Mapping[str, Teacher]) -> "Plan":
+        """The same, its teachers being trained."""
+        described = {name: teacher.facts for name, teacher in own.items()}
+        hashes = {name: teacher.hash for name, teacher in own.items()}
+        return replace(self, taught=hashes, described=described)
+
+    def comparable(self) -> dict[str, Any]:
+        """Arms by name: what differs is then one arm's setting, not all of them."""
+        return self.to_dict() | {"arms": {arm.name: arm.to_dict() for arm in self.arms}}
+
+    def trial(self, number: int) -> tuple[Arm, int]:
+        """The arm and the seed of a trial."""
+        seed, place = divmod(number, len(self.arms))
+        return self.arms[place], seed
+
+    def to_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "schema": SCHEMA,
+            "kind": KIND,
+            "factors": {name: list(labels) for name, labels in self.factors.items()},
+            "arms": [arm.to_dict() for arm in self.arms],
+            "taught": dict(self.taught),
+            "described": {name: dict(facts) for name, facts in self.described.items()},
+            "published": dict(self.published),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
+        """Read `to_dict`'s data back; InputError where another version wrote it."""
+        given = dict(data)
+        kind, schema = given.pop("kind", None), given.pop("schema", None)
+        if (kind, schema) != (KIND, SCHEMA):
+            raise InputError(
+                f"the ablation was made by another version of DistilNAS (schema {schema}, "
+                f"this one has {SCHEMA}); use that one"
+            )
+        given["factors"] = {name: tuple(labels) for name, labels in given["factors"].items()}
+        given["arms"] = tuple(Arm.from_dict(arm) for arm in given["arms"])
+        given["classes"] = tuple(given["classes"])
+        return cls(**given)
+
+
+def training_key(arm: Arm) -> tuple[str, str, str]:
+    """Equal for arms whose networks are the same when trained over the same seed."""
+    return arm.architecture.fingerprint, arm.recipe.fingerprint, str(arm.teacher)
+
+
+def is_plan(spec: Mapping[str, Any]) -> bool:
+    """Whether a study's spec is that of an ablation."""
+    return spec.get("kind") == KIND

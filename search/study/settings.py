@@ -1,0 +1,234 @@
+"""What a search is asked for: a TOML file, overridden by flags, over defaults."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_origin
+
+from search.database.address import DEFAULT_STORAGE, at_home
+from search.study.folder import DEFAULT_CACHE, cache_folder, check_name
+from search.study.limits import asked_limits
+from search.study.naming import plain_name
+from search.study.pruners import PRUNERS
+from search.study.samplers import SAMPLERS
+from search.workers.lease_holder import GRACE
+from space.errors import InputError, require, require_one_of, shown
+from space.solver import Budget
+from space.spaces import FAMILIES
+from trainers.data.datasets import DIGITS
+from trainers.recipe import Recipe
+from trainers.recipe import recipe as named_recipe
+
+HERE, RAY = "here", "ray"  # where to train
+NO_TEACHER = "none"
+AUTO = "auto"
+WORDS: Mapping[type, str] = {Mapping: "a table", list: "a list"}  # in TOML's terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Every setting of `distilnas search`; the names are those of the flags and of the TOML."""
+
+    data: str = DIGITS  # or a folder of photographs
+    size: int | None = None  # pixels; 64 for photographs, 8 for digits
+    budget: str = "20KB"
+    format: str = "int8"
+    macs: str | None = None  # a second limit
+    space: str = "mixed"
+    compressed_stem: bool = False
+    multiple: int = 4  # of every width
+    teacher: str | None = None  # a file, a network's name to train, or "none"
+    teacher_epochs: int | None = None
+    recipe: str | Mapping[str, Any] | None = None  # a name, or a table with `base` and settings
+    epochs: int | None = None
+    trials: int = 16
+    finalists: int = 0  # best students that are trained again over three further seeds
+    sampler: str = "tpe"
+    pruner: str = "halving"
+    seed: int = 0
+    name: str | None = None
+    storage: str = DEFAULT_STORAGE
+    cache: str = DEFAULT_CACHE  # decoded photographs, teachers, banks of logits
+    device: str = "auto"
+    workers: int | str = 1  # students at once, or "auto"; the machine's business, not the study's
+    out: str | None = None  # a copy of the best file
+    artifacts: str | None = None  # folder or s3://..., for all workers, of the studies' files
+    timeout: str | None = None  # 90s, 30min, 2h, 1d: that the study is worked on
+    gpu_hours: float | int | None = None  # of all devices that train for the study
+    on: str = HERE  # or ray, or ray://HEAD:PORT
+    gpus_per_worker: float | int | None = None  # on Ray
+    grace: float | int = GRACE  # seconds without a sign of life behind which others take over
+
+    def check(self) -> None:
+        """Raise InputError for a setting outside its rule."""
+        Budget.parse(self.budget, self.format, self.macs)
+        require_one_of("space", self.space, FAMILIES)
+        require_one_of("sampler", self.sampler, SAMPLERS)
+        require_one_of("pruner", self.pruner, PRUNERS)
+        require("trials", self.trials, self.trials >= 1, "at least 1")
+        require("finalists", self.finalists, self.finalists >= 0, "at least 0")
+        parse_workers(self.workers)
+        parse_grace(self.grace)
+        parse_place(self.on)
+        asked_limits(self.timeout, self.gpu_hours)
+        require("multiple", self.multiple, self.multiple >= 1, "at least 1")
+        if self.name is not None:
+            check_name(self.name)
+        self.training()
+
+    @property
+    def limit(self) -> Budget:
+        return Budget.parse(self.budget, self.format, self.macs)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The study's attributes of what it may cost."""
+        return asked_limits(self.timeout, self.gpu_hours)
+
+    @property
+    def default_name(self) -> str:
+        where = DIGITS if self.data == DIGITS else Path(self.data).resolve().name
+        size = f"{self.budget}-{self.format}".replace(" ", "")
+        return f"{plain_name(where, 'photos')}-{plain_name(size, 'budget')}"
+
+    @property
+    def cache_folder(self) -> Path:
+        return cache_folder(self.cache)
+
+    def training(self) -> Recipe:
+        """The students' recipe."""
+        recipe = training_recipe(self.data, self.recipe, self.epochs)
+        if self.teacher == NO_TEACHER:
+            recipe = recipe.with_settings({"phases": [[0.0, 0.0]]})
+        return recipe
+
+    def teaching(self) -> Recipe:
+        """The recipe of a teacher that the search trains itself."""
+        return teacher_recipe(self.data, self.teacher_epochs)
+
+    @property
+    def teacher_network(self) -> str:
+        """The network to train where no file is given."""
+        return self.teacher or default_network(self.data)
+
+
+def training_recipe(data: str, given: str | Mapping[str, Any] | None, epochs: int | None) -> Recipe:
+    """Students' recipe for some data: a name, or a table with `base` and settings over it."""
+    recipe = stated_recipe(given, "digits" if data == DIGITS else "default")
+    return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+
+
+def stated_recipe(given: Any, base: str) -> Recipe:
+    """A recipe's name, or a table with `base` and settings over it.
+
+    Args:
+        base: name of the recipe where none is given.
+    """
+    if given is not None and not isinstance(given, str | Mapping):
+        raise InputError(f"recipe must be a recipe's name or a table, but got {shown(given)}")
+    settings = {"base": given} if isinstance(given, str) else dict(given or {})
+    base = settings.pop("base", base)
+    require("recipe base", base, isinstance(base, str), "a recipe's name")
+    return named_recipe(base).with_settings(settings)
+
+
+def teacher_recipe(data: str, epochs: int | None = None) -> Recipe:
+    """The recipe of a teacher from scratch."""
+    recipe = named_recipe(teacher_base(data))
+    return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+
+
+def teacher_base(data: str) -> str:
+    """Name of that recipe."""
+    return "teacher-digits" if data == DIGITS else "teacher-scratch"
+
+
+def default_network(data: str) -> str:
+    """The network of a teacher that is trained where none is named."""
+    return "teacher-small" if data == DIGITS else "resnet18"
+
+
+def parse_place(on: str | None) -> str:
+    """Where to train: here where nothing is given; InputError for what is no place."""
+    given = HERE if on is None else on
+    valid = given in (HERE, RAY) or given.startswith("ray://")
+    require("on", on, valid, f"{HERE}, {RAY} or ray://HEAD:PORT")
+    return given
+
+
+def parse_grace(seconds: float | None) -> float:
+    """The default where none is given; InputError outside its rule."""
+    given = GRACE if seconds is None else float(seconds)
+    require("grace", seconds, 1 <= given <= 86400, "1 to 86400 seconds")
+    return given
+
+
+def parse_workers(given: int | str) -> int | None:
+    """Students that are trained at once; None for `auto`.
+
+    Raises:
+        InputError: it is neither a number of them nor `auto`.
+    """
+    text = str(given).strip()
+    if text == AUTO:
+        return None
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    require("workers", given, number >= 1, f"at least 1, or {AUTO!r} to have it measured")
+    return number
+
+
+def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
+    """Defaults, then the TOML file, then the flags that were given (not None).
+
+    Raises:
+        InputError: the file cannot be read, or a setting is unknown or outside its rule.
+    """
+    settings = Settings()
+    if config is not None:
+        settings = _with(settings, read_toml(config), str(config))
+    settings = _with(settings, {k: v for k, v in flags.items() if v is not None}, "flags")
+    settings.check()
+    return settings
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's content, in which relative paths count from the working directory."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"settings {path} cannot be read: {os.strerror(error.errno or 0)}"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"settings {path} must be TOML, but: {error}") from None
+    return {name: _at_home(value) for name, value in document.items()}
+
+
+def _at_home(value: Any) -> Any:
+    """Paths may begin with `~`; nothing else does."""
+    if isinstance(value, dict):
+        return {name: _at_home(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_at_home(inner) for inner in value]
+    return at_home(value) if isinstance(value, str) else value
+
+
+def _with(settings: Settings, given: Mapping[str, Any], source: str) -> Settings:
+    check_types(Settings, given, source)
+    return replace(settings, **given)
+
+
+def check_types(cls: type[Any], given: Mapping[str, Any], source: str) -> None:
+    """Raise InputError unless `given` are fields of a dataclass, each of a type it may have."""
+    kinds = {f.name: f.type if isinstance(f.type, type) else get_args(f.type) for f in fields(cls)}
+    for name, value in given.items():
+        if name not in kinds:
+            raise InputError(f"{source}: unknown setting {name!r}; known: {', '.join(kinds)}")
+        kind = kinds[name]
+        allowed = [get_origin(k) or k for k in (kind if isinstance(kind, tuple) else (kind,))]
+        if not any(isinstance(value, k) and not (k is int and value is True) for k in allowed):
+            words = " or ".join(WORDS.get(k, k.__name__) for k in allowed if k is not NoneType)
+            raise InputError(f"{source}: {name} must be {words}, but got {shown(value)}")

@@ -1,0 +1,143 @@
+"""What a study is about: all that two runs of one study must agree on."""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from space.errors import InputError
+from space.file_format import Card, normalisation
+from space.solver import Budget
+from space.spaces import Family, family
+from trainers.data.datasets import DIGITS
+from trainers.recipe import Recipe
+
+SCHEMA = 1
+OWN_TEACHER = "teacher"  # name of a search's one teacher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground(ABC):
+    """What every study stands on, a search as well as an ablation."""
+
+    source: str  # of the data: "digits" or a folder; may move
+    data: str  # fingerprint
+    classes: tuple[str, ...]
+    channels: int
+    size: int  # pixels
+    version: str  # of DistilNAS
+
+    def card_for(self, recipe: Recipe) -> Card:
+        """What a student's file says beside its weights."""
+        mean, std = normalisation(self.channels)
+        return Card(
+            classes=self.classes,
+            size=self.size,
+            mean=mean,
+            std=std,
+            recipe=recipe.fingerprint,
+        )
+
+    @property
+    @abstractmethod
+    def teachers(self) -> Mapping[str, str]:
+        """The study's teachers: name, which is that of the file, and hash of the weights."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data, whole: `from_dict` reads it back."""
+
+    def comparable(self) -> dict[str, Any]:
+        """`to_dict`'s data, of nested tables: what `compared` makes flat."""
+        return self.to_dict()
+
+    @abstractmethod
+    def taught_like(self, other: "Ground") -> "Ground":
+        """The same with the other's teachers: for comparing before they are trained."""
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of everything that results depend on."""
+        text = json.dumps(dict(self.compared()), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def compared(self) -> Iterator[tuple[str, Any]]:
+        """Settings that must stay the same within a study, flat: `recipe.epochs` and so on."""
+        for name, value in _flat(json.loads(json.dumps(self.comparable()))):
+            if name not in ("source", "version"):
+                yield name, value
+
+    def differences(self, other: "Ground") -> list[str]:
+        """`setting: this study has A, but got B` for each setting that differs."""
+        mine, others = dict(self.compared()), dict(other.compared())
+        return [
+            f"{name}: the study has {mine.get(name)!r}, but got {others.get(name)!r}"
+            for name in sorted(mine.keys() | others.keys())
+            if mine.get(name) != others.get(name)
+        ]
+
+
+def kept_source(data: str) -> str:
+    """The source of data as a study keeps it: whole, so that it is found from elsewhere."""
+    return data if data == DIGITS else str(Path(data).resolve())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec(Ground):
+    """A search's settings, stored with its study; a resume needs nothing else."""
+
+    space: str
+    compressed_stem: bool
+    budget: Budget
+    multiple: int  # of every width
+    recipe: Recipe
+    sampler: str
+    pruner: str
+    seed: int  # of the sampler
+    teacher: str  # hash of its weights; empty without a teacher
+
+    @property
+    def family(self) -> Family:
+        return family(self.space, size=self.size, compressed_stem=self.compressed_stem)
+
+    @property
+    def teachers(self) -> Mapping[str, str]:
+        return {OWN_TEACHER: self.teacher} if self.teacher else {}
+
+    def taught_like(self, other: Ground) -> "Spec":
+        return replace(self, teacher=other.teachers.get(OWN_TEACHER, ""))
+
+    @property
+    def taught_by(self) -> str | None:
+        """Name of the teacher; None without one."""
+        return OWN_TEACHER if self.teacher else None
+
+    @property
+    def card(self) -> Card:
+        """What every student's file says beside its weights, but for seeds."""
+        return self.card_for(self.recipe)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"schema": SCHEMA, "recipe": self.recipe.to_dict()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Spec":
+        """Read `to_dict`'s data back; InputError where another version wrote it."""
+        given = dict(data)
+        if given.pop("schema", None) != SCHEMA:
+            raise InputError("this study was made by another version of DistilNAS; use that one")
+        given["budget"] = Budget(**given["budget"])
+        given["recipe"] = Recipe.from_dict(given["recipe"])
+        given["classes"] = tuple(given["classes"])
+        return cls(**given)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,1 @@
+"""All that is printed: for people, as JSON, as Markdown. Decides nothing."""

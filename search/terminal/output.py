@@ -1,0 +1,290 @@
+"""What the commands print: tables for people, one JSON document for programs."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from search.database import table as tables
+from search.database.address import command, masked_for_shell
+from search.database.engine import engine as engine
+from search.terminal.savings import Savings, savings
+from space.errors import InputError
+from space.solver import Budget, Solution
+
+
+def console(*, stderr: bool = False) -> Console:
+    """For results, or for all that is said beside them.
+
+    Text is printed as it is: names and reasons may hold what rich takes for markup. Wide enough
+    for whole rows where the output goes to a file.
+    """
+    out = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not out.is_terminal:
+        out.width = 140
+    return out
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(_finite(document), indent=2, allow_nan=False, default=str))
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinities; another program's attributes may hold them anywhere."""
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return _plain(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def rows_table(*columns: str) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        numeric = column in NUMERIC
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=numeric)
+    return made
+
+
+# Columns of numbers stand to the right.
+NUMERIC = frozenset(
+    (
+        *("trial", "accuracy", "bytes", "params", "MACs", "epochs", "seconds", "mean", "spread"),
+        *(
+            "budget",
+            "trials",
+            "complete",
+            "pruned",
+            "failed",
+            "running",
+            "workers",
+            "best",
+            "probability",
+        ),
+    )
+)
+
+
+def trial_cells(row: Any) -> tuple[str, ...]:
+    """Cells for the columns trial, accuracy, bytes, params, MACs, architecture."""
+    return (
+        str(row["number"]),
+        f"{row['value']:.1%}",
+        f"{int(row['bytes']):,}",
+        f"{int(row['params']):,}",
+        short(row["macs"]),
+        row["words"],
+    )
+
+
+def short(count: float) -> str:
+    """`1.2M`, `340k`."""
+    if count >= 999_500:
+        return f"{count / 1e6:.1f}M"
+    return f"{count / 1e3:.0f}k" if count >= 1000 else f"{count:.0f}"
+
+
+def best_table(frame: Any, count: int = 5) -> Table:
+    made = rows_table("trial", "accuracy", "bytes", "params", "MACs", "architecture")
+    for _, row in tables.best(frame, count).iterrows():
+        made.add_row(*trial_cells(row))
+    return made
+
+
+def prepared(storage: str, name: str, as_json: bool) -> None:
+    """A study that waits for workers."""
+    join = command("worker", name, storage)
+    if as_json:
+        print_json({"study": name, "worker": join})
+    else:
+        console().print(f"study {name!r} is made; have it trained, as often as there is room:")
+        console().print(f"  {join}", soft_wrap=True)
+
+
+def finished(
+    storage: str,
+    name: str,
+    ranking: Sequence[Any],
+    spec: Any,
+    folder: Any,
+    hints: Sequence[str],
+    as_json: bool,
+) -> None:
+    """The end of a search: the five best, the file against its budget, how to go on.
+
+    Args:
+        hints: commands to type next.
+    """
+    frame = tables.trials(engine(storage), name)
+    best, budget = folder.best, spec.budget
+    leaders = tables.best(frame, 5)
+    size = best.stat().st_size if best.exists() and len(leaders) else None
+    saved = savings(frame, spec.to_dict())
+    if as_json:
+        print_json(
+            {
+                "study": name,
+                "storage": masked_for_shell(storage),
+                "budget": budget_document(budget),
+                "best": [trial_document(row) for _, row in leaders.iterrows()],
+                "finalists": [finalist_document(finalist) for finalist in ranking],
+                "file": None if size is None else {"path": str(best), "bytes": size},
+                "states": {str(k): int(v) for k, v in frame["state"].value_counts().items()},
+                "stopped_early": savings_document(saved),
+            }
+        )
+        return
+    out = console()
+    if saved:
+        out.print(saved.words)
+    if size is None:
+        out.print(f"study {name}: no student was trained to its end; see: distilnas show {name}")
+        return
+    out.print(best_table(frame))
+    if ranking:
+        out.print(finalists_table(ranking))
+        out.print(
+            f"winner by the mean of {len(ranking[0].seeds)} further seeds: "
+            f"trial {ranking[0].number} "
+            f"({ranking[0].mean:.1%}, standard deviation {ranking[0].spread:.1%})"
+        )
+    out.print(f"file: {best}, {size:,} bytes{against(budget, size)}", soft_wrap=True)
+    out.print("go on with:", style="bold")
+    for hint in hints:
+        out.print(f"  {hint}", soft_wrap=True)
+
+
+def against(budget: Budget, size: int) -> str:
+    if budget.unit != "bytes":
+        return ""
+    return f" of {budget.limit:,} ({size / budget.limit:.1%} of the budget)"
+
+
+def finalists_table(ranking: Sequence[Any]) -> Table:
+    made = rows_table("trial", "mean", "spread", "seeds", "architecture")
+    for finalist in ranking:
+        shown = [f"{accuracy:.1%}" for accuracy in finalist.accuracies]
+        seeds = " ".join(shown + ["failed"] * len(finalist.failed))
+        mean, spread = f"{finalist.mean:.1%}", f"{finalist.spread:.1%}"
+        made.add_row(str(finalist.number), mean, spread, seeds, finalist.words)
+    return made
+
+
+def finalist_document(finalist: Any) -> dict[str, Any]:
+    document: dict[str, Any] = finalist._asdict() | {"bytes": _plain(finalist.bytes)}
+    return document | {"mean": finalist.mean, "spread": _plain(finalist.spread)}
+
+
+def savings_document(saved: Savings | None) -> dict[str, int] | None:
+    return None if saved is None else saved._asdict()
+
+
+def budget_document(budget: Budget) -> dict[str, Any]:
+    return asdict(budget) | {"text": str(budget)}
+
+
+def trial_document(row: Any) -> dict[str, Any]:
+    """A table's row as JSON data; what is not there is null."""
+    return {str(key): _plain(value) for key, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | dict | str | bool) or value is None:
+        return value
+    if value != value:  # NaN and NaT
+        return None
+    if value in (math.inf, -math.inf):  # which JSON has no numbers for
+        return str(float(value))
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    number = value.item() if hasattr(value, "item") else value
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def neutral(value: Any) -> Any:
+    """Text that a spreadsheet would take for a formula, marked as text."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
+    return f"'{value}" if is_formula else value
+
+
+def copy_best(best: Path, out: Path) -> None:
+    """Copy the best file to where the user asked for it."""
+    from trainers.files import copy_atomically
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        copy_atomically(best, out)
+    except OSError as error:
+        raise InputError(
+            f"the best file cannot be copied to {out}: {error.strerror}; it lies at {best}"
+        ) from None
+
+
+def planned(
+    settings: Any,
+    spec: Any,
+    low: Solution,
+    high: Solution,
+    students: Sequence[Solution],
+    epoch_seconds: float,
+    seconds: float,
+    seen: Any,
+    as_json: bool,
+) -> None:
+    """A dry run's answer."""
+    from search.terminal.data import print_survey, survey_document
+    from search.terminal.progress import duration
+
+    budget = spec.budget
+    shares = sorted(student.share for student in students)
+    if as_json:
+        print_json(
+            {
+                "settings": asdict(settings),
+                "recipe": spec.recipe.to_dict(),
+                "budget": budget_document(budget),
+                "smallest": {"cost": low.cost, "architecture": low.architecture.to_dict()},
+                "largest_floor": {"cost": high.cost, "architecture": high.architecture.to_dict()},
+                "shares": shares,
+                "seconds_per_epoch": epoch_seconds,
+                "seconds": seconds,
+                "survey": survey_document(seen),
+            }
+        )
+        return
+    out = console()
+    made = rows_table("setting", "value")
+    for name, value in asdict(settings).items():
+        if value is not None and name != "recipe":
+            made.add_row(name, str(value))
+    for name, value in spec.recipe.to_dict().items():
+        made.add_row(f"recipe.{name}", str(value))
+    out.print(made)
+    out.print(
+        f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
+    )
+    print_survey(out, seen)
+    out.print(
+        f"smallest student: {budget.amount(low.cost)}: {low.architecture.words}", soft_wrap=True
+    )
+    out.print(
+        f"largest student at its smallest widths: {budget.amount(high.cost)}: "
+        f"{high.architecture.words}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"{len(shares)} sampled students use {shares[0]:.1%} to {shares[-1]:.1%} of {budget} "
+        f"(median {shares[len(shares) // 2]:.1%})"
+    )
+    out.print(
+        f"time: about {duration(epoch_seconds)} an epoch, at most {duration(seconds)} for "
+        f"{settings.trials} trials of {spec.recipe.epochs} epochs one after the other, "
+        "without the teacher",
+        soft_wrap=True,
+    )

@@ -1,0 +1,120 @@
+"""The plan of an ablation, as it is printed before anything is trained."""
+
+from typing import Any
+
+from rich.text import Text
+
+from search.ablation.arms import Resolved, same_student
+from search.ablation.forecast import Forecast
+from search.commands.session import Session
+from search.study.plan import Arm, Plan, training_key
+from search.terminal import output as report
+from search.terminal.data import print_survey, survey_document
+from search.terminal.evidence import summary
+from search.terminal.progress import duration
+from space.count import cost
+from space.file_format import stored_bytes
+from trainers.data.survey import Survey
+
+UNEVEN = 0.02  # of the budget: arms that far apart are hardly of one size
+
+
+def planned(
+    plan: Plan,
+    resolved: Resolved,
+    seeds: int,
+    expected: Forecast,
+    session: Session,
+    seen: Survey | None,
+) -> None:
+    """Print the plan.
+
+    Args:
+        seen: of a dry run, whose answer the plan is: it goes to standard output.
+    """
+    if seen is not None and session.as_json:
+        told = document(plan, resolved, seeds, expected)
+        report.print_json(told | {"survey": survey_document(seen)})
+        return
+    out = session.console if seen is None else report.console()
+    for line in [plan.question, *summary(plan.to_dict(), seeds)]:
+        if line:
+            out.print(line, soft_wrap=True)
+    made = report.rows_table("arm", "bytes", "budget", "params", "MACs", "architecture")
+    for arm in plan.arms:
+        made.add_row(*map(Text, _cells(plan, arm)))
+    for name, reason in resolved.impossible:
+        made.add_row(Text(name), "", "", "", "", Text(f"impossible: {reason}", style="red"))
+    out.print(made)
+    if seen is not None:
+        print_survey(out, seen)
+    for line in _remarks(plan, seeds, expected):
+        out.print(line, soft_wrap=True)
+
+
+def document(plan: Plan, resolved: Resolved, seeds: int, expected: Forecast) -> dict[str, Any]:
+    """The plan as JSON data."""
+    arms = [
+        arm.to_dict() | {"bytes": stored(plan, arm), "same_as": twin(plan, arm)}
+        for arm in plan.arms
+    ]
+    return plan.to_dict() | {
+        "arms": arms,
+        "seeds": seeds,
+        "impossible": [tuple_._asdict() for tuple_ in resolved.impossible],
+        "seconds": {
+            "students": expected.students,
+            "teachers": expected.teachers,
+            "logits": expected.logits,
+        },
+    }
+
+
+def stored(plan: Plan, arm: Arm) -> int:
+    """Bytes of an arm's file."""
+    return stored_bytes(arm.architecture, arm.format, plan.card_for(arm.recipe))
+
+
+def twin(plan: Plan, arm: Arm) -> str | None:
+    """An earlier arm that is the same thing under another name."""
+    earlier = plan.arms[: plan.arms.index(arm)]
+    return next((other.name for other in earlier if same_student(other, arm)), None)
+
+
+def _cells(plan: Plan, arm: Arm) -> tuple[str, ...]:
+    counted = cost(arm.architecture, plan.card_for(arm.recipe))
+    share = "" if arm.budget_share is None else f"{arm.budget_share:.1%}"
+    marked = f"{arm.name} *" if arm.name == plan.baseline else arm.name
+    size = f"{stored(plan, arm):,}"
+    params, work = f"{counted.parameters:,}", report.short(counted.macs)
+    return (marked, size, share, params, work, arm.architecture.words)
+
+
+def _trainings(plan: Plan) -> int:
+    """Arms that differ in more than the storage format."""
+    return len({training_key(arm) for arm in plan.arms})
+
+
+def _remarks(plan: Plan, seeds: int, expected: Forecast) -> list[str]:
+    same = [(arm.name, twin(plan, arm)) for arm in plan.arms]
+    levels = next(arm.levels for arm in plan.arms if arm.name == plan.baseline)
+    own = ", ".join(f"{factor}={label}" for factor, label in levels.items())
+    remarks = [f"* baseline{f' ({own})' if own else ''}: the others are compared with it"]
+    remarks += [f"{name!r} is the same student as {other!r}" for name, other in same if other]
+    if seeds == 1:
+        remarks.append("warning: one seed says nothing of chance; ask for more: --seeds 5")
+    shares = [arm.budget_share for arm in plan.arms if arm.budget_share is not None]
+    if shares and max(shares) - min(shares) > UNEVEN:
+        remarks.append(
+            f"warning: arms use {min(shares):.1%} to {max(shares):.1%} of the budget: widths go in "
+            "steps, and so small a budget is not met closely"
+        )
+    parts = [
+        f"{_trainings(plan) * seeds} trainings {duration(expected.students)}",
+        *([f"teachers {duration(expected.teachers)}"] if expected.teachers else []),
+        *([f"their logits {duration(expected.logits)}"] if expected.logits else []),
+    ]
+    return [
+        *remarks,
+        f"time: about {duration(expected.total)} one after the other ({', '.join(parts)})",
+    ]

@@ -1,0 +1,93 @@
+"""What a trial's row says of its student, in words and layer by layer; without torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from space.architecture import Architecture
+from space.count import layer_costs
+from space.file_format import ELEMENT_BYTES, layer_weights, tensors
+from space.layers import Layer
+
+
+def facts(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is known of a trial: (name, words); of another program's, its value."""
+    if not spec:
+        return [] if pd.isna(row["value"]) else [("value", f"{row['value']:.6g}")]
+    known = planned(row, spec)
+    if isinstance(row["words"], str):
+        known.append(("architecture", row["words"]))
+    if not pd.isna(row["bytes"]):
+        solved = not pd.isna(row["budget_share"])
+        share = f" ({row['budget_share']:.1%} of the budget)" if solved else ""
+        known.append(("size", f"{int(row['bytes']):,} bytes{share}, {int(row['params']):,} params"))
+        known.append(
+            (
+                "work",
+                f"{int(row['macs']):,} MACs, at most {int(row['activation_peak']):,} activations",
+            )
+        )
+    if not pd.isna(row["value"]):
+        stored = not pd.isna(row["file_accuracy"])
+        network = f" of the file ({row['network_accuracy']:.2%} before storing)" if stored else ""
+        known.append(("accuracy", f"{row['value']:.2%}{network}"))
+    if isinstance(row["accuracies"], list):
+        curve = " ".join(f"{accuracy:.1%}" for accuracy in row["accuracies"])
+        known.append(("epochs", curve))
+    if not pd.isna(row["seconds"]) and pd.isna(row["trained_as"]):
+        known.append(("trained", f"{row['seconds']:.1f} s on {row['device']}"))
+    if not pd.isna(row["trained_as"]):
+        known.append(("network", f"of trial {int(row['trained_as'])}, not trained again"))
+    if isinstance(row["reason"], str) and row["reason"]:
+        known.append(("ended", row["reason"]))
+    if isinstance(row["repairs"], list) and row["repairs"]:
+        known.append(("repairs", "; ".join(row["repairs"])))
+    return known
+
+
+def planned(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which arm of an ablation it is, over which seed; nothing for a search's."""
+    if spec.get("kind") != "ablation" or not isinstance(row.get("params_arm"), str):
+        return []
+    arm = row["params_arm"] + (" (the baseline)" if row["params_arm"] == spec["baseline"] else "")
+    levels = [f"{factor} {row[f'params_{factor}']}" for factor in spec["factors"]]
+    named = [("arm", arm), ("seed", str(int(row["params_seed"])))]
+    return named + [("levels", ", ".join(levels))] * bool(levels)
+
+
+def layers_of(row: Any, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every layer of a trial's network: name, type, output (C, H, W), parameters, macs, bytes."""
+    architecture = Architecture.from_dict(row["architecture"])
+    own = row["format"]  # studies of earlier versions have it in their budget only
+    format = own if isinstance(own, str) else spec["budget"]["format"]
+    found = []
+    for cost in layer_costs(architecture, spec["size"]):
+        layer, side = cost.layer, cost.output_size
+        found.append(
+            {
+                "name": layer.name,
+                "type": _type(layer),
+                "output": [layer.outputs, side, side],
+                "parameters": cost.parameters,
+                "macs": cost.macs,
+                "bytes": _stored(layer, format),
+            }
+        )
+    return found
+
+
+def _stored(layer: Layer, format: str) -> int:
+    """Bytes of a layer's arrays in the file."""
+    arrays = layer_weights(layer)
+    elements = sum(array.elements for array in arrays)
+    rows = sum(array.shape[0] for array in arrays)
+    flat = tensors(elements, rows, format).values()
+    return sum(ELEMENT_BYTES[dtype] * count for dtype, count in flat)
+
+
+def _type(layer: Layer) -> str:
+    kernel = f" {layer.kernel}x{layer.kernel}" if layer.op == "conv" else ""
+    groups = f" g{layer.groups}" if layer.groups > 1 else ""
+    stride = f" /{layer.stride}" if layer.stride > 1 else ""
+    return f"{layer.op}{kernel}{groups}{stride}"

@@ -1,0 +1,140 @@
+"""What training a study's students needs, and how a process gets it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from search.study.folder import Folder
+from search.study.spec import Ground
+from space.architecture import Architecture
+from space.errors import InputError
+from trainers.data.datasets import Data, load
+from trainers.engine.evaluation import choose_device
+from trainers.recipe import Recipe
+from trainers.teachers import teacher as teachers
+from trainers.teachers.bank import LogitBank
+from trainers.teachers.teacher import Teacher
+
+
+class Job(NamedTuple):
+    """A student to train and to store: all that may differ within a study; picklable."""
+
+    architecture: Architecture
+    recipe: Recipe
+    format: str  # of the file that is scored
+    teacher: str | None  # its name; None learns from the labels alone
+    place: str  # of its checkpoint, and in the end of its files, within the study's folder
+    draft: str = ""  # where its files are written; the place itself where none is named
+
+    @property
+    def written_to(self) -> str:
+        return self.draft or self.place
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """All that the students of a study have in common."""
+
+    spec: Ground
+    data: Data
+    teachers: Mapping[str, Teacher]
+    folder: Folder
+    device: torch.device
+    cache: Path
+    say: Callable[[str], None] = lambda text: None  # told once when a teacher is asked
+    _banks: dict[tuple[str, str], LogitBank] = field(default_factory=dict)
+
+    def bank(self, teacher: str | None, recipe: Recipe) -> LogitBank | None:
+        """What a teacher says to a recipe's views; None where nobody listens."""
+        if teacher is None or not recipe.needs_teacher:
+            return None
+        key = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
+        if key not in self._banks:
+            self._banks.clear()  # each may hold the photographs on the device
+            place, asked = self.cache / "banks", self.teachers[teacher]
+            self._banks[key] = LogitBank(
+                place, asked, self.data, recipe, self.device, self._asking(), self.share
+            )
+        return self._banks[key]
+
+    def _asking(self) -> Callable[[int], None]:
+        """Say at the first epoch that a teacher is asked about that this takes time, once."""
+        told: list[int] = []
+
+        def progress(epoch: int) -> None:
+            if not told:
+                told.append(epoch)
+                self.say("asking the teacher about each epoch's views, the first time they come")
+
+        return progress
+
+    def share(self, path: Path, made: bool) -> None:
+        """Keep an epoch of a bank in the study's store, or fetch it from there."""
+        store = self.folder.store
+        if store is not None:
+            name = f"banks/{path.parent.name}/{path.name}"
+            if made:
+                store.put(path, name)
+            else:
+                store.get(name, path)
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """Where a bench's parts lie: small and picklable, for a process that makes its own."""
+
+    spec: Ground
+    folder: Folder
+    source: str  # of the data
+    cache: Path
+    device: str  # auto, cpu, cuda or cuda:1
+
+    def bench(self, *, progress: bool = True) -> Bench:
+        """Load the data through the cache, the study's own teachers and the device.
+
+        Args:
+            progress: whether decoding photographs may show itself on standard error.
+
+        Raises:
+            InputError: no such device, or data or a teacher that is not the study's.
+        """
+        device = choose_device(self.device)
+        data = load(
+            self.source,
+            self.spec.size,
+            cache=self.cache,
+            progress=progress,
+            fingerprint=self.spec.data,
+        )
+        if data.fingerprint != self.spec.data:
+            raise InputError(
+                f"study {self.folder.path.name!r} was made with other data (fingerprint "
+                f"{self.spec.data}, but {self.source} has {data.fingerprint}); bring back the "
+                "files or start a new study"
+            )
+        own = {name: own_teacher(self.folder, name, h) for name, h in self.spec.teachers.items()}
+        return self.furnished(data, own, device)
+
+    def furnished(self, data: Data, teachers: Mapping[str, Teacher], device: torch.device) -> Bench:
+        """The bench, from parts that are loaded already."""
+        return Bench(self.spec, data, teachers, self.folder, device, self.cache)
+
+
+def own_teacher(folder: Folder, name: str, hash: str) -> Teacher:
+    """The study's own copy of a teacher.
+
+    Raises:
+        InputError: the file is missing, damaged or another teacher.
+    """
+    path = folder.teacher(name)
+    folder.fetch(path.name, path.with_suffix(".json").name)
+    teacher = teachers.load(path)
+    if teacher.hash != hash:
+        raise InputError(
+            f"{path} must be the study's teacher ({hash}), "
+            f"but is another ({teacher.hash}); put the right file there"
+        )
+    return teacher

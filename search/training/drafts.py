@@ -1,0 +1,30 @@
+"""Files of a student between their writing and the moment that its row says they are the student's.
+
+Each worker writes into a folder of its own, so one that was stopped and goes on late overwrites
+nothing of the worker that has taken its trial over.
+"""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from search.study.folder import EXACT, STUDENT, Folder
+
+
+def publish(folder: Folder, place: str, draft: str) -> None:
+    """Move what a worker wrote to its place; the student's file last. Done twice, it is done."""
+    own, written = folder.path / place, folder.path / draft
+    for name in (EXACT, STUDENT):
+        with suppress(FileNotFoundError):
+            (written / name).replace(own / name)
+    folder.keep(f"{place}/{EXACT}", f"{place}/{STUDENT}")
+    discard(folder, draft)
+
+
+def discard(folder: Folder, draft: str) -> None:
+    shutil.rmtree(folder.path / draft, ignore_errors=True)
+
+
+def abandoned(folder: Folder) -> list[Path]:
+    """Drafts of workers that left nothing else behind."""
+    return sorted(folder.path.glob("trial*/**/*.draft"))

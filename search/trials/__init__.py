@@ -1,0 +1,1 @@
+"""Which student comes next, and the loop that asks."""

@@ -1,0 +1,54 @@
+"""How a study stands: each ended trial is looked at once, however many there are."""
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from search.study.study import is_counted
+
+
+class Standing:
+    """Counts of a study's ended trials, and which students they trained."""
+
+    def __init__(self, study: optuna.Study, identity: str) -> None:
+        """Take a study.
+
+        Args:
+            identity: the attribute that rows share if, and only if, their training is the same.
+        """
+        self.study, self.identity = study, identity
+        self.counted, self.uncounted = 0, 0  # ended trials with a training, and without
+        self.trained: dict[str, FrozenTrial] = {}  # by identity, the first
+        self.seen, self.open = 0, set[int]()  # trials looked at, and those that had not ended then
+
+    def look(self) -> "Standing":
+        """Bring it up to date."""
+        trials = self.study.get_trials(deepcopy=False)
+        by_number = trials if _are_numbered(trials) else {trial.number: trial for trial in trials}
+        for number in sorted(self.open):
+            self._meet(by_number[number])
+        for trial in trials[self.seen :]:
+            self._meet(trial)
+        self.seen = len(trials)
+        return self
+
+    def twin(self, number: int, training: str) -> FrozenTrial | None:
+        """Another ended trial that trained the same student."""
+        found = self.look().trained.get(training)
+        return None if found is None or found.number == number else found
+
+    def _meet(self, trial: FrozenTrial) -> None:
+        if not trial.state.is_finished():
+            self.open.add(trial.number)
+            return
+        self.open.discard(trial.number)
+        counts = is_counted(trial)
+        self.counted += counts
+        self.uncounted += not counts
+        training = trial.user_attrs.get(self.identity)
+        if training is not None and "duplicate_of" not in trial.user_attrs:
+            self.trained.setdefault(training, trial)
+
+
+def _are_numbered(trials: list[FrozenTrial]) -> bool:
+    """Whether a trial's number is its place, as it is unless another program meddled."""
+    return not trials or trials[-1].number == len(trials) - 1

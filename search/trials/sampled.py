@@ -1,0 +1,49 @@
+"""The students of a search: drawn by a sampler from a space, each at the widths that fill it."""
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from search.study.folder import Folder
+from search.study.pruners import make_pruner
+from search.study.samplers import make_sampler, suggest
+from search.study.spec import Spec
+from search.study.study import target
+from search.training.context import Job
+from search.training.objective import describe
+from search.trials.loop import Copied, Draw
+from space.solver import solve
+
+DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
+
+
+class Sampled:
+    """A `search.trials.loop.Source`."""
+
+    identity = "fingerprint"  # within a search the recipe is the same
+
+    def __init__(self, spec: Spec, folder: Folder) -> None:
+        self.spec, self.folder = spec, folder
+        self.pruner = make_pruner(spec.pruner, spec.recipe.epochs)
+
+    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        return make_sampler(self.spec.sampler, self.spec.seed, number)
+
+    def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
+        return 0 if idle >= DUPLICATES_IN_A_ROW else target(study) + uncounted
+
+    def draw(self, trial: optuna.Trial) -> Draw:
+        spec = self.spec
+        params = suggest(trial, spec.family)
+        shape = spec.family.shape(
+            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
+        )
+        solution = solve(shape, spec.budget, spec.card, multiple=spec.multiple)
+        place = self.folder.trial(trial.number).name
+        job = Job(solution.architecture, spec.recipe, spec.budget.format, spec.taught_by, place)
+        solved = {"budget_share": solution.share, "repairs": list(solution.repairs)}
+        described = describe(solution.architecture, spec.card, spec.budget.format) | solved
+        return Draw(job, described, f"trial {trial.number}")
+
+    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
+        value = twin.value if twin.values else None
+        return Copied(twin.state, value, {"duplicate_of": twin.number})

@@ -1,0 +1,146 @@
+"""How many students are trained at once: what the user says, or what is measured to be best."""
+
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+
+from search.study.spec import Spec
+from search.training.context import Bench, Station
+from search.workers.child import Probe
+from search.workers.executor import Alone, Crew
+from search.workers.processes import Processes
+from space import spaces as families
+from space.architecture import Architecture
+from space.solver import Solution, solve
+from trainers.machine import cores, free_memory
+from trainers.recipe import Recipe
+
+SAMPLED = 20  # students that stand for a space
+# Of memory, for one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a
+# step keeps for each pixel of its batch.
+MEMBER_BYTES, PIXEL_BYTES = 500_000_000, 1_000
+MEMBERS_A_GPU = 8  # at most, that auto tries
+PROBE_SECONDS = 1.5
+# A larger crew must be faster by this: each of its students takes longer, and fewer trials are
+# known when the next one is drawn.
+GAIN = 1.05
+
+
+class Typical(NamedTuple):
+    """A student that stands for those of a study."""
+
+    architecture: Architecture
+    recipe: Recipe
+
+
+def open_crew(
+    bench: Bench,
+    station: Station,
+    workers: int | None,
+    left: int,
+    typical: Callable[[], Typical],
+    console: Console,
+) -> Crew:
+    """A crew for a study.
+
+    Args:
+        bench: for training in this process.
+        station: the same, for processes.
+        workers: students at once; None measures.
+        left: trainings that are left, as far as that is known.
+        typical: makes the student to measure with.
+    """
+    if workers == 1:
+        return Alone(bench)
+    devices = _devices(bench.device, station.device)
+    if workers is None:
+        return _measured(bench, station, devices, left, typical(), console)
+    if bench.device.type == "cpu" and workers > cores():
+        _say(console, f"warning: {workers} workers share {cores()} CPU cores; fewer may be faster")
+    _say(console, f"{workers} students at once, in processes that take some seconds to start")
+    return Processes(station, workers, devices)
+
+
+def _measured(
+    bench: Bench,
+    station: Station,
+    devices: tuple[str, ...],
+    left: int,
+    typical: Typical,
+    console: Console,
+) -> Crew:
+    pixels = typical.recipe.batch * bench.spec.size**2
+    highest = min(_room(bench.device, MEMBER_BYTES + PIXEL_BYTES * pixels), left)
+    if highest < 2:
+        _say(console, "workers: 1, there is no room or no work for more")
+        return Alone(bench)
+    _say(console, f"workers: measuring 1 to {highest} at once")
+    probe = Probe(*typical, PROBE_SECONDS)
+    crew = Processes(station, highest, devices)
+    try:
+        rates = {k: crew.speed(k, probe) for k in candidates(highest)}
+        chosen = best(rates)
+        crew.resize(chosen if chosen > 1 else 0)
+    except BaseException:
+        crew.__exit__(None, None, None)
+        raise
+    words = ", ".join(f"{k}: {rate:,.0f}" for k, rate in rates.items())
+    _say(console, f"workers: {chosen} (images a second by workers: {words})")
+    return crew if chosen > 1 else Alone(bench)
+
+
+def candidates(highest: int) -> list[int]:
+    """1, 2, 4 ... and the highest."""
+    powers = [2**k for k in range(highest.bit_length())]
+    return sorted({*powers, highest})
+
+
+def best(rates: dict[int, float]) -> int:
+    """The number of workers with the highest rate, or a smaller one that is nearly as fast."""
+    enough = max(rates.values()) / GAIN
+    return min(count for count, rate in rates.items() if rate >= enough)
+
+
+def _devices(chosen: torch.device, given: str) -> tuple[str, ...]:
+    """Devices that processes get in turn: every GPU, unless one was named."""
+    if chosen.type == "cpu" or given not in ("auto", "cuda"):
+        return (str(chosen),)
+    return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+
+
+def _room(device: torch.device, member: int) -> int:
+    """Processes that there are cores and memory for, at `member` bytes each."""
+    if device.type == "cuda":
+        return min(cores(), MEMBERS_A_GPU * torch.cuda.device_count())
+    free = free_memory()
+    return cores() if free is None else max(1, min(cores(), free // member))
+
+
+def typical_student(spec: Spec) -> Typical:
+    """The middle one of a space's random students."""
+    return Typical(middle_student(sampled_students(spec, spec.seed)), spec.recipe)
+
+
+def sampled_students(spec: Spec, seed: int) -> list[Solution]:
+    """Random students of a study's space."""
+    rng = random.Random(seed)
+    students = []
+    for _ in range(SAMPLED):
+        params = families.random_params(spec.family, rng)
+        shape = spec.family.shape(
+            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
+        )
+        students.append(solve(shape, spec.budget, spec.card, multiple=spec.multiple))
+    return students
+
+
+def middle_student(students: list[Solution]) -> Architecture:
+    """The one of middle size."""
+    return sorted(students, key=lambda student: student.cost)[len(students) // 2].architecture
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True)

@@ -1,0 +1,222 @@
+"""Workers on a Ray cluster: Ray places and restarts them, the study stays in its database.
+
+Each worker is an actor that joins the study as `distilnas worker` does. When its node is lost, Ray
+starts it anew elsewhere, and the study's leases give it what was left unfinished.
+"""
+
+import math
+import os
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from optuna import Study
+
+from search.commands.session import Session
+from search.database.address import sqlite_path
+from search.database.leases import all_leases
+from search.study.settings import RAY
+from search.study.study import counted
+from search.terminal.progress import Display
+from search.training.context import Station
+from search.workers.stopping import Leaving
+from space.errors import InputError
+
+RESTARTS = 20  # of one worker: more are no accident
+LOOK_SECONDS = 1.0  # between two looks at the workers
+
+
+class Placement(NamedTuple):
+    """What every worker on the cluster is told: picklable."""
+
+    study: str
+    storage: str
+    cache: str
+    data: str | None
+    artifacts: str | None
+    grace: float
+
+
+class Seat:
+    """An actor: a worker, on whatever node Ray has put it."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.placement, self.leaving = placement, Leaving()
+
+    def work(self) -> str | None:
+        """Train until the study has ended or it is told to leave; one line of why it could not."""
+        from search.commands import resume as resuming
+
+        place = self.placement
+        try:
+            resuming.join(
+                place.study,
+                as_json=False,
+                data=place.data,
+                artifacts=place.artifacts,
+                storage=place.storage,
+                cache=place.cache,
+                device="auto",  # of the GPUs that Ray lets this process see
+                workers="1",
+                grace=place.grace,
+                wait=0.0,
+                leaving=self.leaving,
+            )
+        except KeyboardInterrupt:
+            return None  # told to leave
+        except InputError as error:
+            return str(error)
+        return None
+
+    def leave(self) -> None:
+        """Behind the epoch, with a checkpoint."""
+        self.leaving.signal = signal.SIGTERM
+
+
+def run(session: Session, station: Station, study: Study, display: Display) -> None:
+    """Have the study trained on Ray until it has ended.
+
+    Raises:
+        InputError: no Ray, no cluster there, a database that the nodes do not share, or no worker
+            that could begin.
+        Stopped: a signal asked to leave; the workers have written their checkpoints.
+    """
+    placement = Placement(
+        study.study_name,
+        absolute(session.storage),
+        str(station.cache),
+        station.source,
+        str(station.folder.path.resolve()),
+        session.grace,
+    )
+    with connected(session.on) as ray:
+        share = _share(ray, session)
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        if len(nodes) > 1 and sqlite_path(session.storage) is not None:
+            raise InputError(
+                f"workers on {len(nodes)} nodes must share a database server, but study "
+                f"{placement.study!r} is in an SQLite file; use --storage postgresql+psycopg://..."
+            )
+        count = session.workers or _room(ray, share)
+        session.console.print(
+            f"{count} workers on Ray ({len(nodes)} nodes), {share:g} GPUs each", soft_wrap=True
+        )
+        seats = [_seat(ray, placement, number, share) for number in range(count)]
+        leaving = session.leaving
+        with leaving.heeding():
+            _attend(ray, seats, session, study, display)
+        leaving.raise_if_stopped()
+
+
+def _seat(ray: Any, placement: Placement, number: int, share: float) -> Any:
+    options = {
+        "name": f"distilnas/{placement.study}/{number}/{os.getpid()}",
+        "num_cpus": 1,
+        "num_gpus": share,
+        "max_restarts": RESTARTS,
+        "max_task_retries": -1,
+        "max_concurrency": 2,  # to be told to leave while it works
+    }
+    return ray.remote(Seat).options(**options).remote(placement)
+
+
+def _attend(ray: Any, seats: list[Any], session: Session, study: Study, display: Display) -> None:
+    """Until every worker has ended; tells them to leave when this process is asked to.
+
+    One that no node has room for, since its own was lost, is not waited for.
+    """
+    working = {seat.work.remote(): number for number, seat in enumerate(seats)}
+    failures: list[str] = []
+    told = ended_well = False
+    try:
+        while working and not ((told or ended_well) and not _in_training(study)):
+            ended, _ = ray.wait(list(working), timeout=LOOK_SECONDS)
+            for reference in ended:
+                number = working.pop(reference)
+                why = _ended(ray, reference)
+                ended_well |= why is None
+                if why is not None:
+                    failures.append(why)
+                    session.console.print(f"worker {number}: {why}", soft_wrap=True)
+            display.stands_at(counted(study))
+            if session.leaving.asked and not told:
+                told = True
+                for seat in seats:
+                    seat.leave.remote()
+    finally:
+        for seat in seats:
+            ray.kill(seat)
+    if len(failures) == len(seats):
+        raise InputError(f"no worker on Ray could train: {failures[0]}")
+
+
+def _in_training(study: Study) -> bool:
+    engine = study._storage._backend.engine  # type: ignore[attr-defined]
+    with engine.begin() as connection:
+        return bool(all_leases(connection, study._study_id))
+
+
+def _ended(ray: Any, reference: Any) -> str | None:
+    try:
+        why: str | None = ray.get(reference)
+    except ray.exceptions.RayError as error:
+        return str(error).strip().splitlines()[0]
+    return why
+
+
+def _share(ray: Any, session: Session) -> float:
+    """GPUs of one worker: what was asked for, or one where there are any."""
+    there = float(ray.cluster_resources().get("GPU", 0))
+    share = session.gpus_per_worker
+    if share is None:
+        return 1.0 if there else 0.0
+    if not 0 <= share <= there:
+        raise InputError(f"--gpus-per-worker must be 0 to {there:g} on this cluster, got {share:g}")
+    return share
+
+
+def _room(ray: Any, share: float) -> int:
+    """Workers that the cluster has room for."""
+    there = ray.cluster_resources()
+    room: float = there.get("GPU", 0) / share if share else there.get("CPU", 1)
+    return max(1, math.floor(room))
+
+
+def require_ray() -> None:
+    """Raise InputError where Ray is not installed."""
+    if find_spec("ray") is None:
+        raise InputError('--on ray needs Ray, which is not installed: pip install "distilnas[ray]"')
+
+
+@contextmanager
+def connected(on: str) -> Iterator[Any]:
+    """Ray: the cluster at an address, that of RAY_ADDRESS, or one on this machine alone."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    require_ray()
+    import ray
+
+    begun = not ray.is_initialized()
+    if begun:
+        try:
+            address = on if on != RAY else None
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what goes wrong is said below, in one line
+                ray.init(address=address, log_to_driver=False, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
+            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"no Ray cluster answers at {on}: {text}") from None
+    try:
+        yield ray
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def absolute(storage: str) -> str:
+    """The address as any working directory may use it."""
+    path = sqlite_path(storage)
+    return storage if path is None else f"sqlite:///{Path(path).resolve()}"

@@ -1,0 +1,201 @@
+"""Cost of a shape as a function of its widths: exact, and cheap enough for the solver.
+
+Without squeeze-and-excitation every count of a block is a polynomial of second degree in its
+input and output channels. Its six coefficients are read off the walk at six pairs of widths, so
+the walk stays the only place that knows what a block is made of. Squeeze-and-excitation rounds,
+hence is counted apart.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from space.architecture import Architecture, Head, Stage, se_width
+from space.count import layer_macs, layer_parameters, output_size
+from space.file_format import Card, file_bytes, layer_weights, metadata_length, tensors
+from space.layers import Block, Layer, Place, block, head
+
+Measure = Callable[[Layer, int], int]  # layer, pixels of its output -> count
+Widths = tuple[int, ...]
+
+
+def stored_elements(layer: Layer, size: int) -> int:
+    """Elements of a layer's weights."""
+    return sum(weight.elements for weight in layer_weights(layer))
+
+
+def stored_rows(layer: Layer, size: int) -> int:
+    """Output channels of a layer's weights: so many scales, so many biases."""
+    return sum(weight.shape[0] for weight in layer_weights(layer))
+
+
+def trainable(layer: Layer, size: int) -> int:
+    """Trainable parameters of a layer."""
+    return layer_parameters(layer)
+
+
+class Quadratic(NamedTuple):
+    """constant + x X + y Y + xy X Y + xx X^2 + yy Y^2."""
+
+    constant: int
+    x: int
+    y: int
+    xy: int
+    xx: int
+    yy: int
+
+
+def interpolate(count: Callable[[int, int], int]) -> Quadratic:
+    """The polynomial of second degree that `count` is."""
+    p11, p21, p31 = count(1, 1), count(2, 1), count(3, 1)
+    p12, p13, p22 = count(1, 2), count(1, 3), count(2, 2)
+    xx, yy = (p31 - 2 * p21 + p11) // 2, (p13 - 2 * p12 + p11) // 2
+    xy = p22 - p21 - p12 + p11
+    x, y = p21 - p11 - 3 * xx - xy, p12 - p11 - 3 * yy - xy
+    return Quadratic(p11 - x - y - xy - xx - yy, x, y, xy, xx, yy)
+
+
+class Kind(NamedTuple):
+    """What the count of a stage depends on beside its widths; the key of the cache."""
+
+    block: str
+    depth: int
+    kernel: int
+    groups: int
+    expansion: int
+    stride: int
+    downsample: str
+
+
+@lru_cache(maxsize=4096)
+def stage_quadratic(kind: Kind, bias: bool, measure: Measure, size: int) -> Quadratic:
+    """Count of a stage without squeeze-and-excitation, in units of its groups."""
+    unit = kind.groups
+
+    def at(inputs: int, width: int) -> int:
+        stage = Stage(width=width * unit, **kind._asdict())
+        return stage_count(stage, inputs * unit, measure, size, bias)
+
+    return interpolate(at)
+
+
+@lru_cache(maxsize=4096)
+def head_quadratic(part: Head, classes: int, bias: bool, measure: Measure, size: int) -> Quadratic:
+    """Count of the head; its convolution's width is 0 where there is none."""
+
+    def at(inputs: int, width: int) -> int:
+        scaled = Head(width=width if part.width else 0)
+        return head_count(scaled, inputs, classes, measure, size, bias)
+
+    return interpolate(at)
+
+
+@lru_cache(maxsize=65536)
+def se_count(measure: Measure, width: int, reduction: int) -> int:
+    """Count of one squeeze-and-excitation."""
+    return measure(Layer("", "se", width, width, hidden=se_width(width, reduction)), 1)
+
+
+def stage_count(stage: Stage, inputs: int, measure: Measure, size: int, bias: bool = False) -> int:
+    """A measure over all blocks of a stage, for size x size inputs."""
+    opening = block_count(block(stage, Place("", inputs, True, bias)), measure, size)
+    if stage.depth == 1:
+        return opening
+    later = block(stage, Place("", stage.width, False, bias))
+    after = -(-size // stage.stride)
+    return opening + (stage.depth - 1) * block_count(later, measure, after)
+
+
+def head_count(
+    part: Head, inputs: int, classes: int, measure: Measure, size: int, bias: bool = False
+) -> int:
+    """A measure over the head, for size x size inputs."""
+    return block_count(head(part, Place("", inputs, True, bias), classes), measure, size)
+
+
+def block_count(part: Block, measure: Measure, size: int) -> int:
+    """A measure over a block's layers, for size x size inputs."""
+    total, body_size, shortcut_size = 0, size, size
+    for layer in part.body:
+        body_size = output_size(layer, body_size)
+        total += measure(layer, body_size)
+    for layer in part.shortcut or ():
+        shortcut_size = output_size(layer, shortcut_size)
+        total += measure(layer, shortcut_size)
+    return total  # nothing behind the addition is counted: activation and pooling
+
+
+class Segment(NamedTuple):
+    """A stage's count as a function of its input and output widths."""
+
+    quadratic: Quadratic
+    unit: int  # channels per X and Y
+    reduction: int  # of squeeze-and-excitation; 0: none
+    blocks: int
+
+
+class Chain:
+    """One measure of a whole shape: the sum over stages of a function of two widths each."""
+
+    def __init__(self, shape: Architecture, measure: Measure, size: int | None = None) -> None:
+        """Without a size, the measure must not depend on pixels."""
+        self.channels = shape.channels
+        self.measure = measure
+        self.segments = tuple(_segments(shape, measure, size))
+
+    def total(self, widths: Widths) -> int:
+        """The measure at those widths (stem, stages, head's convolution or 0)."""
+        total, inputs = 0, self.channels
+        for (quadratic, unit, reduction, blocks), width in zip(self.segments, widths, strict=True):
+            constant, x, y, xy, xx, yy = quadratic
+            i, o = inputs // unit, width // unit
+            total += constant + i * (x + xx * i) + o * (y + yy * o + xy * i)
+            if reduction:
+                total += blocks * se_count(self.measure, width, reduction)
+            inputs = width
+        return total
+
+
+def _segments(shape: Architecture, measure: Measure, size: int | None) -> Iterator[Segment]:
+    pixels = size or 1
+    for stage in (shape.stem, *shape.stages):
+        sized = (stage.stride, stage.downsample) if size else (1, "stride")
+        groups = stage.groups if stage.block == "group" else 1
+        kind = Kind(stage.block, stage.depth, stage.kernel, groups, stage.expansion, *sized)
+        quadratic = stage_quadratic(kind, shape.bias, measure, pixels)
+        yield Segment(quadratic, groups, stage.se, stage.depth)
+        pixels = -(-pixels // sized[0])
+    part = Head(width=1 if shape.head.width else 0)
+    quadratic = head_quadratic(part, shape.classes, shape.bias, measure, pixels)
+    yield Segment(quadratic, 1, 0, 1)
+
+
+class BytesMeter:
+    """Size of the file in bytes, as a function of the widths."""
+
+    def __init__(self, shape: Architecture, card: Card, format: str) -> None:
+        self.format = format
+        self.elements = Chain(shape, stored_elements)
+        self.rows = Chain(shape, stored_rows)
+        # Widths are all that changes in the header: its length is a constant and their digits.
+        self.fixed = metadata_length(shape, card, format) - digits(shape.widths)
+        self.headless = not shape.head.width
+
+    def total(self, widths: Widths) -> int:
+        flat = tensors(self.elements.total(widths), self.rows.total(widths), self.format)
+        return file_bytes(self.fixed + digits(widths) - self.headless, flat)
+
+
+def digits(widths: Widths) -> int:
+    """Characters that the widths take in JSON."""
+    return sum(len(str(width)) for width in widths)
+
+
+def macs_meter(shape: Architecture, size: int) -> Chain:
+    """Multiply-accumulates for one image, as a function of the widths."""
+    return Chain(shape, layer_macs, size)
+
+
+def parameters_meter(shape: Architecture) -> Chain:
+    """Trainable parameters, as a function of the widths."""
+    return Chain(shape, trainable)

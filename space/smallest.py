@@ -1,0 +1,136 @@
+"""The smallest and the largest student at smallest widths, over all choices of all stages.
+
+At smallest widths a stage's width follows from its own groups and the next stage's. So the cost
+is a sum over stages, each depending on its own choice and its neighbours' groups, and dynamic
+programming finds the extreme that changing one stage at a time misses.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import accumulate
+from typing import NamedTuple
+
+from space.architecture import Architecture, Head, Stage, without_defaults
+from space.budget import Budget
+from space.cost_model import (
+    Measure,
+    head_count,
+    stage_count,
+    stored_elements,
+    stored_rows,
+    trainable,
+)
+from space.count import layer_macs
+from space.file_format import ELEMENT_BYTES, Card, tensors
+
+
+class _Partial(NamedTuple):
+    """Stages chosen so far."""
+
+    cost: int
+    stages: tuple[Stage, ...]
+
+
+def extreme(
+    places: Sequence[Sequence[Stage]], budget: Budget, card: Card, multiple: int, *, largest: bool
+) -> Architecture:
+    """The network of lowest (or highest) cost, one stage from each place, at smallest widths.
+
+    Counts MACs where the budget has a MAC limit, else its unit. Bytes to within the padding of
+    the header: it is the one part of a file that is no sum over stages.
+
+    Args:
+        places: stages to choose from, the stem's first; those of one place share their stride.
+    """
+    sign = -1 if largest else 1
+    groups_at = [sorted({_groups(stage) for stage in stages}) for stages in places] + [[1]]
+    counter = _Counter(places, budget, card)
+    partials = {(len(card.mean), groups): _Partial(0, ()) for groups in groups_at[0]}
+    for index, stages in enumerate(places):
+        reached: dict[tuple[int, int], _Partial] = {}
+        for (inputs, groups), partial in partials.items():
+            for stage, following in _moves(stages, groups, groups_at[index + 1]):
+                width = math.lcm(multiple, groups, following)
+                chosen = replace(stage, width=width)
+                cost = partial.cost + sign * counter.stage(chosen, inputs, index)
+                key = (width, following)
+                if key not in reached or cost < reached[key].cost:
+                    reached[key] = _Partial(cost, (*partial.stages, chosen))
+        partials = reached
+    ends = (
+        (partial.cost + sign * counter.head(width), partial.stages)
+        for (width, _), partial in partials.items()
+    )
+    stem, *stages = min(ends, key=lambda end: end[0])[1]
+    return Architecture(
+        stem=stem, stages=tuple(stages), classes=len(card.classes), channels=len(card.mean)
+    )
+
+
+def _moves(
+    stages: Sequence[Stage], groups: int, following: Sequence[int]
+) -> Iterator[tuple[Stage, int]]:
+    """Stages with that many groups, each with every group count of the next place."""
+    for stage in stages:
+        if _groups(stage) == groups:
+            for count in following:
+                yield stage, count
+
+
+def _groups(stage: Stage) -> int:
+    return stage.groups if stage.block == "group" else 1
+
+
+class _Counter:
+    """Cost of a stage, and of the head, in the measure that `extreme` minimises."""
+
+    def __init__(self, places: Sequence[Sequence[Stage]], budget: Budget, card: Card) -> None:
+        self.budget = budget
+        self.classes = len(card.classes)
+        self.simple: Measure | None = trainable if budget.unit == "params" else None
+        pixels = 1  # only MACs depend on the size
+        if budget.macs is not None:
+            self.simple, pixels = layer_macs, card.size
+        strides = [stages[0].stride for stages in places]
+        self.sizes = list(accumulate(strides, _strided, initial=pixels))
+
+    def stage(self, stage: Stage, inputs: int, place: int) -> int:
+        """Count of a stage at its width."""
+        size = self.sizes[place]
+        if self.simple:
+            return cached_count(stage, inputs, self.simple, size)
+        elements = cached_count(stage, inputs, stored_elements, size)
+        rows = cached_count(stage, inputs, stored_rows, size)
+        return self._bytes(elements, rows) + header_characters(stage)
+
+    def head(self, inputs: int) -> int:
+        """Count of the classifier."""
+
+        def count(measure: Measure) -> int:
+            return head_count(Head(), inputs, self.classes, measure, self.sizes[-1])
+
+        return (
+            count(self.simple)
+            if self.simple
+            else self._bytes(count(stored_elements), count(stored_rows))
+        )
+
+    def _bytes(self, elements: int, rows: int) -> int:
+        flat = tensors(elements, rows, self.budget.format)
+        return sum(ELEMENT_BYTES[dtype] * length for dtype, length in flat.values())
+
+
+cached_count = lru_cache(maxsize=2**16)(stage_count)
+
+
+def _strided(size: int, stride: int) -> int:
+    return -(-size // stride)
+
+
+@lru_cache(maxsize=2**14)
+def header_characters(stage: Stage) -> int:
+    """Characters of a stage's JSON, escaped inside the JSON of the header."""
+    return len(json.dumps(json.dumps(without_defaults(stage), separators=(",", ":"))))

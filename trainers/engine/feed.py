@@ -1,0 +1,113 @@
+"""Batches of an epoch, on the device: pixels, draws, labels, what the teacher says.
+
+Shape suffixes: N images, P photographs (the N images, and with mixup their N partners behind
+them), C channels, H x W pixels, L lanes (draws of an image's view), K classes.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from trainers.data.augment import LANES, drawn_views, mixed, mixup_partners
+from trainers.data.datasets import Split
+from trainers.data.random import uniforms
+from trainers.engine.steps import batches
+from trainers.recipe import Recipe
+
+RESIDENT_SHARE = 0.4  # of a GPU's free memory that the images may take; larger ones are streamed
+
+
+class Batch(NamedTuple):
+    """All that a step reads; tensors only, so that a CUDA graph can have its own copy."""
+
+    pixels_PCHW: torch.Tensor  # uint8
+    draws_PL: torch.Tensor  # float32, uniform
+    labels_P: torch.Tensor  # int64
+    weight_N: torch.Tensor  # float32, of the image against its partner; 1 without mixup
+    teacher_NK: torch.Tensor  # float32; N x 0 where the teacher is not heard
+
+    def __len__(self) -> int:
+        return len(self.weight_N)
+
+    def part(self, begin: int, end: int) -> "Batch":
+        """Images begin to end, with their partners."""
+        chosen = [slice(begin, end)]
+        if len(self.labels_P) > len(self):
+            chosen.append(slice(begin + len(self), end + len(self)))
+        pixels, draws, labels = (
+            torch.cat([tensor[s] for s in chosen])
+            for tensor in (self.pixels_PCHW, self.draws_PL, self.labels_P)
+        )
+        return Batch(pixels, draws, labels, self.weight_N[begin:end], self.teacher_NK[begin:end])
+
+
+class Feed:
+    """The training images of a run, and the tables of its current epoch."""
+
+    def __init__(self, split: Split, recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device, self.count = recipe, device, len(split)
+        self.images_NCHW = resident(split.images_NCHW, device)
+        self.labels_N = split.labels_N.to(device)
+        self.begin(0)
+
+    def begin(self, epoch: int, teacher_NK: torch.Tensor | None = None) -> None:
+        """Draw the views of an epoch; `teacher_NK` is what the teacher says to all of them."""
+        augment, seed = self.recipe.augment, self.recipe.view_seed
+        self.epoch = epoch
+        every_N = torch.arange(self.count, device=self.device)
+        self.draws_NL = uniforms(seed, epoch, every_N, LANES)
+        self.weight_N = torch.ones(self.count, device=self.device)
+        self.partner_N = None
+        if augment.mixup:
+            partner_N, self.weight_N = mixup_partners(
+                every_N, self.count, seed=seed, epoch=epoch, alpha=augment.mixup
+            )
+            self.partner_N = partner_N.to(self.images_NCHW.device)
+        unheard_N0 = torch.empty(self.count, 0, device=self.device)
+        self.teacher_NK = unheard_N0 if teacher_NK is None else teacher_NK.to(self.device)
+
+    def batches(self) -> Iterator[Batch]:
+        for index_N in batches(self.count, self.recipe, self.epoch, self.images_NCHW.device):
+            yield self.batch(index_N)
+
+    def batch(self, index_N: torch.Tensor) -> Batch:
+        """The images of int64 places `index_N`, a tensor on the images' device."""
+        photographs_P = index_N
+        if self.partner_N is not None:
+            photographs_P = torch.cat([index_N, self.partner_N[index_N]])
+        pixels_PCHW = self.pixels(photographs_P)
+        index_N = index_N.to(self.device, non_blocking=True)
+        photographs_P = photographs_P.to(self.device, non_blocking=True)
+        return Batch(
+            pixels_PCHW,
+            self.draws_NL[photographs_P],
+            self.labels_N[photographs_P],
+            self.weight_N[index_N],
+            self.teacher_NK[index_N],
+        )
+
+    def pixels(self, photographs_P: torch.Tensor) -> torch.Tensor:
+        """Photographs, uint8, on the training device; streamed to it where they do not fit."""
+        chosen_PCHW = self.images_NCHW[photographs_P]
+        if chosen_PCHW.device.type == self.device.type:
+            return chosen_PCHW
+        return chosen_PCHW.pin_memory().to(self.device, non_blocking=True)
+
+    def views(self, batch: Batch) -> torch.Tensor:
+        """The views of a batch, mixed where the policy says so: float32 in [0, 1], NCHW."""
+        view_PCHW = drawn_views(batch.pixels_PCHW, batch.draws_PL, self.recipe.augment)
+        return mixed(view_PCHW, batch.weight_N) if self.recipe.augment.mixup else view_PCHW
+
+
+def resident(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The images on the device; where they do not fit, where they were.
+
+    On a CPU they stay a memory map: what is read of them comes from the disk once, and the
+    system takes the memory back when it is short.
+    """
+    if device.type != "cuda":
+        return images_NCHW
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = images_NCHW.nbytes <= RESIDENT_SHARE * free
+    return images_NCHW.to(device) if fits else images_NCHW

@@ -1,0 +1,162 @@
+"""One step of training: views, losses, gradients, optimiser, average.
+
+Shape suffixes: N images, K classes; P photographs, as in `trainers.engine.feed`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from trainers.engine import averaging
+from trainers.engine.feed import Batch, Feed
+from trainers.engine.graphs import GraphedStep
+from trainers.engine.memory import is_out_of_memory
+from trainers.engine.modes import Mode
+from trainers.engine.steps import make_optimizer
+from trainers.losses import hard_loss, soft_loss
+from trainers.model import set_layout
+from trainers.recipe import Recipe
+from trainers.schedules import learning_rate, soft_share
+
+
+class Rates(NamedTuple):
+    """What changes from step to step besides the batch."""
+
+    learning_rate: float
+    soft_share: float  # of the loss
+    average_weight: float  # of the new parameters in their average
+
+
+def rates(recipe: Recipe, step: int, steps: int) -> Rates:
+    """The rates of one of a run's steps, counted from 0."""
+    progress = step / steps
+    rate = learning_rate(
+        recipe.schedule, progress, start=recipe.lr, end=recipe.lr_end, warmup=recipe.warmup
+    )
+    share = soft_share(recipe.phases, progress)
+    return Rates(rate, share, averaging.weight(recipe.ema, step))
+
+
+class Learner:
+    """A network while it is taught, its optimiser and its average."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, feed: Feed, mode: Mode) -> None:
+        self.recipe, self.feed, self.device, self.mode = recipe, feed, feed.device, mode
+        self.model = set_layout(model.to(self.device), mode.memory_format)
+        self.average = averaging.copy_of(self.model)
+        # On the device, because a graph would keep a number's first value for ever.
+        self.rates = torch.zeros(len(Rates._fields), device=self.device)
+        self.optimizer = make_optimizer(self.model, recipe, self.rates[0])
+        self.soft_loss = soft_loss(recipe.loss)
+        self.splits = 1  # micro-batches a batch
+        self.graphs: dict[tuple[int, bool], GraphedStep] = {}
+        self.fallback = ""  # why steps are not captured although the mode says so
+
+    def step(self, batch: Batch, now: torch.Tensor | Sequence[float]) -> torch.Tensor:
+        """One optimiser step; gives the loss. Too large a batch is done in smaller parts.
+
+        Args:
+            now: the step's `Rates`.
+        """
+        self.rates.copy_(torch.as_tensor(now))
+        while True:
+            try:
+                return self._graphed(batch) if self.captures else self.compute(batch)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or self.splits >= self.recipe.batch // 2:
+                    raise
+            # Outside the handler, whose traceback would keep the failed step's tensors alive.
+            self.splits *= 2
+            self.graphs.clear()
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    @property
+    def captures(self) -> bool:
+        return self.mode.graphs and not self.fallback and self.splits == 1
+
+    def _graphed(self, batch: Batch) -> torch.Tensor:
+        kind = (len(batch), batch.teacher_NK.shape[1] > 0)
+        if kind not in self.graphs:
+            try:
+                graph = GraphedStep(self.compute, self.changing, batch, self.device)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                self.fallback = str(error).splitlines()[0]
+                self.graphs.clear()
+                return self.compute(batch)
+            self.graphs[kind] = graph
+        return self.graphs[kind](batch)
+
+    def compute(self, batch: Batch) -> torch.Tensor:
+        """The step itself: everything that it reads and changes is in tensors."""
+        loss = self.accumulate(batch)
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        if self.recipe.ema:
+            averaging.update(self.average, self.model, self.rates[2])
+        return loss
+
+    def accumulate(self, batch: Batch) -> torch.Tensor:
+        """Gradients of the mean loss over a batch, from `splits` parts of it."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for part in self.parts(batch):
+            with self.mode.autocast(self.device):
+                loss = self.loss(part) / len(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def parts(self, batch: Batch) -> Iterator[Batch]:
+        """As many parts as memory asks for, none of one image: batch norm needs two."""
+        count = max(1, min(self.splits, len(batch) // 2))
+        if count == 1:
+            yield batch
+            return
+        for index_N in torch.tensor_split(torch.arange(len(batch)), count):
+            yield batch.part(int(index_N[0]), int(index_N[-1]) + 1)
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Sum over the images of (1 - share) hard loss + share soft loss."""
+        logits_NK = self.model(self.feed.views(batch))
+        smoothing, own_N = self.recipe.label_smoothing, batch.labels_P[: len(batch)]
+        hard_N = hard_loss(logits_NK, own_N, smoothing)
+        if self.recipe.augment.mixup:
+            other_N = hard_loss(logits_NK, batch.labels_P[len(batch) :], smoothing)
+            hard_N = batch.weight_N * hard_N + (1 - batch.weight_N) * other_N
+        if batch.teacher_NK.shape[1] == 0:
+            return hard_N.sum()
+        share = self.rates[1]
+        soft_N = self.soft_loss(logits_NK, batch.teacher_NK, own_N, self.recipe.temperature)
+        return (1 - share) * hard_N.sum() + share * soft_N.sum()
+
+    def changing(self) -> Iterator[torch.Tensor]:
+        """Every tensor that a step changes."""
+        for module in (self.model, self.average):
+            yield from module.parameters()
+            yield from module.buffers()
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, torch.Tensor))
+
+    def snapshot(self) -> dict[str, Any]:
+        """All that training goes on from, the schedule's place left out."""
+        return {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "splits": self.splits,
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Take up what `snapshot` gave."""
+        self.model.load_state_dict(snapshot["model"])
+        self.average.load_state_dict(snapshot["average"])
+        self.optimizer.load_state_dict(snapshot["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rates[0]  # loading has put a copy there
+        self.splits = snapshot["splits"]

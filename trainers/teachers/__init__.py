@@ -1,0 +1,1 @@
+"""Teachers: their files, their training, what they said of each image."""

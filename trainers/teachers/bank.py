@@ -1,0 +1,151 @@
+"""The bank of teacher logits: teach once, learn many.
+
+Views are a function of (seed, epoch, image), so the teacher's logits for them are computed once
+for all trials of a search, and of every later search with the same teacher, data and views.
+"""
+
+import fcntl
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from space.errors import InputError
+from trainers.data.datasets import Data
+from trainers.engine.evaluation import batch_size
+from trainers.engine.feed import Feed
+from trainers.engine.memory import in_parts
+from trainers.engine.modes import default_mode
+from trainers.files import sealed, unsealed, write_atomically
+from trainers.recipe import Recipe
+from trainers.teachers.teacher import Teacher
+
+WAIT_SECONDS = 0.05  # between looks at what another process computes
+VIEWS = 1  # raise it when `trainers.data.augment` comes to give other views
+
+
+class LogitBank:
+    """Logits of every training image's view, epoch by epoch, one file an epoch.
+
+    An epoch is computed when it is first asked for. Of processes that ask at the same time one
+    computes it, and the others compute the next epochs instead of waiting.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        teacher: Teacher,
+        data: Data,
+        recipe: Recipe,
+        device: torch.device,
+        progress: Callable[[int], None] | None = None,
+        share: Callable[[Path, bool], None] = lambda path, made: None,
+    ) -> None:
+        """Take a teacher and what it is asked.
+
+        Args:
+            progress: told the epoch before it is computed.
+            share: called with an epoch's file, before it is computed (False; it may bring the
+                file from another machine) and when it was (True).
+        """
+        self.teacher, self.data, self.recipe, self.device = teacher, data, recipe, device
+        self.mode = default_mode(device, recipe.precision)
+        self.key = bank_key(teacher, data, recipe, self.mode.precision)
+        self.folder = folder / self.key
+        self.progress, self.share = progress, share
+
+    def epoch_logits(self, epoch: int) -> torch.Tensor:
+        """Float32, N x K, on the CPU; kept in 16 bits."""
+        kept = unsealed(self.path(epoch))  # None: missing or damaged
+        if kept is None:
+            self.share(self.path(epoch), False)
+            kept = unsealed(self.path(epoch))
+        while kept is None:
+            if not self.make(epoch):
+                self.make_another(epoch)
+            kept = unsealed(self.path(epoch))
+        kept_NK = torch.frombuffer(bytearray(kept), dtype=torch.float16)
+        return kept_NK.view(len(self.data.train), -1).float()
+
+    def path(self, epoch: int) -> Path:
+        return self.folder / f"{epoch:04d}.bin"
+
+    def make(self, epoch: int) -> bool:
+        """Compute an epoch's file and write it; False where another process is at it."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with claimed(self.folder / "lock", epoch) as mine:
+                if mine and unsealed(self.path(epoch)) is None:
+                    if self.progress is not None:
+                        self.progress(epoch)
+                    content = sealed(self.live_logits(epoch).half().numpy().tobytes())
+                    write_atomically(self.path(epoch), lambda file: file.writelines(content))
+                    self.share(self.path(epoch), True)
+                return mine
+        except OSError as error:
+            raise InputError(
+                f"the bank of teacher logits cannot be written to {self.folder}: "
+                f"{error.strerror}; free some space or choose another --cache"
+            ) from None
+
+    def make_another(self, epoch: int) -> None:
+        """While another process computes `epoch`: compute one that will be asked for later."""
+        for later in range(epoch + 1, self.recipe.epochs):
+            wanted = self.recipe.hears_teacher(later) and not self.path(later).exists()
+            if wanted and self.make(later):
+                return
+        time.sleep(WAIT_SECONDS)
+
+    def live_logits(self, epoch: int) -> torch.Tensor:
+        """What the teacher says now: float32, N x K, on the CPU."""
+        model, feed = self.teacher.model.to(self.device).eval(), self.feed
+        feed.begin(epoch)
+
+        @torch.inference_mode()
+        def logits(begin: int, end: int) -> torch.Tensor:
+            index_N = torch.arange(begin, end, device=feed.images_NCHW.device)
+            with self.mode.autocast(self.device):
+                return model(feed.views(feed.batch(index_N))).float().cpu()  # type: ignore[no-any-return]
+
+        together = batch_size(feed.images_NCHW, self.device)
+        return torch.cat(list(in_parts(feed.count, together, logits)))
+
+    @cached_property
+    def feed(self) -> Feed:
+        """Made when the first epoch is computed: whoever finds them all needs none."""
+        return Feed(self.data.train, self.recipe, self.device)
+
+
+@contextmanager
+def claimed(path: Path, place: int) -> Iterator[bool]:
+    """Hold one of a file's bytes against other processes; False where one of them holds it.
+
+    The kernel lets go of it when the process dies.
+    """
+    with path.open("ab") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            yield False
+        else:
+            yield True
+
+
+def bank_key(teacher: Teacher, data: Data, recipe: Recipe, precision: str) -> str:
+    """Sixteen hexadecimal digits of everything that the logits depend on."""
+    info = teacher.info
+    parts = [
+        VIEWS,
+        teacher.hash,
+        [info.network, info.size, info.mean, info.std],
+        precision,
+        data.fingerprint,
+        recipe.to_dict()["augment"],  # equal settings give equal text
+        recipe.view_seed,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

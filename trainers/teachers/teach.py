@@ -1,0 +1,72 @@
+"""Training a teacher: the same engine as for students, without a teacher of its own."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from space.errors import InputError
+from trainers.data.datasets import Data
+from trainers.engine.checkpoint import Checkpoint
+from trainers.engine.result import Report
+from trainers.engine.training import train
+from trainers.recipe import Recipe
+from trainers.teachers import teacher
+from trainers.teachers.teacher import Teacher
+
+
+def teach(
+    network: str,
+    data: Data,
+    recipe: Recipe,
+    path: Path,
+    *,
+    device: torch.device,
+    size: int | None = None,
+    weights: str | None = None,
+    report: Report | None = None,
+) -> Teacher:
+    """Train a teacher and write it to `path` (and its description beside it).
+
+    Interrupted, it goes on from `path.checkpoint` when called again.
+
+    Args:
+        size: pixels of the teacher's input; the data's by default.
+        weights: what to fine-tune: `imagenet` or a file; None trains from scratch.
+
+    Raises:
+        InputError: unknown network, weights that do not fit, or training that diverged.
+    """
+    if weights is None:
+        model, info = teacher.untrained(network, data, size=size, seed=recipe.seed)
+        info = replace(info, trained=f"from scratch on {data.name}")
+    else:
+        model, info = teacher.pretrained(network, data, weights, size=size, seed=recipe.seed)
+        info = replace(info, trained=f"{info.trained} on {data.name}")
+    checkpoint = Checkpoint(path.with_suffix(".checkpoint"))
+    result = train(model, recipe, data, report, device=device, checkpoint=checkpoint)
+    if result.ended == "diverged":
+        checkpoint.remove()
+        raise InputError(f"the teacher diverged ({result.reason}); choose a lower learning rate")
+    teacher.save(path, model.cpu(), replace(info, accuracy=result.accuracy))
+    checkpoint.remove()
+    return teacher.load(path)
+
+
+def teacher_key(
+    network: str,
+    data: Data,
+    recipe: Recipe,
+    size: int | None = None,
+    weights: str | None = None,
+) -> str:
+    """Twelve hexadecimal digits of all that a teacher depends on.
+
+    Args:
+        weights: what tells the pretrained weights from others; None: from scratch.
+    """
+    parts = [network, data.fingerprint, recipe.fingerprint, size or data.size]
+    parts += [] if weights is None else [weights]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
