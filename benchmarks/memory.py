@@ -8,8 +8,8 @@ Each line is a fresh process (`benchmarks/footprint.py`, which says what the col
 - train: photographs of random pixels are written as `trainers.data.cache` would and opened as
   `trainers.data.datasets` does; the course's student is trained for `--steps` steps on photographs
   from all over the file and evaluated on all of the validation photographs. Of N photographs as
-  many are training and validation as of Food-11's 16,643 (9,866 and 3,430); its test photographs are
-  not written, because a search never opens them.
+  many are training and validation as of Food-11's 16,643 (9,866 and 3,430); its test photographs
+  are not written, because a search never opens them.
 - bank: the same with a ResNet18 in memory and its logits read from a bank.
 - decode: JPEG files of 512 pixels (or `--data FOLDER`) are decoded into an empty cache.
 

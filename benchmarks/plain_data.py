@@ -13,9 +13,9 @@ from torchvision.transforms import InterpolationMode, v2
 
 from benchmarks.task import Files, Task
 from space.file_format import IMAGENET_MEAN
-from trainers.data.augment import Augment
 from trainers.data.photographs import DRAFT_SCALE
 from trainers.engine.evaluation import BATCH
+from trainers.policies import Augment
 
 TUNING_BATCHES = 8
 

@@ -12,7 +12,8 @@ threads, and our own engine.
   is written both count.
 - A step: `trainers.engine.training.images_per_second` on random photographs, in the faster of both
   memory layouts for each precision. Once as the recipe asks for it, once without views (`bare`: no
-  crops, no colours), which is what the floors count; the teacher is left out, its logits being banked.
+  crops, no colours), which is what the floors count; the teacher is left out, its logits being
+  banked.
 
 A floor is an amount over a ceiling: no step of that precision on that device can be faster,
 unless caches keep what was counted as memory traffic (a small batch on a CPU). `reached` is
@@ -38,12 +39,12 @@ from space.count import macs, parameters
 from space.errors import InputError, require, require_range
 from space.file_format import normalisation
 from space.references import REFERENCES, reference
-from trainers.data.augment import POLICIES
 from trainers.engine.evaluation import choose_device, device_name
 from trainers.engine.memory import keep_freed_memory
 from trainers.engine.modes import LAYOUTS, default_mode
 from trainers.engine.training import images_per_second
 from trainers.model import Model
+from trainers.policies import POLICIES
 from trainers.recipe import Recipe, recipe
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -127,7 +127,7 @@ class Library:
         )
 
     def _drawn(self, name: str, numbers: list[int]) -> "optuna.Study":
-        from search.database.drawn_study import (
+        from search.database.frozen_trials import (
             drawn,  # Optuna takes a second, and other charts do without
         )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from dashboards.filters import Filters
-from search.study.goal import ACCURACY, Goal
+from search.database.goal import ACCURACY, Goal
 from space.solver import Budget
 
 if TYPE_CHECKING:

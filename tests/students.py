@@ -13,8 +13,9 @@ from space import spaces as families
 from space.build import build
 from space.file_format import Card, normalisation
 from space.solver import Budget, solve
-from trainers.engine.modes import LAYOUTS, PRECISIONS, Mode
+from trainers.engine.modes import LAYOUTS, Mode
 from trainers.model import Model, set_layout
+from trainers.recipe import PRECISIONS
 
 CLASSES, STEPS, BATCH = 5, 3, 4
 BUDGETS = ("40KB", "300KB", "20KB")

@@ -19,9 +19,9 @@ from benchmarks.plain_loop import averaged, kd_loss
 from benchmarks.rounds import Arm, Measured, Ran, measure
 from benchmarks.summary import summary
 from benchmarks.task import Files
-from trainers.data.augment import POLICIES
 from trainers.engine import averaging
 from trainers.losses import hard_loss, kd
+from trainers.policies import POLICIES
 
 SCRIPT = ROOT / "benchmarks" / "throughput.py"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

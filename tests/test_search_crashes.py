@@ -333,7 +333,7 @@ def test_a_taken_name_is_refused_before_a_teacher_is_trained(
     def refuse(*rest: object, **more: object) -> None:
         raise AssertionError("a teacher was trained")
 
-    monkeypatch.setattr("search.training.teacher_cache.teach", refuse)
+    monkeypatch.setattr("search.commands.teachers.teach", refuse)
     taught = (*SEARCH, *flags, "--teacher", "teacher-small")
     refused(inside(tmp_path, *taught, "--budget", "40KB"), "20000", "40000")
     refused(inside(tmp_path, *taught), "exists")

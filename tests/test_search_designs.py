@@ -21,8 +21,8 @@ from search.terminal.plan import stored, twin
 from search.training.teacher_cache import named_teachers
 from space.count import macs
 from space.errors import InputError
-from trainers.data.augment import POLICIES
 from trainers.data.datasets import Data, load
+from trainers.policies import POLICIES
 from trainers.recipe import HARD_ONLY
 from trainers.recipe import recipe as named_recipe
 from trainers.teachers import teacher as teachers

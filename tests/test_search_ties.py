@@ -22,7 +22,7 @@ from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.pages.overview import known
 from search.database import table
-from search.study.ranking import SEEDS, attribute, ranked
+from search.study.ranking import FURTHER_SEEDS, attribute, ranked
 from search.terminal import output as report
 from search.terminal.progress import Display
 
@@ -78,7 +78,7 @@ def test_of_equal_finalists_the_smaller_is_the_winner(tmp_path: Path) -> None:
     row = json.dumps({"ended": "finished", "file_accuracy": 0.5, "reason": ""})
     numbers = table.trials(report.engine(str(tmp_path / "studies.db")), "s")["number"]
     with sqlite3.connect(tmp_path / "studies.db") as connection:
-        for number, seed in itertools.product(numbers, SEEDS):
+        for number, seed in itertools.product(numbers, FURTHER_SEEDS):
             connection.execute(
                 "INSERT INTO study_user_attributes (study_id, key, value_json) VALUES (1, ?, ?)",
                 (attribute(int(number), seed), row),
@@ -91,7 +91,7 @@ def test_of_equal_finalists_the_smaller_is_the_winner(tmp_path: Path) -> None:
     assert [one["bytes"] for one in shown] == sorted(one["bytes"] for one in shown)
     again = ("resume", "s", "--device", "cpu", "--cache", "cache", "--finalists", "4")
     assert f"further seeds: trial {smallest} " in inside(tmp_path, *again).out
-    assert (tmp_path / "runs/s/best.safetensors").read_text() == f"{smallest}/{SEEDS[0]}"
+    assert (tmp_path / "runs/s/best.safetensors").read_text() == f"{smallest}/{FURTHER_SEEDS[0]}"
 
 
 def test_pages_mark_the_smaller(tmp_path: Path) -> None:
@@ -158,6 +158,6 @@ def test_one_rule_for_tables_and_finalists(drawn: list[tuple[float, float]]) -> 
     attributes = {
         attribute(n, seed): told | {"file_accuracy": value}
         for n, (value, _) in enumerate(drawn)
-        for seed in SEEDS
+        for seed in FURTHER_SEEDS
     }
     assert [one.number for one in ranked(attributes, table.students(frame))] == order

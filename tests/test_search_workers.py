@@ -16,7 +16,7 @@ from search.database import table
 from search.study.settings import parse_workers
 from search.terminal import output as report
 from search.terminal.progress import Display
-from search.trials.loop import Outcome
+from search.training.watcher import Outcome
 from search.workers.auto import best, candidates
 from space.errors import InputError
 from trainers.engine.result import Epoch

@@ -19,7 +19,8 @@ from space import spaces as families
 from space.architecture import Architecture, Stage
 from space.build import Convolution, _module, with_sound_convolutions
 from space.layers import Layer, layers
-from trainers.engine.modes import LAYOUTS, PRECISIONS, Mode
+from trainers.engine.modes import LAYOUTS, Mode
+from trainers.recipe import PRECISIONS
 from trainers.teachers.teacher import make_network
 
 MODES = [Mode(layout, precision) for layout in LAYOUTS for precision in PRECISIONS[1:]]

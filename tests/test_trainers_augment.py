@@ -15,15 +15,14 @@ from trainers.data.augment import (
     BRIGHTNESS,
     CONTRAST,
     FLIP,
-    POLICIES,
     ROTATION,
     SATURATION,
-    Augment,
     mixed_views,
     mixup_partners,
     views,
 )
 from trainers.data.random import mix, order, uniform, uniforms, words
+from trainers.policies import POLICIES, Augment
 
 EVERYTHING = replace(POLICIES["standard"], shift=0.1, mixup=0.4)
 COUNT = 24

@@ -23,7 +23,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from trainers.data.augment import Augment, mixed_views
+from trainers.data.augment import mixed_views
 from trainers.data.datasets import Data, load
 from trainers.engine import averaging
 from trainers.engine import training as engine
@@ -36,6 +36,7 @@ from trainers.engine.modes import Mode
 from trainers.engine.steps import batches, make_optimizer, steps_per_epoch
 from trainers.engine.training import TrialResult, _Training, train
 from trainers.model import weights_hash
+from trainers.policies import Augment
 from trainers.recipe import RECIPES, Recipe
 from trainers.schedules import learning_rate
 from trainers.teachers.bank import LogitBank

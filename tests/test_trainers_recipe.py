@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from space.errors import InputError
 from space.file_format import RECIPE_DIGITS
-from trainers.data.augment import POLICIES, Augment
 from trainers.losses import LOSSES
+from trainers.policies import POLICIES, Augment
 from trainers.recipe import OPTIMIZERS, RECIPES, Recipe, recipe
 from trainers.schedules import SCHEDULES
 

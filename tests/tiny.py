@@ -8,9 +8,9 @@ from torch import nn
 
 from space.architecture import Architecture, Stage
 from space.build import build
-from trainers.data.augment import POLICIES
 from trainers.data.datasets import Data, Split
 from trainers.model import Model, weights_hash
+from trainers.policies import POLICIES
 from trainers.recipe import HARD_ONLY, Recipe
 from trainers.teachers.teacher import Teacher, TeacherInfo
 

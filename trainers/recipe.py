@@ -9,11 +9,11 @@ from typing import Any
 
 from space.errors import InputError, require, require_one_of, shown
 from space.file_format import RECIPE_DIGITS
-from trainers.data.augment import POLICIES, Augment
-from trainers.engine.modes import PRECISIONS
 from trainers.losses import LOSSES
+from trainers.policies import POLICIES, Augment
 from trainers.schedules import SCHEDULES, soft_share
 
+PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
 

@@ -15,7 +15,7 @@ from dashboards.plotting.picture import SEQUENCE, Picture, nothing, styled, valu
 from dashboards.plotting.reasons import complete, drawable
 from dashboards.views import View
 from search.database import table
-from search.study.goal import ACCURACY, Goal
+from search.database.goal import ACCURACY, Goal
 
 FRONTS_TITLE, BEST_TITLE = "Pareto fronts", "Best so far"
 BUDGETS_TITLE = "The best at each budget"

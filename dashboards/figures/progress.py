@@ -23,7 +23,7 @@ from dashboards.plotting.picture import (
 from dashboards.plotting.reasons import complete, drawable, trial_numbers, why_nothing
 from dashboards.views import View
 from search.database import table
-from search.study.goal import Goal
+from search.database.goal import Goal
 
 BEST_TITLE, VOLUME_TITLE, CURVES_TITLE = "Best so far", "Hypervolume so far", "Learning curves"
 NARROW = 0.9  # sizes that close to their reference make no area worth looking at

@@ -28,7 +28,7 @@ from dashboards.plotting.picture import (
 )
 from dashboards.plotting.reasons import drawable, objects, trial_numbers, why_nothing
 from dashboards.views import Mark, View
-from search.study.goal import ACCURACY, Goal
+from search.database.goal import ACCURACY, Goal
 from search.terminal.output import short
 
 TITLE = "Accuracy against size"

@@ -13,7 +13,7 @@ from dashboards.pages import cards
 from dashboards.routes import compare_link, study_link
 from search.database import study_list, table
 from search.database.address import command
-from search.study.goal import Goal
+from search.database.goal import Goal
 from space.solver import Budget, format_bytes
 
 STOPPED = "stopped"

@@ -17,7 +17,7 @@ from dashboards.pages.overview import budget_words
 from dashboards.pages.trials_table import COLUMNS
 from dashboards.routes import compare_link
 from dashboards.views import ABLATION, AblationView, Subject
-from search.study.goal import Goal
+from search.database.goal import Goal
 from search.terminal.evidence import Cells
 from search.terminal.savings import savings
 

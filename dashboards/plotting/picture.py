@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from dashboards.plotting.axes import ROOM, share_axis
-from search.study.goal import Goal
+from search.database.goal import Goal
 
 # Okabe and Ito's colours: told apart by colour-blind people, and visible on white and on black.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"

@@ -98,12 +98,14 @@ def run(
     """Train every arm of SPEC over every seed: a study that can be interrupted and resumed."""
     starting(f"ablation {spec}")
     from search.commands import ablate as ablations
+    from search.commands.join import join
     from search.commands.session import Session
     from search.study.folder import named_cache
     from search.study.limits import asked_limits
     from search.study.settings import parse_grace, parse_place, parse_workers
 
     session = Session(
+        join=join,
         storage=storage,
         workers=parse_workers(workers),
         as_json=as_json,

@@ -167,9 +167,9 @@ def worker(name: str, as_json: bool, **flags: Any) -> None:
     behind the epoch; what is unfinished goes on elsewhere.
     """
     starting(f"worker for {name}")
-    from search.commands import resume as resuming
+    from search.commands import join as joining
 
-    resuming.join(name, as_json, **flags)
+    joining.join(name, as_json, **flags)
 
 
 @cli.command()

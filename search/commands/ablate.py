@@ -1,52 +1,34 @@
-"""The command `ablate`: from a design to trained arms; and how an ablation goes on."""
+"""The command `ablate`: from a design to trained arms."""
 
-import hashlib
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import optuna
 import torch
-from optuna.trial import FrozenTrial, TrialState
 
 from search.ablation.arms import Maker, Resolved, resolve
-from search.ablation.design import MAX_SEEDS, SHARED, SIZE_MATCHED, Design, read_design
+from search.ablation.design import SHARED, SIZE_MATCHED, Design, read_design
 from search.ablation.forecast import forecast
+from search.commands.go_on import go_on
 from search.commands.session import Session, version
+from search.commands.teachers import taught
 from search.database.address import database_errors
 from search.database.storage import open_storage, reachable
-from search.study.folder import EXACT, STUDENT, cache_folder
+from search.study.folder import cache_folder
 from search.study.plan import Plan
-from search.study.ranking import UNSTORABLE
 from search.study.settings import HERE
 from search.study.spec import kept_source
-from search.study.study import FIRST_SEEDS, SEEDS, create, place_for, require_free, settle
-from search.terminal import evidence as views
+from search.study.study import FIRST_SEEDS, SEEDS, create, place_for, require_free
 from search.terminal.plan import planned
-from search.terminal.progress import Display
-from search.training.context import Bench, Job, Station
-from search.training.objective import describe, digest, scored
-from search.training.teacher_cache import (
-    Named,
-    check_teachers,
-    keep_teachers,
-    named_teachers,
-    taught,
-)
-from search.trials.loop import Copied, Draw, run_trials
+from search.training.context import Station
+from search.training.teacher_cache import Named, check_teachers, keep_teachers, named_teachers
 from search.workers import on_ray
-from search.workers.auto import Typical, open_crew
-from space.count import macs
 from space.errors import InputError
-from trainers import export
 from trainers.data.datasets import Data, load
 from trainers.data.survey import survey
 from trainers.engine.evaluation import choose_device
 from trainers.engine.modes import default_mode
-from trainers.engine.result import FINISHED
 
 
 def ablate(
@@ -81,7 +63,9 @@ def ablate(
             require_free(storage, design.name, plan)
         expected = forecast(plan, design.seeds, data, teachers, place, chosen)
         seen = survey(design.data, data, place) if dry_run else None
-        planned(plan, resolved, design.seeds, expected, session, seen)
+        planned(
+            plan, resolved, design.seeds, expected, session.console, seen, as_json=session.as_json
+        )
         if resolved.impossible:
             raise refusal(resolved)
         if not dry_run:
@@ -114,39 +98,7 @@ def _begin(
         asked = {SEEDS: design.seeds, FIRST_SEEDS: design.seeds}
         study = create(storage, name, plan, {**asked, **session.limits, **where})
     station = Station(plan, folder, plan.source, cache, device)
-    go_on(session, station, station.furnished(data, own, chosen), plan, study)
-
-
-def go_on(
-    session: Session, station: Station, bench: Bench, plan: Plan, study: optuna.Study
-) -> None:
-    """Train what is left of an ablation, and print its table."""
-    bench = replace(bench, say=session.say)
-    total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
-    done = ended(study)
-    console, typical = session.console, partial(typical_arm, plan)
-    shown = Display(console, trials=total, done=done, best=False)
-    if session.on != HERE:
-        with session.resumable(name), shown as display:
-            on_ray.run(session, station, study, display)
-    else:
-        with (
-            session.worker(study, station.folder) as worker,
-            open_crew(bench, station, session.workers, total - done, typical, console) as crew,
-            shown as display,
-            worker.at_work(crew.devices, in_process=crew.in_process),
-        ):
-            run_trials(Planned(plan, bench), worker, crew, display)
-    session.say_limit(study)
-    if not session.joined:
-        views.finished(session, name, int(study.user_attrs[SEEDS]))
-    if ended(study) >= total:
-        settle(study)
-
-
-def ended(study: optuna.Study) -> int:
-    """Trials that have ended."""
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    go_on(session, station, station.furnished(data, own, chosen), study)
 
 
 def make_plan(
@@ -191,79 +143,3 @@ def refusal(resolved: Resolved) -> InputError:
     count = len(resolved.impossible)
     which = "1 arm" if count == 1 else f"{count} arms"
     return InputError(f"every arm must be possible, but {which} cannot exist ({words})")
-
-
-def typical_arm(plan: Plan) -> Typical:
-    """The arm of middle work."""
-    order = sorted(plan.arms, key=lambda arm: macs(arm.architecture, plan.size))
-    middle = order[len(order) // 2]
-    return Typical(middle.architecture, middle.recipe)
-
-
-NO_SCORE = {"file_accuracy": None, "confusion": None, "file_sha256": None}
-
-
-class Planned:
-    """The students of an ablation, a `search.trials.loop.Source`: trial numbers say which."""
-
-    identity = "training"
-    pruner = None  # a comparison needs every arm's last epoch
-
-    def __init__(self, plan: Plan, bench: Bench) -> None:
-        self.plan, self.bench = plan, bench
-
-    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        arm, seed = self.plan.trial(number)
-        fixed = {"arm": arm.name, "seed": seed, **arm.levels}
-        with warnings.catch_warnings():  # Optuna tells at every call what may change
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler(0))
-
-    def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
-        return len(self.plan.arms) * int(study.user_attrs[SEEDS])
-
-    def draw(self, trial: optuna.Trial) -> Draw:
-        plan, (arm, seed) = self.plan, self.plan.trial(trial.number)
-        trial.suggest_categorical("arm", [arm.name for arm in plan.arms])
-        trial.suggest_int("seed", 0, MAX_SEEDS)
-        for factor in arm.levels:
-            trial.suggest_categorical(factor, plan.factors[factor])
-        recipe = arm.recipe_of(seed, shared_views=plan.shared_views)
-        place = self.bench.folder.trial(trial.number).name
-        job = Job(arm.architecture, recipe, arm.format, arm.teacher, place)
-        described = describe(arm.architecture, plan.card_for(recipe), arm.format) | {
-            "budget_share": arm.budget_share,
-            "repairs": [],
-            "training": training_identity(job),
-        }
-        return Draw(job, described, f"{arm.name}, seed {seed}")
-
-    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
-        """The twin's network, stored in this arm's format and scored again: no training."""
-        known: dict[str, Any] = {"trained_as": twin.number, "seconds": 0.0}
-        folder = self.bench.folder
-        exact, student = folder.exact(twin.number), folder.student(twin.number)
-        own = folder.path / draw.job.place / STUDENT
-        folder.fetch(*(str(path.relative_to(folder.path)) for path in (exact, student)))
-        source = exact if exact.exists() else student
-        ended = twin.user_attrs["ended"]
-        if ended != FINISHED and not (ended == UNSTORABLE and exact.exists()):
-            return Copied(TrialState.FAIL, None, known)
-        try:
-            if draw.job.format != "fp32":
-                export.convert(source, "fp32", own.with_name(EXACT))
-            export.convert(source, draw.job.format, own)
-        except OverflowError as error:
-            failed = {"ended": UNSTORABLE, "reason": str(error)}
-            return Copied(TrialState.FAIL, None, known | failed | NO_SCORE)
-        folder.keep(f"{draw.job.place}/{EXACT}", f"{draw.job.place}/{STUDENT}")
-        accuracy, confusion = scored(self.bench, own)
-        stored = {"ended": FINISHED, "reason": "", "confusion": confusion}
-        known |= stored | {"file_accuracy": accuracy, "file_sha256": digest(own)}
-        return Copied(TrialState.COMPLETE, accuracy, known)
-
-
-def training_identity(job: Job) -> str:
-    """Twelve hexadecimal digits, equal for trainings that end in the same network."""
-    parts = [job.architecture.fingerprint, job.recipe.fingerprint, str(job.teacher)]
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]

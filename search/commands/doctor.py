@@ -14,7 +14,7 @@ from search.database.address import command, database_errors
 from search.database.leases import Lease, all_leases, locked, place_of, swap
 from search.database.storage import open_storage
 from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
-from search.study.ranking import SEEDS, attribute
+from search.study.ranking import FURTHER_SEEDS, attribute
 from search.study.spec import Ground
 from search.study.study import HASH, best_trials, folder_of, open_study, publish
 from search.terminal import output as report
@@ -161,7 +161,7 @@ def students(patient: Patient) -> Iterator[Finding]:
             yield from _student(patient.folder, place_of(trial.number), trial.user_attrs)
     attributes = patient.study.user_attrs
     for trial in _trials(patient):
-        for seed in SEEDS:
+        for seed in FURTHER_SEEDS:
             row = attributes.get(attribute(trial.number, seed))
             if row is not None and row.get("file_accuracy") is not None:
                 known = {"format": trial.user_attrs.get("format"), **row}
@@ -245,7 +245,7 @@ def checkpoints(patient: Patient) -> Iterator[Finding]:
     ended_finals = {
         finalist_place(trial.number, seed)
         for trial in _trials(patient)
-        for seed in SEEDS
+        for seed in FURTHER_SEEDS
         if attribute(trial.number, seed) in results
     }
     held = {p for p, lease in _leases(patient.study).items() if lease.worker in patient.living}

@@ -1,49 +1,36 @@
 """The command `search`: from settings to a file that fits."""
 
-import shlex
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import optuna
 import torch
 from rich.console import Console
 from rich.text import Text
 
+from search.commands.go_on import go_on
+from search.commands.join import join
 from search.commands.session import Session, version
-from search.database.address import command, database_errors
+from search.commands.teachers import obtain
+from search.database.address import database_errors
 from search.database.storage import open_storage, reachable
-from search.study.folder import STUDENT, named_cache, require_writable
-from search.study.ranking import SEEDS, Finalist
+from search.study.folder import named_cache, require_writable
 from search.study.settings import HERE, NO_TEACHER, Settings, parse_workers
 from search.study.spec import OWN_TEACHER, Spec, kept_source
 from search.study.study import (
     DESCRIBED,
     FINALISTS,
     TARGET,
-    asked_last,
-    best_trials,
-    counted,
     create,
     free_name,
     place_for,
-    publish,
     require_free,
-    settle,
-    target,
 )
 from search.terminal import output as report
-from search.terminal.progress import Display
-from search.training.context import Bench, Station
-from search.training.teacher_cache import Wanted, keep_teachers, obtain, read
-from search.trials import finalists as final
-from search.trials.loop import run_trials
-from search.trials.sampled import Sampled
+from search.terminal.dry_run import planned
+from search.training.context import Station
+from search.training.teacher_cache import Wanted, keep_teachers, read
 from search.workers import on_ray
-from search.workers.auto import middle_student, open_crew, sampled_students, typical_student
-from search.workers.executor import Crew
-from search.workers.worker import Worker
+from search.workers.auto import middle_student, sampled_students
 from space import spaces as families
 from space.build import build
 from space.errors import InputError
@@ -63,6 +50,7 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
         prepare: only create it, and leave its trials to workers.
     """
     session = Session(
+        join=join,
         storage=settings.storage,
         workers=parse_workers(settings.workers),
         as_json=as_json,
@@ -92,7 +80,7 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
             report.prepared(settings.storage, name, as_json)
             return
         station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
-        go_on(session, station, station.furnished(data, own, device), spec, study)
+        go_on(session, station, station.furnished(data, own, device), study)
 
 
 class Checked(NamedTuple):
@@ -126,29 +114,6 @@ def checked(settings: Settings, console: Console) -> Checked:
     if given is None and spec.recipe.needs_teacher:
         teachers.untrained(settings.teacher_network, data)  # refuses a size that it cannot take
     return Checked(data, device, given)
-
-
-def go_on(
-    session: Session, station: Station, bench: Bench, spec: Spec, study: optuna.Study
-) -> None:
-    """Run what is left of a search, beside its other workers, and write the best student."""
-    bench = replace(bench, say=session.say)
-    if session.on != HERE:
-        with session.resumable(study.study_name), shown(study, session.console) as display:
-            on_ray.run(session, station, study, display)
-        ranking = final.finalists(study)
-    else:
-        typical, console = partial(typical_student, spec), session.console
-        with (
-            session.worker(study, station.folder) as worker,
-            open_crew(bench, station, session.workers, left(study), typical, console) as crew,
-            shown(study, console) as display,
-        ):
-            ranking = finish(spec, worker, crew, display)
-    session.say_limit(study)
-    conclude(session, station, study, ranking)
-    if not left(study):
-        settle(study)
 
 
 def make_spec(settings: Settings, data: Data, teacher_hash: str) -> Spec:
@@ -202,55 +167,6 @@ def named_teacher(settings: Settings) -> Path | None:
     return Path(str(teacher))
 
 
-def left(study: optuna.Study) -> int:
-    """Trainings that a study still asks for, as far as that is known."""
-    rounds = int(study.user_attrs.get(FINALISTS, 0))
-    trials = target(study) - counted(study)
-    return max(trials, rounds * len(SEEDS)) if trials > 0 else len(final.untrained(study, rounds))
-
-
-def shown(study: optuna.Study, console: Console) -> Display:
-    """A search's progress, from where it stands."""
-    display = Display(console, trials=target(study), done=counted(study))
-    for trial in best_trials(study, 1):
-        display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
-    return display
-
-
-def finish(spec: Spec, worker: Worker, crew: Crew, display: Display) -> list[Finalist]:
-    """Run what is left of a study: its trials, then its finalists; best finalist first."""
-    with worker.at_work(crew.devices, in_process=crew.in_process):
-        run_trials(Sampled(spec, worker.folder), worker, crew, display)
-        rounds = int(worker.study.user_attrs.get(FINALISTS, 0))
-        if not rounds:
-            return []
-        return final.run_finalists(spec, worker, rounds, crew, display)
-
-
-def conclude(
-    session: Session, station: Station, study: optuna.Study, ranking: list[Finalist]
-) -> None:
-    """Choose the winner, write its file, print the table."""
-    leaders, folder = best_trials(study, 1), station.folder
-    if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
-        publish(folder.path / final.best_seed(ranking[0]) / STUDENT, folder)
-    elif leaders:
-        publish(folder.student(leaders[0].number), folder)
-    if session.out is not None and leaders:
-        report.copy_best(folder.best, Path(session.out))
-    name, storage = study.study_name, session.storage
-    if session.joined:
-        return
-    hints = [
-        command("show", name, storage),
-        session.to_resume(name, "--trials", str(asked_last(study))),
-        shlex.join(
-            ["distilnas", "test", str(folder.best), "--data", station.source, *session.cache]
-        ),
-    ]
-    report.finished(storage, name, ranking, station.spec, folder, hints, session.as_json)
-
-
 def dry_run(settings: Settings, as_json: bool) -> None:
     """What a search would do: settings, the space at this budget, the time it would take."""
     with database_errors(settings.storage):
@@ -265,4 +181,4 @@ def dry_run(settings: Settings, as_json: bool) -> None:
     an_epoch = seconds_per_epoch(model, spec.recipe, data, device)
     seconds = an_epoch * spec.recipe.epochs * settings.trials
     seen = survey(settings.data, data, settings.cache_folder)
-    report.planned(settings, spec, low, high, students, an_epoch, seconds, seen, as_json)
+    planned(settings, spec, low, high, students, an_epoch, seconds, seen, as_json)

@@ -1,7 +1,7 @@
 """How a command that trains was called: what is the user's and the machine's, not the study's."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -9,10 +9,10 @@ import optuna
 from rich.console import Console
 
 from search.database.address import command
+from search.database.leases import GRACE
 from search.study.folder import Folder
 from search.study.limits import limits_of, spent_of
 from search.terminal import output as report
-from search.workers.lease_holder import GRACE
 from search.workers.stopping import Leaving
 from search.workers.worker import Worker
 from trainers.engine.memory import keep_freed_memory
@@ -22,6 +22,7 @@ from trainers.engine.memory import keep_freed_memory
 class Session:
     """One call of such a command."""
 
+    join: Callable[..., None]  # the command `worker`, for those that Ray begins
     storage: str
     workers: int | None  # students at once; None: measured
     as_json: bool

@@ -8,8 +8,8 @@ from rich.text import Text
 from search.database import study_list
 from search.database import table as tables
 from search.database.address import command, database_errors
+from search.database.goal import Goal
 from search.study.folder import ARTIFACTS, Folder
-from search.study.goal import Goal
 from search.study.ranking import ranked
 from search.terminal import output as report
 from search.terminal.savings import savings

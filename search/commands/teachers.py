@@ -1,15 +1,18 @@
-"""The commands `teacher train`, `teacher finetune`, `teacher test`."""
+"""Teachers that are trained or tested: for the commands `teacher ...`, and for studies."""
 
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from search.study.folder import cache_folder, require_writable
 from search.terminal import output as report
 from search.terminal.progress import Display
-from trainers.data.datasets import DIGITS, Split, load, load_test, relabelled
+from search.training.teacher_cache import Named, Wanted, is_cached, read
+from trainers.data.datasets import DIGITS, Data, Split, load, load_test, relabelled
 from trainers.engine.evaluation import choose_device, evaluate
 from trainers.engine.memory import keep_freed_memory
+from trainers.files import cache_errors
 from trainers.recipe import Recipe, recipe
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teach import teach
@@ -99,3 +102,57 @@ def _tell(
         f"{accuracy:.2%} on {images:,} images",
         soft_wrap=True,
     )
+
+
+def taught(
+    named: Named,
+    data: Data,
+    cache: Path,
+    device: torch.device,
+    console: Console,
+    name: str,
+    then: str,
+) -> Teacher:
+    """A named teacher: read, or trained where the cache has none."""
+    if isinstance(named, Path):
+        return read(named, data)
+    return obtain(named, data, cache, device, console, name, then)
+
+
+def obtain(
+    wanted: Wanted,
+    data: Data,
+    cache: Path,
+    device: torch.device,
+    console: Console,
+    name: str = "teacher",
+    then: str = "",
+) -> Teacher:
+    """The teacher from the cache, or trained now.
+
+    Args:
+        then: what comes after it, in words.
+    """
+    path = wanted.path(data, cache)
+    if is_cached(path):
+        return teachers.load(path)
+    with Display(console, trials=None, done=0) as display, cache_errors(path.parent):
+        words = wanted.words + (f"; {then}" if then else "")
+        display.began(name, words, wanted.recipe.epochs)
+        try:
+            teacher = teach(
+                wanted.network,
+                data,
+                wanted.recipe,
+                path,
+                device=device,
+                size=wanted.size,
+                weights=wanted.weights,
+                report=display.follower(name),
+            )
+        except KeyboardInterrupt:
+            console.print("stopped; the same command goes on from the teacher's last epoch")
+            raise
+    accuracy = teacher.info.accuracy or 0.0
+    console.print(f"{name}: validation accuracy {accuracy:.1%}")
+    return teacher

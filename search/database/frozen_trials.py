@@ -7,17 +7,20 @@ Optuna builds an object of every value first: 199 seconds for 100,000 trials of 
 import datetime
 import json
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
+import optuna
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
+from search.database import queries
 from search.database.transactions import ATTRIBUTES, MARKS, STEPS, TRIALS, VALUES
 
+NAME = "drawn"  # of a study in memory
 PARAMS: sa.Table = models.TrialParamModel.__table__
 UNREAD = ("confusion", "accuracies", "losses")  # attributes; long, and of interest to people alone
 
@@ -122,3 +125,28 @@ def _local(moment: datetime.datetime | None) -> datetime.datetime | None:
     if moment is None:
         return None
     return moment.replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)
+
+
+def drawn(engine: sa.Engine, name: str, numbers: Sequence[int]) -> optuna.Study:
+    """Trials with their parameters, distributions and values, and which way the study goes.
+
+    Optuna's `add_trials` would check them, and refuse what Optuna's own studies may hold: a value
+    that somebody enqueued beyond its distribution.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with queries.connection(engine) as connection:
+        study = queries.study_id(connection, name)
+        directions = queries.directions(connection, study)
+        trials = queries.read(
+            connection, "SELECT trial_id, number FROM trials WHERE study_id = :study", study=study
+        )
+        wanted = set(trials.loc[trials["number"].isin(numbers), "trial_id"].tolist())
+        found = read_trials(connection, study, None, wanted, queries.EVERY)
+    storage = optuna.storages.InMemoryStorage()
+    ways = [optuna.study.StudyDirection[way] for way in directions]
+    made = optuna.create_study(storage=storage, study_name=NAME, directions=ways)
+    identity = storage.get_study_id_from_name(NAME)
+    for trial in found:
+        trial.user_attrs, trial.intermediate_values = {}, {}  # long, and of no concern here
+        storage.create_new_trial(identity, template_trial=trial)
+    return made

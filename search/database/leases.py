@@ -18,6 +18,8 @@ from optuna.storages._rdb import models
 from space.errors import InputError
 
 PREFIX = "lease:"
+GRACE = 60.0  # seconds without a beat before others may take a trial over
+BEATS = 6  # of a lease within its grace
 
 STUDIES: sa.Table = models.StudyModel.__table__
 FACTS: sa.Table = models.StudySystemAttributeModel.__table__

@@ -9,8 +9,8 @@ import pandas as pd
 import sqlalchemy as sa
 
 from search.database import queries as rows
+from search.database.goal import Goal
 from search.database.table import ATTRIBUTE_COLUMNS, ours, spec_of
-from search.study.goal import Goal
 
 STUDY_COLUMNS = (
     *("identity", "name", "space", "budget", "trials", "complete", "pruned", "failed", "running"),

@@ -28,8 +28,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from search.database import queries as rows
-from search.study.goal import ACCURACY, Goal
-from search.study.ranking import order_key
+from search.database.goal import ACCURACY, Goal, order_key
 
 BASE_COLUMNS = ("number", "state", "value", "started", "completed")
 

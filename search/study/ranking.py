@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-SEEDS = (1, 2, 3)  # added to the recipe's own
+from search.database.goal import order_key
+
+FURTHER_SEEDS = (1, 2, 3)  # added to the recipe's own
 # How a student ended: beside what `trainers.engine.result.TrialResult` says of its training.
 FAILED = "error"  # nothing to judge by
 UNSTORABLE = "unstorable"  # trained, but its file cannot hold its weights
@@ -36,14 +38,6 @@ def attribute(number: int, seed: int) -> str:
     return f"finalist:{number}:{seed}"
 
 
-def order_key(worth: Any, size: Any, number: Any) -> tuple[Any, Any, Any]:
-    """Sorts the best first: of equal worth the smaller file, of equal files the lower number.
-
-    Takes numbers, or columns of them.
-    """
-    return -worth, size, number
-
-
 def ranked(
     attributes: Mapping[str, Any], students: Iterable[tuple[int, str, float]]
 ) -> list[Finalist]:
@@ -59,10 +53,10 @@ def ranked(
     """
     found = []
     for number, text, size in students:
-        rows = {seed: attributes.get(attribute(number, seed)) for seed in SEEDS}
+        rows = {seed: attributes.get(attribute(number, seed)) for seed in FURTHER_SEEDS}
         ended = {seed: row for seed, row in rows.items() if row is not None}
         kept = {seed: row for seed, row in ended.items() if row["ended"] != FAILED}
-        if len(ended) == len(SEEDS) and kept:
+        if len(ended) == len(FURTHER_SEEDS) and kept:
             accuracies = tuple(row["file_accuracy"] or 0.0 for row in kept.values())
             failed = tuple(seed for seed in ended if seed not in kept)
             known = size if size == size else math.inf  # NaN: of an earlier version

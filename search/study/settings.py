@@ -9,12 +9,12 @@ from types import NoneType
 from typing import Any, get_args, get_origin
 
 from search.database.address import DEFAULT_STORAGE, at_home
+from search.database.leases import GRACE
 from search.study.folder import DEFAULT_CACHE, cache_folder, check_name
 from search.study.limits import asked_limits
 from search.study.naming import plain_name
 from search.study.pruners import PRUNERS
 from search.study.samplers import SAMPLERS
-from search.workers.lease_holder import GRACE
 from space.errors import InputError, require, require_one_of, shown
 from space.solver import Budget
 from space.spaces import FAMILIES

@@ -11,12 +11,12 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database.address import command, sqlite_path
+from search.database.goal import order_key
 from search.database.table import ours, spec_of
 from search.study.folder import ARTIFACTS, Folder, check_name, expanded
 from search.study.limits import DEVICE_SECONDS, TIMEOUT
 from search.study.object_store import is_address
 from search.study.plan import Plan, is_plan
-from search.study.ranking import order_key
 from search.study.spec import Ground, Spec
 from space.errors import InputError
 from trainers.files import copy_atomically

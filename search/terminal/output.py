@@ -16,7 +16,7 @@ from search.database.address import command, masked_for_shell
 from search.database.engine import engine as engine
 from search.terminal.savings import Savings, savings
 from space.errors import InputError
-from space.solver import Budget, Solution
+from space.solver import Budget
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -224,67 +224,3 @@ def copy_best(best: Path, out: Path) -> None:
         raise InputError(
             f"the best file cannot be copied to {out}: {error.strerror}; it lies at {best}"
         ) from None
-
-
-def planned(
-    settings: Any,
-    spec: Any,
-    low: Solution,
-    high: Solution,
-    students: Sequence[Solution],
-    epoch_seconds: float,
-    seconds: float,
-    seen: Any,
-    as_json: bool,
-) -> None:
-    """A dry run's answer."""
-    from search.terminal.data import print_survey, survey_document
-    from search.terminal.progress import duration
-
-    budget = spec.budget
-    shares = sorted(student.share for student in students)
-    if as_json:
-        print_json(
-            {
-                "settings": asdict(settings),
-                "recipe": spec.recipe.to_dict(),
-                "budget": budget_document(budget),
-                "smallest": {"cost": low.cost, "architecture": low.architecture.to_dict()},
-                "largest_floor": {"cost": high.cost, "architecture": high.architecture.to_dict()},
-                "shares": shares,
-                "seconds_per_epoch": epoch_seconds,
-                "seconds": seconds,
-                "survey": survey_document(seen),
-            }
-        )
-        return
-    out = console()
-    made = rows_table("setting", "value")
-    for name, value in asdict(settings).items():
-        if value is not None and name != "recipe":
-            made.add_row(name, str(value))
-    for name, value in spec.recipe.to_dict().items():
-        made.add_row(f"recipe.{name}", str(value))
-    out.print(made)
-    out.print(
-        f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
-    )
-    print_survey(out, seen)
-    out.print(
-        f"smallest student: {budget.amount(low.cost)}: {low.architecture.words}", soft_wrap=True
-    )
-    out.print(
-        f"largest student at its smallest widths: {budget.amount(high.cost)}: "
-        f"{high.architecture.words}",
-        soft_wrap=True,
-    )
-    out.print(
-        f"{len(shares)} sampled students use {shares[0]:.1%} to {shares[-1]:.1%} of {budget} "
-        f"(median {shares[len(shares) // 2]:.1%})"
-    )
-    out.print(
-        f"time: about {duration(epoch_seconds)} an epoch, at most {duration(seconds)} for "
-        f"{settings.trials} trials of {spec.recipe.epochs} epochs one after the other, "
-        "without the teacher",
-        soft_wrap=True,
-    )

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from rich.console import Console
 from rich.text import Text
 
 from search.ablation.arms import Resolved, same_student
 from search.ablation.forecast import Forecast
-from search.commands.session import Session
 from search.study.plan import Arm, Plan, training_key
 from search.terminal import output as report
 from search.terminal.data import print_survey, survey_document
@@ -24,19 +24,21 @@ def planned(
     resolved: Resolved,
     seeds: int,
     expected: Forecast,
-    session: Session,
+    console: Console,
     seen: Survey | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Print the plan.
 
     Args:
         seen: of a dry run, whose answer the plan is: it goes to standard output.
     """
-    if seen is not None and session.as_json:
+    if seen is not None and as_json:
         told = document(plan, resolved, seeds, expected)
         report.print_json(told | {"survey": survey_document(seen)})
         return
-    out = session.console if seen is None else report.console()
+    out = console if seen is None else report.console()
     for line in [plan.question, *summary(plan.to_dict(), seeds)]:
         if line:
             out.print(line, soft_wrap=True)

@@ -18,14 +18,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from search.study.ranking import order_key
-from search.trials.loop import Outcome
+from search.database.goal import order_key
+from search.training.watcher import Outcome
 from space.solver import format_bytes
 from trainers.engine.result import Epoch, Report
 
 
 class Display:
-    """A `search.trials.loop.Watcher`: trials done, the best so far, a row a running student."""
+    """A `Watcher`: trials done, the best so far, a row a running student."""
 
     def __init__(
         self, console: Console, *, trials: int | None, done: int, best: bool = True

@@ -6,19 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from rich.console import Console
-
 from search.study.folder import Folder, check_name
 from search.study.settings import NO_TEACHER, default_network, stated_recipe, teacher_base
-from search.terminal.progress import Display
 from space.errors import InputError, require, require_one_of
 from space.file_format import MAX_SIZE
 from trainers.data.datasets import Data
-from trainers.files import cache_errors
 from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
-from trainers.teachers.teach import teach, teacher_key
+from trainers.teachers.teach import teacher_key
 from trainers.teachers.teacher import IMAGENET, Teacher
 from trainers.teachers.weights import read_content
 
@@ -127,62 +122,8 @@ def check_teachers(named: Mapping[str, Named], data: Data) -> None:
             teachers.untrained(its.network, data, size=its.size)
 
 
-def taught(
-    named: Named,
-    data: Data,
-    cache: Path,
-    device: torch.device,
-    console: Console,
-    name: str,
-    then: str,
-) -> Teacher:
-    """A named teacher: read, or trained where the cache has none."""
-    if isinstance(named, Path):
-        return read(named, data)
-    return obtain(named, data, cache, device, console, name, then)
-
-
 def is_cached(path: Path) -> bool:
     return path.exists() and path.with_suffix(".json").exists()
-
-
-def obtain(
-    wanted: Wanted,
-    data: Data,
-    cache: Path,
-    device: torch.device,
-    console: Console,
-    name: str = "teacher",
-    then: str = "",
-) -> Teacher:
-    """The teacher from the cache, or trained now.
-
-    Args:
-        then: what comes after it, in words.
-    """
-    path = wanted.path(data, cache)
-    if is_cached(path):
-        return teachers.load(path)
-    with Display(console, trials=None, done=0) as display, cache_errors(path.parent):
-        words = wanted.words + (f"; {then}" if then else "")
-        display.began(name, words, wanted.recipe.epochs)
-        try:
-            teacher = teach(
-                wanted.network,
-                data,
-                wanted.recipe,
-                path,
-                device=device,
-                size=wanted.size,
-                weights=wanted.weights,
-                report=display.follower(name),
-            )
-        except KeyboardInterrupt:
-            console.print("stopped; the same command goes on from the teacher's last epoch")
-            raise
-    accuracy = teacher.info.accuracy or 0.0
-    console.print(f"{name}: validation accuracy {accuracy:.1%}")
-    return teacher
 
 
 def keep_teachers(folder: Folder, teachers_by_name: Mapping[str, Teacher]) -> None:

@@ -5,13 +5,13 @@ from dataclasses import replace
 import optuna
 from optuna.trial import FrozenTrial
 
-from search.study.ranking import FAILED, SEEDS, Finalist, attribute, ranked
+from search.study.ranking import FAILED, FURTHER_SEEDS, Finalist, attribute, ranked
 from search.study.spec import Spec
 from search.study.study import best_trials
 from search.training.context import Job
 from search.training.drafts import discard, publish
 from search.training.objective import Trained, checkpoint_at, results
-from search.trials.loop import Watcher
+from search.training.watcher import Watcher
 from search.workers import crashes
 from search.workers.executor import Crew, Failure, keep_busy, reason_of
 from search.workers.worker import Worker
@@ -54,7 +54,7 @@ def untrained(study: optuna.Study, count: int) -> list[tuple[FrozenTrial, int]]:
     return [
         (trial, seed)
         for trial in best_trials(study, count)
-        for seed in SEEDS
+        for seed in FURTHER_SEEDS
         if attribute(trial.number, seed) not in study.user_attrs
     ]
 

@@ -14,45 +14,13 @@ from search.study.ranking import FAILED
 from search.training.context import Job
 from search.training.drafts import discard, publish
 from search.training.objective import Trained, checkpoint_at, results
+from search.training.watcher import Outcome, Watcher
 from search.trials.ended import Standing
 from search.workers import crashes
 from search.workers.executor import Crew, Failure, keep_busy, reason_of
-from search.workers.worker import NOTHING_MORE, Worker
+from search.workers.worker import Worker
 from space.solver import InfeasibleError
 from trainers.engine.result import Epoch, Leave, Report
-
-
-class Outcome(NamedTuple):
-    """How a trial ended."""
-
-    number: int
-    state: TrialState
-    value: float | None  # validation accuracy of the file, as read back
-    attributes: dict[str, Any]  # the row's user attributes
-    label: str  # for people
-    reported: Mapping[int, float] = NOTHING_MORE  # of a copy: its original's accuracies by epoch
-
-    @property
-    def counted(self) -> bool:
-        """Whether something was trained for it."""
-        return "duplicate_of" not in self.attributes and self.attributes["ended"] != "infeasible"
-
-
-class Watcher(Protocol):
-    """Who is told how a study goes (`search.terminal.progress`); labels say whose training it is."""
-
-    def began(self, label: str, words: str, epochs: int) -> None: ...
-
-    def epoch_done(self, label: str, epoch: Epoch) -> None: ...
-
-    def ended(self, label: str) -> None: ...
-
-    def trial_done(self, row: Outcome) -> None: ...
-
-    def stands_at(self, done: int) -> None:
-        """So many trials of the study have ended, whoever trained them."""
-
-    def said(self, text: str) -> None: ...
 
 
 class Draw(NamedTuple):

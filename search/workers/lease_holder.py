@@ -15,7 +15,7 @@ import optuna
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.database.leases import Lease, all_leases, grant, locked, swap
+from search.database.leases import BEATS, GRACE, Lease, all_leases, grant, locked, swap
 from search.database.retry import EnduringStorage
 from search.study.folder import Folder
 from search.study.limits import account, limits_of
@@ -23,8 +23,6 @@ from search.workers import crashes
 from search.workers.presence import boot, host, is_dead, marked, now
 from search.workers.stopping import Leaving
 
-GRACE = 60.0  # seconds
-BEATS = 6  # of a lease within its grace
 NOTHING: tuple[Lease | None, float] = (None, 0.0)
 
 

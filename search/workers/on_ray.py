@@ -8,21 +8,20 @@ import math
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from optuna import Study
 
-from search.commands.session import Session
 from search.database.address import sqlite_path
 from search.database.leases import all_leases
 from search.study.settings import RAY
 from search.study.study import counted
-from search.terminal.progress import Display
 from search.training.context import Station
+from search.training.watcher import Watcher
 from search.workers.stopping import Leaving
 from space.errors import InputError
 
@@ -30,9 +29,34 @@ RESTARTS = 20  # of one worker: more are no accident
 LOOK_SECONDS = 1.0  # between two looks at the workers
 
 
+class Caller(Protocol):
+    """What is asked of the command that trains on Ray."""
+
+    @property
+    def storage(self) -> str: ...
+
+    @property
+    def on(self) -> str: ...
+
+    @property
+    def workers(self) -> int | None: ...
+
+    @property
+    def gpus_per_worker(self) -> float | None: ...
+
+    @property
+    def grace(self) -> float: ...
+
+    @property
+    def leaving(self) -> Leaving: ...
+
+    def say(self, text: str) -> None: ...
+
+
 class Placement(NamedTuple):
     """What every worker on the cluster is told: picklable."""
 
+    join: Callable[..., None]  # what `distilnas worker` does
     study: str
     storage: str
     cache: str
@@ -49,11 +73,9 @@ class Seat:
 
     def work(self) -> str | None:
         """Train until the study has ended or it is told to leave; one line of why it could not."""
-        from search.commands import resume as resuming
-
         place = self.placement
         try:
-            resuming.join(
+            place.join(
                 place.study,
                 as_json=False,
                 data=place.data,
@@ -77,7 +99,9 @@ class Seat:
         self.leaving.signal = signal.SIGTERM
 
 
-def run(session: Session, station: Station, study: Study, display: Display) -> None:
+def run(
+    session: Caller, join: Callable[..., None], station: Station, study: Study, display: Watcher
+) -> None:
     """Have the study trained on Ray until it has ended.
 
     Raises:
@@ -86,6 +110,7 @@ def run(session: Session, station: Station, study: Study, display: Display) -> N
         Stopped: a signal asked to leave; the workers have written their checkpoints.
     """
     placement = Placement(
+        join,
         study.study_name,
         absolute(session.storage),
         str(station.cache),
@@ -102,9 +127,7 @@ def run(session: Session, station: Station, study: Study, display: Display) -> N
                 f"{placement.study!r} is in an SQLite file; use --storage postgresql+psycopg://..."
             )
         count = session.workers or _room(ray, share)
-        session.console.print(
-            f"{count} workers on Ray ({len(nodes)} nodes), {share:g} GPUs each", soft_wrap=True
-        )
+        session.say(f"{count} workers on Ray ({len(nodes)} nodes), {share:g} GPUs each")
         seats = [_seat(ray, placement, number, share) for number in range(count)]
         leaving = session.leaving
         with leaving.heeding():
@@ -124,7 +147,7 @@ def _seat(ray: Any, placement: Placement, number: int, share: float) -> Any:
     return ray.remote(Seat).options(**options).remote(placement)
 
 
-def _attend(ray: Any, seats: list[Any], session: Session, study: Study, display: Display) -> None:
+def _attend(ray: Any, seats: list[Any], session: Caller, study: Study, display: Watcher) -> None:
     """Until every worker has ended; tells them to leave when this process is asked to.
 
     One that no node has room for, since its own was lost, is not waited for.
@@ -141,7 +164,7 @@ def _attend(ray: Any, seats: list[Any], session: Session, study: Study, display:
                 ended_well |= why is None
                 if why is not None:
                     failures.append(why)
-                    session.console.print(f"worker {number}: {why}", soft_wrap=True)
+                    session.say(f"worker {number}: {why}")
             display.stands_at(counted(study))
             if session.leaving.asked and not told:
                 told = True
@@ -168,7 +191,7 @@ def _ended(ray: Any, reference: Any) -> str | None:
     return why
 
 
-def _share(ray: Any, session: Session) -> float:
+def _share(ray: Any, session: Caller) -> float:
     """GPUs of one worker: what was asked for, or one where there are any."""
     there = float(ray.cluster_resources().get("GPU", 0))
     share = session.gpus_per_worker

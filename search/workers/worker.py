@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -14,15 +13,15 @@ import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search.database import transactions as ledger
-from search.database.leases import all_leases, locked, place_of, swap
+from search.database.leases import GRACE, all_leases, locked, place_of, swap
 from search.database.transactions import Claim, Reached
 from search.study.folder import Folder
+from search.training.watcher import NOTHING_MORE
 from search.workers import crashes
-from search.workers.lease_holder import GRACE, Leaseholder
+from search.workers.lease_holder import Leaseholder
 from search.workers.stopping import Leaving
 
 FINALIST = "finalist"  # what was stored, where it is no trial
-NOTHING_MORE: Mapping[int, float] = MappingProxyType({})
 
 
 class Worker(Leaseholder):

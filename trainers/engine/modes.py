@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 
 LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-PRECISIONS = ("auto", "fp32", "bf16")
 # What another mode must be faster by: less would be noise, and change roundings for nothing.
 GAIN = 1.15
 # A run of fewer steps does not win back what measuring costs (about a dozen steps).

@@ -1,0 +1,71 @@
+"""What a dry run of a search answers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from search.terminal import output as report
+from search.terminal.data import print_survey, survey_document
+from search.terminal.progress import duration
+from space.solver import Solution
+
+
+def planned(
+    settings: Any,
+    spec: Any,
+    low: Solution,
+    high: Solution,
+    students: Sequence[Solution],
+    epoch_seconds: float,
+    seconds: float,
+    seen: Any,
+    as_json: bool,
+) -> None:
+    """A dry run's answer."""
+    budget = spec.budget
+    shares = sorted(student.share for student in students)
+    if as_json:
+        report.print_json(
+            {
+                "settings": asdict(settings),
+                "recipe": spec.recipe.to_dict(),
+                "budget": report.budget_document(budget),
+                "smallest": {"cost": low.cost, "architecture": low.architecture.to_dict()},
+                "largest_floor": {"cost": high.cost, "architecture": high.architecture.to_dict()},
+                "shares": shares,
+                "seconds_per_epoch": epoch_seconds,
+                "seconds": seconds,
+                "survey": survey_document(seen),
+            }
+        )
+        return
+    out = report.console()
+    made = report.rows_table("setting", "value")
+    for name, value in asdict(settings).items():
+        if value is not None and name != "recipe":
+            made.add_row(name, str(value))
+    for name, value in spec.recipe.to_dict().items():
+        made.add_row(f"recipe.{name}", str(value))
+    out.print(made)
+    out.print(
+        f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
+    )
+    print_survey(out, seen)
+    out.print(
+        f"smallest student: {budget.amount(low.cost)}: {low.architecture.words}", soft_wrap=True
+    )
+    out.print(
+        f"largest student at its smallest widths: {budget.amount(high.cost)}: "
+        f"{high.architecture.words}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"{len(shares)} sampled students use {shares[0]:.1%} to {shares[-1]:.1%} of {budget} "
+        f"(median {shares[len(shares) // 2]:.1%})"
+    )
+    out.print(
+        f"time: about {duration(epoch_seconds)} an epoch, at most {duration(seconds)} for "
+        f"{settings.trials} trials of {spec.recipe.epochs} epochs one after the other, "
+        "without the teacher",
+        soft_wrap=True,
+    )

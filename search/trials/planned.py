@@ -1,0 +1,87 @@
+"""The students of an ablation: trial numbers say which."""
+
+import hashlib
+import warnings
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from search.ablation.design import MAX_SEEDS
+from search.study.folder import EXACT, STUDENT
+from search.study.plan import Plan
+from search.study.ranking import UNSTORABLE
+from search.study.study import SEEDS
+from search.training.context import Bench, Job
+from search.training.objective import describe, digest, scored
+from search.trials.loop import Copied, Draw
+from trainers import export
+from trainers.engine.result import FINISHED
+
+NO_SCORE = {"file_accuracy": None, "confusion": None, "file_sha256": None}
+
+
+class Planned:
+    """The students of an ablation, a `search.trials.loop.Source`: trial numbers say which."""
+
+    identity = "training"
+    pruner = None  # a comparison needs every arm's last epoch
+
+    def __init__(self, plan: Plan, bench: Bench) -> None:
+        self.plan, self.bench = plan, bench
+
+    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        arm, seed = self.plan.trial(number)
+        fixed = {"arm": arm.name, "seed": seed, **arm.levels}
+        with warnings.catch_warnings():  # Optuna tells at every call what may change
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler(0))
+
+    def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
+        return len(self.plan.arms) * int(study.user_attrs[SEEDS])
+
+    def draw(self, trial: optuna.Trial) -> Draw:
+        plan, (arm, seed) = self.plan, self.plan.trial(trial.number)
+        trial.suggest_categorical("arm", [arm.name for arm in plan.arms])
+        trial.suggest_int("seed", 0, MAX_SEEDS)
+        for factor in arm.levels:
+            trial.suggest_categorical(factor, plan.factors[factor])
+        recipe = arm.recipe_of(seed, shared_views=plan.shared_views)
+        place = self.bench.folder.trial(trial.number).name
+        job = Job(arm.architecture, recipe, arm.format, arm.teacher, place)
+        described = describe(arm.architecture, plan.card_for(recipe), arm.format) | {
+            "budget_share": arm.budget_share,
+            "repairs": [],
+            "training": training_identity(job),
+        }
+        return Draw(job, described, f"{arm.name}, seed {seed}")
+
+    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
+        """The twin's network, stored in this arm's format and scored again: no training."""
+        known: dict[str, Any] = {"trained_as": twin.number, "seconds": 0.0}
+        folder = self.bench.folder
+        exact, student = folder.exact(twin.number), folder.student(twin.number)
+        own = folder.path / draw.job.place / STUDENT
+        folder.fetch(*(str(path.relative_to(folder.path)) for path in (exact, student)))
+        source = exact if exact.exists() else student
+        ended = twin.user_attrs["ended"]
+        if ended != FINISHED and not (ended == UNSTORABLE and exact.exists()):
+            return Copied(TrialState.FAIL, None, known)
+        try:
+            if draw.job.format != "fp32":
+                export.convert(source, "fp32", own.with_name(EXACT))
+            export.convert(source, draw.job.format, own)
+        except OverflowError as error:
+            failed = {"ended": UNSTORABLE, "reason": str(error)}
+            return Copied(TrialState.FAIL, None, known | failed | NO_SCORE)
+        folder.keep(f"{draw.job.place}/{EXACT}", f"{draw.job.place}/{STUDENT}")
+        accuracy, confusion = scored(self.bench, own)
+        stored = {"ended": FINISHED, "reason": "", "confusion": confusion}
+        known |= stored | {"file_accuracy": accuracy, "file_sha256": digest(own)}
+        return Copied(TrialState.COMPLETE, accuracy, known)
+
+
+def training_identity(job: Job) -> str:
+    """Twelve hexadecimal digits, equal for trainings that end in the same network."""
+    parts = [job.architecture.fingerprint, job.recipe.fingerprint, str(job.teacher)]
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]

@@ -1,0 +1,80 @@
+"""Augmentation policies: what may happen to an image, as pure data."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from space.errors import InputError
+
+PADDINGS = ("reflection", "border", "zeros")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augment:
+    """Ranges that an image's draws come from; the defaults change nothing."""
+
+    scale_min: float = 1.0  # smallest area of the crop, share of the image; 1: no crop
+    ratio_max: float = 1.0  # largest aspect of the crop, long side / short side, where it fits
+    shift: float = 0.0  # largest shift of the crop, share of the image's side
+    flip: float = 0.0  # probability of a horizontal flip
+    rotation: float = 0.0  # largest rotation, degrees either way
+    brightness: float = 0.0  # largest relative change, e.g. 0.3: a factor of 0.7 to 1.3
+    contrast: float = 0.0  # the same, about the view's mean grey level
+    saturation: float = 0.0  # the same, about each pixel's grey level
+    mixup: float = 0.0  # alpha of the weight's distribution Beta(alpha, alpha); 0: off
+    # What lies outside the image: mirrored, its edge drawn out, or black. Mirrored is right for
+    # photographs: black corners would tell the draw, and a drawn-out edge looks like nothing real.
+    padding: str = "reflection"
+
+    def check(self) -> None:
+        """Raise InputError for a setting outside its rule."""
+        _in("scale_min", self.scale_min, 0.01, 1)
+        _in("ratio_max", self.ratio_max, 1, 10)
+        _in("shift", self.shift, 0, 0.5)
+        _in("flip", self.flip, 0, 1)
+        _in("rotation", self.rotation, 0, 180)
+        _in("brightness", self.brightness, 0, 1)
+        _in("contrast", self.contrast, 0, 1)
+        _in("saturation", self.saturation, 0, 1)
+        _in("mixup", self.mixup, 0, 100)
+        if self.padding not in PADDINGS:
+            raise InputError(
+                f"augment: padding must be one of {', '.join(PADDINGS)}, but got {self.padding!r}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data, every setting written out."""
+        return asdict(self)
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels change their places."""
+        return self.scale_min < 1 or self.shift > 0 or self.flip > 0 or self.rotation > 0
+
+    @property
+    def colors(self) -> bool:
+        """Whether pixels change their values."""
+        return self.brightness > 0 or self.contrast > 0 or self.saturation > 0
+
+
+POLICIES: dict[str, Augment] = {
+    "none": Augment(),
+    "light": Augment(
+        scale_min=0.7, ratio_max=1.2, flip=0.5, brightness=0.1, contrast=0.1, saturation=0.1
+    ),
+    "standard": Augment(
+        scale_min=0.4,
+        ratio_max=4 / 3,
+        flip=0.5,
+        rotation=15,
+        brightness=0.3,
+        contrast=0.3,
+        saturation=0.3,
+    ),
+    # A mirrored digit is none, and its ground is black.
+    "digits": Augment(shift=0.1, rotation=10, padding="zeros"),
+}
+
+
+def _in(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InputError(f"augment: {name} must be from {low} to {high}, but got {value!r}")
