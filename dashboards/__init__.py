@@ -1,1 +1,1 @@
-"""What a student is: pure data and exact arithmetic. Only `space.build` imports torch."""
+"""Pages and reports over a study database: read-only, without torch."""

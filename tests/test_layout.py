@@ -131,7 +131,8 @@ def test_rooms_are_small() -> None:
         "import search.cli.main",
         "import dashboards.pages.app, dashboards.report, dashboards.server.serve",
         "from space import spaces, solver, count, file_format",
-        "import trainers.policies",
+        "import trainers.recipe, trainers.policies",
+        "import search.study.spec, search.study.plan, search.study.settings",
     ],
 )
 def test_torch_is_not_loaded(program: str) -> None:

@@ -1,0 +1,1 @@
+"""Training one student: data, recipe, losses, teachers, the engine, the file."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from space.errors import require_one_of
+from trainers.recipe import LOSS_NAMES
 
 SoftLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 
@@ -93,6 +94,7 @@ LOSSES: dict[str, SoftLoss] = {
     "dkd": dkd,
     "dist": dist,
 }
+assert tuple(LOSSES) == LOSS_NAMES, "a recipe may name each loss that there is, and no other"
 
 
 def soft_loss(name: str) -> SoftLoss:

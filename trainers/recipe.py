@@ -9,10 +9,10 @@ from typing import Any
 
 from space.errors import InputError, require, require_one_of, shown
 from space.file_format import RECIPE_DIGITS
-from trainers.losses import LOSSES
 from trainers.policies import POLICIES, Augment
 from trainers.schedules import SCHEDULES, soft_share
 
+LOSS_NAMES = ("kd", "kd-standardised", "dkd", "dist")  # `trainers.losses` has their equations
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 
@@ -46,7 +46,7 @@ class Recipe:
         """Raise InputError for a setting outside its rule."""
         require_one_of("optimizer", self.optimizer, OPTIMIZERS)
         require_one_of("schedule", self.schedule, SCHEDULES)
-        require_one_of("loss", self.loss, LOSSES)
+        require_one_of("loss", self.loss, LOSS_NAMES)
         require_one_of("precision", self.precision, PRECISIONS)
         require("epochs", self.epochs, self.epochs >= 1, "at least 1")
         require("batch", self.batch, self.batch >= 2, "at least 2 images, for batch norm")

@@ -16,7 +16,7 @@ from space.changes import is_change, known
 from space.errors import InputError, require, require_one_of, require_range, shown
 from space.file_format import check_format
 from space.solver import Budget
-from trainers.data.datasets import DIGITS
+from trainers.data.layouts import DIGITS
 from trainers.recipe import Recipe
 
 DESIGNS = (ONE_FACTOR, FACTORIAL, STATED)

@@ -94,7 +94,10 @@ def _begin(
             if key in heard
         }
         keep_teachers(folder, own)
-        plan = plan.with_teachers(own)
+        plan = plan.with_teachers(
+            {key: teacher.hash for key, teacher in own.items()},
+            {key: teacher.facts for key, teacher in own.items()},
+        )
         asked = {SEEDS: design.seeds, FIRST_SEEDS: design.seeds}
         study = create(storage, name, plan, {**asked, **session.limits, **where})
     station = Station(plan, folder, plan.source, cache, device)

@@ -9,7 +9,8 @@ from search.study.folder import cache_folder, require_writable
 from search.terminal import output as report
 from search.terminal.progress import Display
 from search.training.teacher_cache import Named, Wanted, is_cached, read
-from trainers.data.datasets import DIGITS, Data, Split, load, load_test, relabelled
+from trainers.data.datasets import Data, Split, load, load_test, relabelled
+from trainers.data.layouts import DIGITS
 from trainers.engine.evaluation import choose_device, evaluate
 from trainers.engine.memory import keep_freed_memory
 from trainers.files import cache_errors

@@ -8,7 +8,6 @@ from search.study.spec import Ground
 from space.architecture import Architecture
 from space.errors import InputError
 from trainers.recipe import Recipe
-from trainers.teachers.teacher import Teacher
 
 SCHEMA = 1
 KIND = "ablation"
@@ -77,10 +76,15 @@ class Plan(Ground):
         described = other.described if isinstance(other, Plan) else {}
         return replace(self, taught=dict(other.teachers), described=described)
 
-    def with_teachers(self, own: Mapping[str, Teacher]) -> "Plan":
-        """The same, its teachers being trained."""
-        described = {name: teacher.facts for name, teacher in own.items()}
-        hashes = {name: teacher.hash for name, teacher in own.items()}
+    def with_teachers(
+        self, hashes: Mapping[str, str], described: Mapping[str, Mapping[str, Any]]
+    ) -> "Plan":
+        """The same, its teachers being trained.
+
+        Args:
+            hashes: of their weights, by name.
+            described: what is known of them, by name.
+        """
         return replace(self, taught=hashes, described=described)
 
     def comparable(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from search.study.samplers import SAMPLERS
 from space.errors import InputError, require, require_one_of, shown
 from space.solver import Budget
 from space.spaces import FAMILIES
-from trainers.data.datasets import DIGITS
+from trainers.data.layouts import DIGITS
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
 

@@ -12,7 +12,7 @@ from space.errors import InputError
 from space.file_format import Card, normalisation
 from space.solver import Budget
 from space.spaces import Family, family
-from trainers.data.datasets import DIGITS
+from trainers.data.layouts import DIGITS
 from trainers.recipe import Recipe
 
 SCHEMA = 1

@@ -17,14 +17,13 @@ from PIL import Image
 
 from space.errors import InputError
 from trainers.data.cache import CHANNELS, Decoded, decoded
-from trainers.data.layouts import FIRST_RULES, Layout, Listing, read_layout
+from trainers.data.layouts import DIGITS, FIRST_RULES, Layout, Listing, read_layout
 from trainers.data.photographs import FIRST, decode
 from trainers.data.random import order
 from trainers.data.walk import in_words, normal
 
 __all__ = ["DIGITS", "Data", "Split", "decode", "load", "load_test"]
 
-DIGITS = "digits"
 DIGITS_SIZE = 8  # pixels
 DIGITS_WHITE = 16  # grey levels
 DEFAULT_SIZE = 64  # pixels, of photographs

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from space.errors import InputError
 from trainers.data.walk import LeftOut, Photograph, as_first, in_words, normal, printable, walk
 
+DIGITS = "digits"  # the built-in set, where a folder could be named
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),

@@ -12,7 +12,8 @@ import torch
 
 from space.errors import InputError
 from trainers.data.cache import decoded
-from trainers.data.datasets import DIGITS, Data, cut_validation, load_test
+from trainers.data.datasets import Data, cut_validation, load_test
+from trainers.data.layouts import DIGITS
 from trainers.data.layouts import Layout, read_layout
 from trainers.data.walk import LeftOut, printable
 
