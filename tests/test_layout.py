@@ -1,6 +1,7 @@
 """The house: rooms stand one above the other, torch stays where it belongs, files stay short."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,16 @@ def test_what_stands_beside_imports_modules_that_are_there(path: Path) -> None:
     for name in ours(path):
         place = ROOT / name.replace(".", "/")
         assert place.with_suffix(".py").exists() or (place / "__init__.py").exists(), name
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+NAMED = re.compile(r"`((?:space|trainers|search|dashboards|tests|benchmarks)/[\w/]+\.py)")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_names_are_there(page: str) -> None:
+    for name in NAMED.findall((ROOT / page).read_text()):
+        assert (ROOT / name).exists(), name
 
 
 def test_rooms_are_small() -> None:
