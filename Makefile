@@ -7,10 +7,10 @@ demo: .venv/installed ## a real search on scikit-learn's handwritten digits
 	$(BIN)/distilnas search
 
 test: lint ## lint, types and every test that is not slow
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu"
+	$(BIN)/pytest -n 2 --dist loadfile --durations 15 -m "not slow and not gpu"
 
 test-slow: .venv/installed-test ## the tests that take minutes
-	$(BIN)/pytest -n 2 --dist loadfile -m "slow and not gpu"
+	$(BIN)/pytest -n 2 --dist loadfile --durations 15 -m "slow and not gpu"
 
 readme: .venv/installed-test ## README's sample output, written anew
 	$(BIN)/python benchmarks/readme.py

@@ -23,7 +23,7 @@ ARMS = {"given back": False, "kept": True}
 
 
 def measure(keep: bool, threads: int, work: tuple[object, ...]) -> float:
-    """In a process of its own: what glibc does hangs on what the process did before."""
+    """In a process of its own: what glibc does depends on what the process did before."""
     context = multiprocessing.get_context("spawn")
     end, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, keep, threads, work), daemon=True)

@@ -58,7 +58,7 @@ def box_config(task: Task) -> dict[str, Any]:
         "scheduler": {
             "key": "LambdaLR",
             "kwargs": {"lr_lambda": rate_factor(task)},
-            "scheduling_step": 1,  # behind every batch
+            "scheduling_step": 1,  # after every batch
         },
         "criterion": {
             "key": "WeightedSumLoss",

@@ -115,7 +115,7 @@ def read_architecture(text: str, classes: int) -> Architecture:
 
 
 def best_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """The least of several runs, behind one that warms up."""
+    """The least of several runs, after one that warms up."""
     taken = []
     for _ in range(repeats + 1):
         _synchronise(device)

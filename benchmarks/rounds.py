@@ -12,7 +12,7 @@ class Ran(NamedTuple):
 
     seconds: float  # a trial
     accuracies: tuple[float, ...]  # validation, of each student
-    note: str = ""  # what is known only behind the run
+    note: str = ""  # what is known only after the run
 
 
 class Arm(NamedTuple):

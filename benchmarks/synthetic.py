@@ -1,4 +1,4 @@
-"""Data of random pixels: what a step costs does not hang on what is in the photographs."""
+"""Data of random pixels: what a step costs does not depend on what is in the photographs."""
 
 from pathlib import Path
 

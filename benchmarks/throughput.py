@@ -4,7 +4,7 @@
     python benchmarks/throughput.py --data data/food10 --ablation
 
 Every arm trains the same student on the same photographs, with the same recipe (batch, epochs,
-schedule, loss, average), views of the same policy and the same teacher, and is validated behind
+schedule, loss, average), views of the same policy and the same teacher, and is validated after
 every epoch. Arms take turns, each round beginning with another; medians over the rounds.
 
 Measured: the wall-clock seconds of whole trials, from an untrained network to its validation

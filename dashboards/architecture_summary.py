@@ -20,10 +20,10 @@ HEAD = "head"
 class Summary(NamedTuple):
     """An architecture in five values."""
 
-    block: str  # the type that most blocks behind the stem have; of several, that of the latest
+    block: str  # the type that most blocks after the stem have; of several, that of the latest
     groups: float  # the largest number of groups; 1 without group convolutions
     se: str  # stages with squeeze-and-excitation: none, some or all
-    depth: float  # blocks behind the stem
+    depth: float  # blocks after the stem
     width: float  # channels of the widest stage
 
 

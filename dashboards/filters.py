@@ -45,7 +45,7 @@ class Filters:
 
     @property
     def query(self) -> str:
-        """The address's part behind the question mark; empty for no filters."""
+        """The address's part after the question mark; empty for no filters."""
         pairs = [
             *(("block", block) for block in self.blocks),
             *(("se", se) for se in self.se),
@@ -60,7 +60,7 @@ class Filters:
         return value == self.axis if name == "axis" else value in getattr(self, FIELDS[name])
 
     def apply(self, trials: pd.DataFrame) -> pd.DataFrame:
-        """The trials that pass. A size is no reason to hide what has none, unless one is asked."""
+        """The trials that pass. Trials without a size pass unless a size limit is set."""
         keep = pd.Series(True, index=trials.index)
         for column, allowed in (("block", self.blocks), ("se", self.se), ("state", self.states)):
             if allowed:

@@ -50,12 +50,12 @@ class Stage:
     stride: int = 1  # of the first block
     kernel: int = 3  # odd; of the spatial convolutions
     groups: int = 1  # of the convolutions of "group" blocks; must divide the widths on both sides
-    shuffle: bool = False  # channel shuffle behind each group convolution (ShuffleNet)
+    shuffle: bool = False  # channel shuffle after each group convolution (ShuffleNet)
     expansion: int = 1  # hidden width / input width of "inverted" blocks
     se: int = 0  # squeeze-and-excitation reduction; 0: none
     residual: bool = False  # identity shortcut around every block but the first
     activation: str = "relu"
-    downsample: str = "stride"  # or "maxpool" behind the first block
+    downsample: str = "stride"  # or "maxpool" after the first block
 
     def canonical(self) -> "Stage":
         """The same blocks with every setting that has no effect at its default."""

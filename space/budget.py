@@ -117,7 +117,7 @@ def _parse_macs(text: str | int) -> int:
 
 
 def _parse_number(name: str, text: str) -> tuple[Decimal, str]:
-    """The number, and the words behind it in lower case."""
+    """The number, and the words after it in lower case."""
     match = re.fullmatch(r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-z ]*?)\s*", text.lower(), re.ASCII)
     if match is None or len(match[1]) > MAX_DIGITS:
         example = "300KB, 1.5MiB or 256k params" if name == "budget" else "20M"

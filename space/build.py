@@ -193,7 +193,7 @@ class Student(nn.Module):
     def weighted(self) -> Iterator[Weighted]:
         """Modules with weights in exactly the order of `space.file_format.weights`.
 
-        Yields (weight, module, batch norm behind it or None). A folded student has no norms.
+        Yields (weight, module, batch norm after it or None). A folded student has no norms.
         """
         for layer, module in self.layers():
             yield from zip(layer_weights(layer), *_weighted(module), strict=False)

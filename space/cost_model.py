@@ -122,7 +122,7 @@ def block_count(part: Block, measure: Measure, size: int) -> int:
     for layer in part.shortcut or ():
         shortcut_size = output_size(layer, shortcut_size)
         total += measure(layer, shortcut_size)
-    return total  # nothing behind the addition is counted: activation and pooling
+    return total  # nothing after the addition is counted: activation and pooling
 
 
 class Segment(NamedTuple):

@@ -59,7 +59,7 @@ def layer_macs(layer: Layer, output_size: int) -> int:
 
 
 def output_size(layer: Layer, size: int) -> int:
-    """Pixels behind a layer: padding is 'same', so a stride divides and rounds up."""
+    """Pixels after a layer: padding is 'same', so a stride divides and rounds up."""
     return 1 if layer.op == "avgpool" else -(-size // layer.stride)
 
 

@@ -1,7 +1,7 @@
 """The one walk over an architecture: counter, builder and exporter all read it.
 
 `walk` yields blocks in forward order; a block is a body, an optional shortcut that is added to
-the body's output, and a tail behind the addition. A convolution, its batch norm and its
+the body's output, and a tail after the addition. A convolution, its batch norm and its
 activation are one layer, because that is the unit that is folded and stored.
 
 Whether a block has a shortcut depends on its place in the stage, never on `inputs == outputs`:
@@ -83,7 +83,7 @@ def _conv(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
 
 
 def _depthwise(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
-    """Depthwise + pointwise, norm and activation behind both (MobileNet, arXiv:1704.04861)."""
+    """Depthwise + pointwise, norm and activation after both (MobileNet, arXiv:1704.04861)."""
     return (
         _spatial(stage, place, place.inputs, stride),
         place.conv("pw", place.inputs, stage.width, activation=stage.activation),
@@ -130,7 +130,7 @@ def _group(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
 
 
 def _residual(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
-    """Two convolutions; the activation behind the second follows the addition (ResNet v1)."""
+    """Two convolutions; the activation after the second follows the addition (ResNet v1)."""
     kernel = stage.kernel
     first = place.conv(
         "conv1",

@@ -35,7 +35,7 @@ def images_of(images_NCHW: torch.Tensor) -> list[bytes]:
 
 
 def bitmap(seed: int) -> bytes:
-    """A photograph of 4 x 4 pixels whose bytes hang on no library."""
+    """A photograph of 4 x 4 pixels whose bytes depend on no library."""
     pixels = bytes((7 * seed + 5 * y + 3 * x) % 256 for y in range(4) for x in range(12))
     header = struct.pack("<IiiHHIIiiII", 40, 4, 4, 1, 24, 0, len(pixels), 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 54 + len(pixels), 0, 0, 54) + header + pixels

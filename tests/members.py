@@ -37,7 +37,7 @@ def quick_train(
     teacher: Any,
     checkpoint: Checkpoint,
 ) -> TrialResult:
-    """The engine's outside in a millisecond: accuracies hang on the network and the epoch."""
+    """The engine's outside in a millisecond: accuracies depend on the network and the epoch."""
     identity = {"recipe": recipe.fingerprint}
     kept = checkpoint.read(identity) or {"history": []}
     history, ended, reason = [Epoch(*epoch) for epoch in kept["history"]], "finished", ""

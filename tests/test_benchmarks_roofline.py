@@ -44,7 +44,7 @@ def work_of(architecture: Architecture, size: int, batch: int, precision: str) -
 
 
 def test_one_convolution_by_hand() -> None:
-    """The stem, 3 -> 16 channels at 8 x 8, two images; behind it a norm and an activation."""
+    """The stem, 3 -> 16 channels at 8 x 8, two images; after it a norm and an activation."""
     stem = work_of(TINY, 8, 2, "fp32")["s0.0.conv"]
     macs = 16 * 3 * 9 * 64
     assert (stem.forward, stem.backward) == (2 * 2 * macs, 2 * 2 * macs)  # no gradient by image

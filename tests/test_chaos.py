@@ -181,13 +181,13 @@ def test_two_resume_at_once(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_leave(whole: Path, tmp_path: Path, how: signal.Signals) -> None:
-    """Once: behind the epoch, with a checkpoint, and what is unfinished is given back."""
+    """Once: after the epoch, with a checkpoint, and what is unfinished is given back."""
     process = start(tmp_path, "search", *STUDY, "--trials", "2", "--epochs", EPOCHS)
     until(lambda: begun(tmp_path))
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + how
-    assert "leaving behind this epoch" in err
+    assert "leaving after this epoch" in err
     assert "distilnas resume s" in err
     assert "Traceback" not in err
     assert list((tmp_path / "runs" / "s").glob("trial*/checkpoint.pt"))

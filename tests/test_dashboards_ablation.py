@@ -101,7 +101,7 @@ def test_a_line_joins_each_seeds_arms() -> None:
     values = {"base": [0.5, 0.6], "later": [0.55, None], "lost": [None, None]}
     picture = ABLATION["paired"](view_of(stated(*values), trials_of(values)))
     seeds, means = traces(picture)
-    lines = np.array(seeds["y"]).reshape(2, 4)  # a gap behind each
+    lines = np.array(seeds["y"]).reshape(2, 4)  # a gap after each
     expected = [[0.5, 0.55, np.nan, np.nan], [0.6, np.nan, np.nan, np.nan]]
     np.testing.assert_equal(lines, expected)
     assert seeds["x"] == [0, 1, 2, 3] * 2

@@ -76,7 +76,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# Each word is in a line of the plain progress; the kill comes a moment behind it.
+# Each word is in a line of the plain progress; the kill comes a moment after it.
 MOMENTS = ["teacher: teacher-small", "trial 0:", "trial 0 complete", "trial 1:", "trial 2:"]
 
 

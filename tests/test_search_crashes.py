@@ -1,4 +1,4 @@
-"""A process that dies behind any of a study's database transactions loses and doubles nothing."""
+"""A process that dies after any of a study's database transactions loses and doubles nothing."""
 
 import errno
 import json
@@ -93,7 +93,7 @@ def run(
         more: flags of `resume`.
 
     Returns:
-        Its transactions, or None where it died behind the limit.
+        Its transactions, or None where it died after the limit.
     """
     arguments = (*((*RESUME, *more) if begun(folder, *place) else (*SEARCH, *flags)), *place)
     told = folder / "told"
@@ -117,7 +117,7 @@ def run(
     return int(count)
 
 
-# Flags, and the share of the study's life behind which processes die: TPE's first ten trials are
+# Flags, and the share of the study's life after which processes die: TPE's first ten trials are
 # random, so its model needs a longer study.
 STUDIES = {
     "random-hyperband": (("--sampler", "random", "--pruner", "hyperband"), 0.0),
@@ -159,7 +159,7 @@ def test_a_killed_and_resumed_search_prunes_the_same_trials(tmp_path: Path) -> N
 
 
 def dies_twice(folder: Path, flags: tuple[str, ...], first: int, second: int) -> None:
-    """A study that dies behind so many transactions, then once more, then goes on to its end."""
+    """A study that dies after so many transactions, then once more, then goes on to its end."""
     folder.mkdir()
     assert run(folder, *flags, limit=first) is None
     run(folder, *flags, limit=second)

@@ -432,7 +432,7 @@ def test_the_first_signal_asks_and_the_second_leaves(capfd: pytest.CaptureFixtur
         with pytest.raises(KeyboardInterrupt) as second:
             os.kill(os.getpid(), signal.SIGTERM)
     assert second.value.status == 128 + signal.SIGTERM  # type: ignore[attr-defined]
-    assert "leaving behind this epoch" in capfd.readouterr().err
+    assert "leaving after this epoch" in capfd.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         leaving.raise_if_stopped()
 

@@ -104,7 +104,7 @@ def modules(op: str) -> Iterator[tuple[nn.Module, tuple[int, ...], object]]:
         if layer.op == op:
             for size in (1, 2, 3, 9, 32):
                 shape = (3, layer.inputs, size, size)[: 2 if op == "linear" else 4]
-                # Batch norm is a kind of its own: behind it a convolution's gradient is a
+                # Batch norm is a kind of its own: after it a convolution's gradient is a
                 # difference of nearly the same numbers.
                 yield _module(layer, folded=True), shape, layer
                 if layer.norm and size > 2:

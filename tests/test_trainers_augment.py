@@ -107,7 +107,7 @@ def test_seeds_beyond_32_bits_differ() -> None:
 
 
 def test_draws_stay_what_they_were() -> None:
-    """Kept teacher logits and half-trained students hang on these bits."""
+    """Kept teacher logits and half-trained students depend on these bits."""
     assert words(1, 2, torch.tensor([0, 1, 1000]), range(2)).tolist() == PINNED
 
 

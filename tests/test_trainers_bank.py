@@ -69,7 +69,7 @@ def test_kept_logits_are_those_of_the_live_teacher_for_the_same_view(
         assert torch.equal(first, kept)
         assert kept.dtype == torch.float32
         assert kept.shape == (70, 3)
-        # In the engine's batches, not the bank's: views hang on nothing but the image.
+        # In the engine's batches, not the bank's: views depend on nothing but the image.
         for index_N in torch.randperm(70).split(16):
             views_NCHW, _, _ = mixed_views(
                 DATA.train.images_NCHW, index_N, seed=3, epoch=epoch, augment=recipe.augment

@@ -73,7 +73,7 @@ def folded(student: Student) -> Iterator[Array]:
 
 
 def fold(array: Array, norm: nn.BatchNorm2d) -> Array:
-    """The array with the norm behind it folded in."""
+    """The array with the norm after it folded in."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).float().cpu()

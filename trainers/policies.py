@@ -70,7 +70,7 @@ POLICIES: dict[str, Augment] = {
         contrast=0.3,
         saturation=0.3,
     ),
-    # A mirrored digit is none, and its ground is black.
+    # A mirrored digit is not a digit, and the background is black.
     "digits": Augment(shift=0.1, rotation=10, padding="zeros"),
 }
 

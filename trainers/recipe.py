@@ -24,7 +24,7 @@ class Recipe:
     epochs: int = 30
     batch: int = 64  # images
     optimizer: str = "sgd"
-    lr: float = 0.1  # at the start, behind the warm-up
+    lr: float = 0.1  # at the start, after the warm-up
     lr_end: float = 0.001
     schedule: str = "cosine"
     warmup: float = 0.05  # share of training

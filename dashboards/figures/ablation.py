@@ -111,7 +111,7 @@ def _add_intervals(
     width: int,
     opacity: float,
 ) -> None:
-    """One trace: behind each interval a gap."""
+    """One trace: after each interval a gap."""
     gap = np.full(len(rows), np.nan)
     figure.add_scatter(
         x=POINTS * np.stack([rows[low], rows[high], gap], axis=1).astype(float).ravel(),

@@ -55,7 +55,7 @@ def architecture(view: TrialView) -> Picture:
     figure.update_xaxes(range=[0, COLUMN * len(boxes)], visible=False, fixedrange=True)
     figure.update_yaxes(range=[-top * 0.75 - 1.2, top + 1.4], visible=False, fixedrange=True)
     figure.update_layout(margin={"l": 4, "r": 4, "t": 4, "b": 4}, hovermode=False)
-    note = "Height: channels (logarithmic); one slab a block. Above: channels x pixels behind it."
+    note = "Height: channels (logarithmic); one slab a block. Above: channels x pixels after it."
     return Picture(ARCHITECTURE_TITLE, figure, data, note)
 
 

@@ -101,7 +101,7 @@ def _panels(view: AblationView, accuracies: pd.DataFrame) -> dict[str, pd.DataFr
 
 
 def _add_seeds(figure: go.Figure, panel: pd.DataFrame, row: int, column: int) -> None:
-    """One trace: behind each seed a gap."""
+    """One trace: after each seed a gap."""
     seeds, arms = panel.shape
     figure.add_scatter(
         x=np.tile(np.arange(arms + 1), seeds),

@@ -158,7 +158,7 @@ def table(
 
 
 def cell_text(value: Any) -> Any:
-    """A number as it is read; anything else as it is."""
+    """Numbers formatted for reading; anything else unchanged."""
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, float):

@@ -186,9 +186,9 @@ def same_student(left: Arm, right: Arm) -> bool:
 
 
 def _one_factor(maker: Maker, baseline: Arm, budget: str) -> Resolved:
-    """Every level alone. A level that is the baseline's own is no arm of its own.
+    """One arm per level, each changing one factor. A level equal to the baseline's adds no arm.
 
-    With one factor the baseline is called by its level, like the others.
+    With a single factor the baseline is named after its level.
     """
     arms, impossible = _attempt(maker.arm, maker.design.single_changes())
     levels = dict.fromkeys(maker.design.levels, REST)

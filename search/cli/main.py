@@ -163,8 +163,8 @@ def resume(name: str, as_json: bool, **flags: Any) -> None:
 def worker(name: str, as_json: bool, **flags: Any) -> None:
     """Join a study: train its trials beside its other workers, until it has ended.
 
-    From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM leaves
-    behind the epoch; what is unfinished goes on elsewhere.
+    From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM stops
+    after the current epoch; another worker continues unfinished trials.
     """
     starting(f"worker for {name}")
     from search.commands import join as joining

@@ -32,7 +32,7 @@ DEVICE = click.option("--device", default="auto", show_default=True, help="auto,
 GRACE = click.option(
     "--grace",
     type=float,
-    help="Seconds without a sign of life behind which others take a trial over (default 60).",
+    help="Seconds without a heartbeat before another worker may take over a trial (default 60).",
 )
 ARTIFACTS = click.option(
     "--artifacts", help="Folder or s3://bucket/prefix, for all workers, of the studies' files."

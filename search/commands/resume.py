@@ -145,7 +145,7 @@ def _extend(
 
 
 def _add_seeds(study: optuna.Study, seeds: int | None) -> None:
-    """Every arm over more seeds: they come behind the others, so nothing is trained again."""
+    """Every arm over more seeds: they come after the others, so nothing is trained again."""
     if seeds is not None:
         before = int(study.user_attrs[SEEDS])
         require_range(

@@ -1,4 +1,4 @@
-"""How a command that trains was called: what is the user's and the machine's, not the study's."""
+"""Options of one training command that do not belong to the study: database, workers, limits."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +27,7 @@ class Session:
     workers: int | None  # students at once; None: measured
     as_json: bool
     out: str | None = None  # a copy of the best file
-    grace: float = GRACE  # seconds without a sign of life behind which others may take over
+    grace: float = GRACE  # seconds without a sign of life after which others may take over
     artifacts: str | None = None  # folder that holds new studies' folders
     limits: Mapping[str, float] = field(default_factory=dict)  # of a new study: its attributes
     on: str = "here"  # or ray, or ray://HEAD:PORT

@@ -18,7 +18,7 @@ STORAGE_VARIABLE = "DISTILNAS_STORAGE"  # of the environment: the address, where
 
 
 def at_home(text: str) -> str:
-    """A path with its `~` written out: alone, behind a flag's `=`, or in SQLite's address.
+    """A path with its `~` written out: alone, after a flag's `=`, or in SQLite's address.
 
     A shell writes it out only where it stands at the beginning of a word.
     """

@@ -108,7 +108,7 @@ def running(connection: sa.Connection, study: int) -> list[Claim]:
 
 
 def report(connection: sa.Connection, trial_id: int, step: int, value: float) -> None:
-    """What a trial reached behind an epoch."""
+    """What a trial reached after an epoch."""
     known = sa.and_(STEPS.c.trial_id == trial_id, STEPS.c.step == step)
     connection.execute(sa.delete(STEPS).where(known))
     stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)

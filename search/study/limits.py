@@ -48,14 +48,14 @@ class Limits(NamedTuple):
 def account(
     connection: sa.Connection, study: int, device_seconds: float, training: bool, grace: float
 ) -> Spent:
-    """Add what a worker has used since it said so last; what the study has cost with that.
+    """Add this worker's usage since its last report and return the study's new total.
 
-    Time is the study's, however many workers there are: from the last of anybody's words on, unless
-    nothing was in training, or they lie so far back that nobody can have been at it.
+    Wall time is counted once however many workers run: it is the gap since any worker last
+    reported, and is ignored if nothing was training or the gap exceeds the grace period.
 
     Args:
-        training: whether anybody has something in training.
-        grace: seconds within which every worker speaks.
+        training: whether any worker has something in training.
+        grace: seconds within which every worker reports.
     """
     before = Spent(*(fact(connection, study, SPENT) or ()))
     now = float(

@@ -4,7 +4,7 @@ import hashlib
 import re
 import unicodedata
 
-LONGEST = 60  # signs of a part; a name may have 100, with a budget and a number behind this
+LONGEST = 60  # signs of a part; a name may have 100, with a budget and a number after this
 LATIN = re.compile(r"LATIN (?:SMALL|CAPITAL) (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH .*)?")
 DIGEST_DIGITS = 6
 

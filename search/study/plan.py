@@ -51,7 +51,7 @@ class Plan(Ground):
     """An ablation, whole: stored with its study, so that a resume needs nothing else.
 
     Trial number n trains arm n mod A over seed n div A, A arms in all. So a trial's number says
-    what it is, arms are compared on the same seeds at any moment, and further seeds come behind
+    what it is, arms are compared on the same seeds at any moment, and further seeds come after
     those that were trained.
     """
 

@@ -41,7 +41,7 @@ def suggest(trial: optuna.Trial, family: Family) -> dict[str, Value]:
 def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
     """The named sampler for one trial.
 
-    Its seed hangs on the study's seed and the trial's number alone, so a study that was stopped
+    Its seed depends on the study's seed and the trial's number alone, so a study that was stopped
     and resumed suggests what it would have suggested without the stop.
     """
     require_one_of("sampler", name, SAMPLERS)

@@ -60,7 +60,7 @@ class Settings:
     gpu_hours: float | int | None = None  # of all devices that train for the study
     on: str = HERE  # or ray, or ray://HEAD:PORT
     gpus_per_worker: float | int | None = None  # on Ray
-    grace: float | int = GRACE  # seconds without a sign of life behind which others take over
+    grace: float | int = GRACE  # seconds without a sign of life after which others take over
 
     def check(self) -> None:
         """Raise InputError for a setting outside its rule."""

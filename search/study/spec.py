@@ -21,7 +21,7 @@ OWN_TEACHER = "teacher"  # name of a search's one teacher
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground(ABC):
-    """What every study stands on, a search as well as an ablation."""
+    """Fields shared by searches and ablations."""
 
     source: str  # of the data: "digits" or a folder; may move
     data: str  # fingerprint

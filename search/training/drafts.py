@@ -1,4 +1,4 @@
-"""Files of a student between their writing and the moment that its row says they are the student's.
+"""Staging area: a student's files from when they are written until its row is committed.
 
 Each worker writes into a folder of its own, so one that was stopped and goes on late overwrites
 nothing of the worker that has taken its trial over.

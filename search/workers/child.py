@@ -1,8 +1,8 @@
 """A process of a crew: trains one student after the other, as it is told through a pipe.
 
-To it: a Station, once; then Orders, and behind every epoch whether to stop. From it: READY, once;
-then for every order its epochs and its answer (Trained, images a second, or the exception; Leave,
-where it was told to leave).
+The parent sends a Station once, then Orders; after each epoch, whether to stop. The child sends
+READY once, then for each order its epochs and a final result (Trained, images a second, or the
+exception; Leave, where it was told to leave).
 """
 
 import os

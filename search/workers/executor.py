@@ -113,7 +113,7 @@ class Alone:
         done(trained)
 
     def wait(self, seconds: float | None = None) -> None:
-        raise AssertionError("nothing runs here behind the return of start")
+        raise AssertionError("nothing runs here after the return of start")
 
     def __enter__(self) -> "Alone":
         return self

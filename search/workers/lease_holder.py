@@ -41,7 +41,7 @@ class Leaseholder:
 
         Args:
             leaving: who asks it to leave.
-            grace: seconds without a sign of life behind which others may take over.
+            grace: seconds without a sign of life after which others may take over.
         """
         storage = study._storage._backend  # type: ignore[attr-defined]
         assert isinstance(storage, EnduringStorage), "studies are opened by search.database.storage"

@@ -41,7 +41,7 @@ class _Task:
 class _Member:
     """A process, seen from the coordinator."""
 
-    place: int  # from 0; which GPU it has hangs on it
+    place: int  # from 0; which GPU it has depends on it
     process: BaseProcess
     connection: Connection
     ready: bool = False
@@ -186,7 +186,7 @@ class Processes:
         if not member.ready:
             raise InputError(f"a training process cannot be started: {reason_of(error)}")
         task = member.task
-        self._dismiss(member)  # an error of CUDA's makes all that comes behind it fail
+        self._dismiss(member)  # an error of CUDA's makes all that comes after it fail
         assert task is not None, "only orders are answered"
         task.done(error)
 

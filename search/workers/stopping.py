@@ -1,4 +1,4 @@
-"""Leaving when asked to: behind the epoch, with a checkpoint; or at once, when asked again."""
+"""Leaving when asked to: after the epoch, with a checkpoint; or at once, when asked again."""
 
 import os
 import signal
@@ -57,4 +57,4 @@ class Leaving:
         self.signal = number
         again = "Ctrl-C again" if number == signal.SIGINT else "the same signal again"
         # Not by the console: this may interrupt it in the middle of a line.
-        os.write(STDERR, f"\nleaving behind this epoch; {again} leaves at once\n".encode())
+        os.write(STDERR, f"\nleaving after this epoch; {again} leaves at once\n".encode())

@@ -143,7 +143,7 @@ class Worker(Leaseholder):
         return self.storage.endurance(ask)
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
-        """Store what a trial reached behind an epoch."""
+        """Store what a trial reached after an epoch."""
 
         def ask() -> bool:
             with self.engine.begin() as connection:

@@ -1,6 +1,6 @@
 """Views: random crops, flips, rotations and colours, batched on the images' device.
 
-A view is a pure function of (seed, epoch, image index): it hangs neither on the batch that the
+A view is a pure function of (seed, epoch, image index): it depends neither on the batch that the
 image is in nor on any generator's state. So a run resumes exactly, every student of a search sees
 the same views, and a teacher's logits for them can be kept.
 
@@ -104,7 +104,7 @@ def mixed_views(
 
 
 def mixed(view_PCHW: torch.Tensor, weight_N: torch.Tensor) -> torch.Tensor:
-    """Views of N images and, behind them, of their partners -> their mixtures, NCHW."""
+    """Views of N images and, after them, of their partners -> their mixtures, NCHW."""
     own_NCHW, other_NCHW = view_PCHW.chunk(2)
     weight_N111 = weight_N[:, None, None, None]
     return own_NCHW * weight_N111 + other_NCHW * (1 - weight_N111)
@@ -226,7 +226,7 @@ def _grey(view_NCHW: torch.Tensor) -> torch.Tensor:
 
 
 def _mean(grey_NHW: torch.Tensor) -> torch.Tensor:
-    """Mean of each image, float64: summed in integers, whose sum has no order to hang on."""
+    """Mean of each image, float64: summed in integers, whose sum has no order to depend on."""
     steps_NHW = (grey_NHW * MEAN_STEPS).round().to(torch.int32)
     pixels = grey_NHW.shape[1] * grey_NHW.shape[2]
     return steps_NHW.sum((1, 2)).to(torch.float64) / (MEAN_STEPS * pixels)

@@ -5,7 +5,7 @@ Three kinds of files lie in the cache folder:
     listing-*.json  names, sizes and times of a split's files -> digest of their content, and the
                     first decoder that gave them the pixels that they get now
     *.npy           the photographs of one content digest at one size, uint8 (N, C, H, W)
-    *.json          written behind it: how large it is, and which photographs are left out
+    *.json          written after it: how large it is, and which photographs are left out
 
 An unchanged folder is recognised without being read; a copy of it elsewhere is read but not
 decoded again. Every file is renamed into place, so processes that decode the same folder at the
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class Content(NamedTuple):
-    """What the pixels of a split hang on, and so its place in the cache and its fingerprint."""
+    """What the pixels of a split depend on, and so its place in the cache and its fingerprint."""
 
     digest: str  # of the names and bytes, hexadecimal
     decoder: int  # the first that gave all these photographs the pixels that they get now
@@ -135,7 +135,7 @@ def _decode(listing: Listing, size: int, path: Path, progress: bool) -> None:
 
 
 def _write_header(file: BinaryIO, count: int, size: int) -> None:
-    """NumPy's header; its length does not hang on the count, so it can be written again."""
+    """NumPy's header; its length does not depend on the count, so it can be written again."""
     shape = (count, CHANNELS, size, size)
     np.lib.format.write_array_header_1_0(
         file, {"descr": "|u1", "fortran_order": False, "shape": shape}

@@ -294,7 +294,7 @@ def _fingerprint(
     content: list[bytes],
     decoder: int = FIRST,
 ) -> str:
-    """Digest of everything that an image or a label hangs on, wherever the folder lies."""
+    """Digest of everything that an image or a label depends on, wherever the folder lies."""
     digest = hashlib.sha256(json.dumps([classes, size, decoder]).encode())
     for part in (*content, *(split.labels_N.numpy().tobytes() for split in splits)):
         digest.update(len(part).to_bytes(8, "little") + part)

@@ -26,7 +26,7 @@ FORMATS = (
     *("AVIF", "JPEG2000", "PPM", "ICO", "ICNS", "DIB", "DDS", "PCX", "SGI", "SUN", "QOI", "PSD"),
     *("BLP", "MSP", "XBM", "XPM", "FITS", "TGA"),  # TGA last: no mark tells it from other files
 )
-SEVERAL = "MPO"  # a JPEG with further pictures behind it, which Pillow's reader of JPEG opens
+SEVERAL = "MPO"  # a JPEG with further pictures after it, which Pillow's reader of JPEG opens
 ORIENTATION_TAG = 0x0112
 TURNS = {  # EXIF orientation -> what makes the photograph upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,

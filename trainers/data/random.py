@@ -60,7 +60,7 @@ def order(
     """A permutation of 0 ... count - 1, int64 (count,); the default lane is the epoch's order."""
     index_N = torch.arange(count, device=device)
     word_N = words(seed, epoch, index_N, range(lane, lane + 1))[:, 0]
-    # The index in the low bits breaks ties, so that the result does not hang on how sort does.
+    # The index in the low bits breaks ties, so that the result does not depend on how sort does.
     return torch.argsort((word_N << 31) | index_N)
 
 

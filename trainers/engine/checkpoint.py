@@ -16,7 +16,7 @@ SCHEMA = 3
 
 
 class Checkpoint:
-    """A file, replaced behind epochs, and the one before it; sealed, as torch.load misses a bit.
+    """A file, replaced after epochs, and the one before it; sealed, as torch.load misses a bit.
 
     Args:
         every: seconds that a kill may cost; a fast epoch does not wait for the disk each time.

@@ -31,7 +31,7 @@ def predict(
 ) -> Iterator[torch.Tensor]:
     """Logits of uint8 images, float32 on the CPU, batch by batch.
 
-    In float32 on every device unless an autocast is given: an accuracy must not hang on where it
+    In float32 on every device unless an autocast is given: an accuracy must not depend on where it
     was measured.
     """
     model.eval()

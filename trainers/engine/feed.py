@@ -1,6 +1,6 @@
 """Batches of an epoch, on the device: pixels, draws, labels, what the teacher says.
 
-Shape suffixes: N images, P photographs (the N images, and with mixup their N partners behind
+Shape suffixes: N images, P photographs (the N images, and with mixup their N partners after
 them), C channels, H x W pixels, L lanes (draws of an image's view), K classes.
 """
 

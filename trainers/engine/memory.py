@@ -1,4 +1,4 @@
-"""Memory: that it ran out, on whichever device, and that a CPU's is not paid for twice."""
+"""Detect running out of memory on any device; keep freed CPU memory for reuse."""
 
 import ctypes
 from collections.abc import Callable, Iterator

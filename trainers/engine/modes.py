@@ -1,6 +1,6 @@
 """How a step is computed: memory layout, precision, CUDA graphs. It changes nothing but rounding.
 
-Which layout and precision are the fastest hangs on the network and on the device: on one CPU the
+Which layout and precision are the fastest depends on the network and on the device: on one CPU the
 same precision made one student 1.24 times as fast and another 0.41 times (docs/lab-notes.md). So
 they are measured, on the network itself, in a second.
 """

@@ -35,12 +35,12 @@ class TrialResult(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Validation accuracy behind the last epoch; 0 where no epoch was finished."""
+        """Validation accuracy after the last epoch; 0 where no epoch was finished."""
         return self.history[-1].accuracy if self.history else 0.0
 
 
 class Leave(Exception):  # noqa: N818  (an order, not an error)
-    """Raised by a report: training ends behind this epoch, without a result."""
+    """Raised by a report: training ends after this epoch, without a result."""
 
     def __init__(self, keep: bool) -> None:
         """Say whether a checkpoint is written, from which it can go on."""

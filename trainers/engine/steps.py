@@ -1,4 +1,4 @@
-"""Batches of an epoch, and the optimiser that steps behind each of them."""
+"""Batches of an epoch, and the optimiser that steps after each of them."""
 
 from collections.abc import Iterator
 
@@ -36,7 +36,7 @@ def make_optimizer(
 def batches(
     count: int, recipe: Recipe, epoch: int, device: torch.device | str = "cpu"
 ) -> Iterator[torch.Tensor]:
-    """Image indices of every batch; a last batch of one image, useless to batch norm, is left."""
+    """Image indices of every batch; a last batch of one image is dropped: batch norm needs two."""
     order_N = order(count, seed=recipe.seed, epoch=epoch, device=device)
     for index_N in torch.split(order_N, recipe.batch):
         if len(index_N) > 1:

@@ -30,7 +30,7 @@ from trainers.recipe import HARD_ONLY, Recipe
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
 GPU_QUEUE = 16  # steps between two looks at the clock, for which a GPU has to be waited for
-MEASURED_STEPS = 2  # of each mode, behind one that makes room in memory
+MEASURED_STEPS = 2  # of each mode, after one that makes room in memory
 
 
 def train(
@@ -50,10 +50,10 @@ def train(
     statistics that were recalibrated on training views.
 
     Args:
-        report: called behind every epoch; returning True ends training as pruned. It may raise
-            `Leave`, which is raised again behind the checkpoint that it asks for.
+        report: called after every epoch; returning True ends training as pruned. It may raise
+            `Leave`, which is raised again after the checkpoint that it asks for.
         teacher: needed by recipes with a soft share.
-        checkpoint: written behind every epoch for which it is due; training goes on from it
+        checkpoint: written after every epoch for which it is due; training goes on from it
             where it exists, in the mode that it was begun in.
         mode: how steps are computed; measured where None is given.
     """

@@ -46,12 +46,12 @@ class LogitBank:
         progress: Callable[[int], None] | None = None,
         share: Callable[[Path, bool], None] = lambda path, made: None,
     ) -> None:
-        """Take a teacher and what it is asked.
+        """Cache `teacher`'s logits for the views of `data` under `recipe`.
 
         Args:
-            progress: told the epoch before it is computed.
-            share: called with an epoch's file, before it is computed (False; it may bring the
-                file from another machine) and when it was (True).
+            progress: called with an epoch's number before it is computed.
+            share: `share(path, made)`, called before an epoch is computed (made=False: it may fetch
+                the file) and after (made=True: it may upload it).
         """
         self.teacher, self.data, self.recipe, self.device = teacher, data, recipe, device
         self.mode = default_mode(device, recipe.precision)

@@ -53,7 +53,7 @@ class TeacherInfo:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A network that is only asked, never trained."""
+    """A frozen network, used for inference only."""
 
     model: Model
     info: TeacherInfo
