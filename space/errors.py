@@ -11,6 +11,11 @@ class InputError(ValueError):
     """
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def shown(value: object) -> str:
     """`repr(value)`, shortened: a damaged file must not fill the screen."""
     short = reprlib.Repr()

@@ -10,7 +10,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from space.errors import InputError
+from space.errors import InputError, first_line
 
 DEFAULT_STORAGE = "studies.db"
 PREFIX = re.compile(r"(--[\w-]+=)?(sqlite[+\w]*:///)?")  # of a path
@@ -77,7 +77,7 @@ def database_errors(storage: str) -> Iterator[None]:
     except (ImportError, RuntimeError) as error:
         if not isinstance(error, ImportError) and "optuna" not in str(error).lower():
             raise
-        text = str(error).splitlines()[0]
+        text = first_line(error)
         raise InputError(f"study database {masked(storage)} cannot be used: {text}") from None
     except SQLAlchemyError as error:
         raise _unusable(storage, error) from None
@@ -97,8 +97,8 @@ def no_database(path: Path) -> InputError:
 
 
 def _unusable(storage: str, error: BaseException) -> InputError:
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    text = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
+    cause = (error.orig if isinstance(error, DBAPIError) else None) or error
+    text = first_line(cause)
     path = sqlite_path(storage)
     if path is not None and (path.is_dir() or "not a database" in text):
         return no_database(path)

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from search.database.frozen_trials import read_trials
+from space.errors import first_line
 
 Result = TypeVar("Result")
 
@@ -71,8 +72,7 @@ def is_passing(error: BaseException) -> bool:
 
 def _first_line(error: BaseException) -> str:
     cause = error.__cause__ if not isinstance(error, DBAPIError) else error
-    text = str(cause.orig if isinstance(cause, DBAPIError) else error).strip()
-    return (text.splitlines() or [type(error).__name__])[0]
+    return first_line(cause.orig if isinstance(cause, DBAPIError) and cause.orig else error)
 
 
 class EnduringStorage(RDBStorage):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from space.errors import InputError
+from space.errors import InputError, first_line
 from trainers.files import write_atomically
 
 Result = TypeVar("Result")
@@ -144,7 +144,7 @@ class Store:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _why(self, error: Exception) -> str:
-        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        text = first_line(error)
         if isinstance(error, FileNotFoundError):
             text = f"there is no such place ({text})"
         return f"artifacts {self.address} cannot be used: {text}"

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from search.training.context import Bench, Job
 from search.training.objective import Trained, train_student
+from space.errors import first_line
 from trainers.engine.result import Leave, Report
 
 # One student's failure, which must not end the search: PyTorch's errors, and too little memory.
@@ -129,4 +130,4 @@ class Alone:
 
 def reason_of(failure: Failure) -> str:
     """The first line of what was said."""
-    return (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+    return first_line(failure)

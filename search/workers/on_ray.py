@@ -23,7 +23,7 @@ from search.study.study import counted
 from search.training.context import Station
 from search.training.watcher import Watcher
 from search.workers.stopping import Leaving
-from space.errors import InputError
+from space.errors import InputError, first_line
 
 RESTARTS = 20  # of one worker: more are no accident
 LOOK_SECONDS = 1.0  # between two looks at the workers
@@ -187,7 +187,7 @@ def _ended(ray: Any, reference: Any) -> str | None:
     try:
         why: str | None = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return str(error).strip().splitlines()[0]
+        return first_line(error)
     return why
 
 
@@ -230,7 +230,7 @@ def connected(on: str) -> Iterator[Any]:
                 warnings.simplefilter("ignore")  # what goes wrong is said below, in one line
                 ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
-            text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            text = first_line(error)
             raise InputError(f"no Ray cluster answers at {on}: {text}") from None
     try:
         yield ray

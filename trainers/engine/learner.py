@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from space.errors import first_line
 from trainers.engine import averaging
 from trainers.engine.feed import Batch, Feed
 from trainers.engine.graphs import GraphedStep
@@ -85,7 +86,7 @@ class Learner:
             except RuntimeError as error:
                 if is_out_of_memory(error):
                     raise
-                self.fallback = str(error).splitlines()[0]
+                self.fallback = first_line(error)
                 self.graphs.clear()
                 return self.compute(batch)
             self.graphs[kind] = graph

@@ -19,7 +19,7 @@ import torchvision.models
 from torch import nn
 
 from space.build import build, with_sound_convolutions
-from space.errors import InputError, require_one_of
+from space.errors import InputError, first_line, require_one_of
 from space.file_format import MAX_SIZE, normalisation
 from space.references import REFERENCES, reference
 from trainers.data.datasets import Data
@@ -241,7 +241,7 @@ def _model(network: nn.Module, info: TeacherInfo) -> Model:
     except (RuntimeError, ValueError, AssertionError) as error:
         raise InputError(
             f"{info.network} cannot take images of {info.size} pixels "
-            f"({str(error).splitlines()[0]}); choose another size"
+            f"({first_line(error)}); choose another size"
         ) from None
     return model.train()
 

@@ -177,7 +177,7 @@ def _without(prefix: str, state: State) -> State:
 
 def _misfit(source: str, name: str, own: Mapping[str, Any], state: State, error: Exception) -> str:
     odd = next((k for k in own if k in state and state[k].shape != own[k].shape), None)
-    why = str(error).strip().splitlines()[-1].strip()
+    why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
     if odd is not None:
         why = f"{odd} must be {tuple(own[odd].shape)}, but is {tuple(state[odd].shape)}"
     return f"{source} does not fit {name}: {why}; name the network that it was trained as"
