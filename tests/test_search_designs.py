@@ -600,7 +600,7 @@ def test_a_wrong_design_is_one_line_before_anything_is_trained(
         (("show",), ("NAME",)),
         (("a.toml", "b.toml"), ("b.toml",)),
         (("a.toml", "--no-such-flag"), ("--no-such-flag",)),
-        (("a.toml", "--workers", "0"), ("workers",)),
+        (("a.toml", "--parallel", "0"), ("--parallel",)),
     ],
     ids=lambda value: " ".join(value),
 )

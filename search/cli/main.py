@@ -82,7 +82,12 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Folder for decoded photographs, teachers, teacher logits.",
         ),
         click.option("--device", help="auto (default), cpu or cuda."),
-        click.option("--workers", help="Students trained at once: a number (default 1) or auto."),
+        click.option(
+            "--parallel",
+            "--workers",
+            "workers",
+            help="Students trained at once: a number (default 1) or auto.",
+        ),
         click.option("--out", help="Copy the best student's file here."),
     ]
     for option in reversed(options):

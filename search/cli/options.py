@@ -46,7 +46,9 @@ GPUS_PER_WORKER = click.option(
     "--gpus-per-worker", type=float, help="On Ray: 1 by default where there are any; 0.25 works."
 )
 WORKERS = click.option(
+    "--parallel",
     "--workers",
+    "workers",
     default="1",
     show_default=True,
     help="Students trained at once: a number, or auto: measured.",

@@ -176,7 +176,7 @@ def parse_workers(given: int | str) -> int | None:
     if text == AUTO:
         return None
     number = int(text) if text.isascii() and text.isdigit() else 0
-    require("workers", given, number >= 1, f"at least 1, or {AUTO!r} to have it measured")
+    require("--parallel", given, number >= 1, f"at least 1, or {AUTO!r} to have it measured")
     return number
 
 

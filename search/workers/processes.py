@@ -226,7 +226,7 @@ def _words(code: int | None) -> str:
 def _too_many(size: int, how: str) -> str:
     return (
         f"training processes must be able to start, but one died of it ({how}); "
-        f"is there memory for {size}? Choose fewer --workers"
+        f"is there memory for {size}? Choose fewer: --parallel"
     )
 
 
