@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
 
 
-def distilnas(folder: Path, *arguments: str, timeout: float = 120) -> Answer:
+def distilnas(folder: Path, *arguments: str, timeout: float = 300) -> Answer:
     done = subprocess.run(
         command(*arguments),
         cwd=folder,

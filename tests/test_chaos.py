@@ -161,7 +161,7 @@ def test_a_late_result_of_a_stopped_process(whole: Path, tmp_path: Path) -> None
     equals(tmp_path, whole)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("student.*")}
     late.send_signal(signal.SIGCONT)
-    _, err = late.communicate(timeout=60)
+    _, err = late.communicate(timeout=300)
     assert late.returncode == 0, err
     equals(tmp_path, whole)
     assert {path: path.stat().st_mtime_ns for path in done} == done
@@ -174,7 +174,7 @@ def test_two_resume_at_once(whole: Path, tmp_path: Path) -> None:
     first.communicate()
     both = [start(tmp_path, "resume", *GO_ON) for _ in range(2)]
     for process in both:
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     equals(tmp_path, whole)
 
@@ -185,7 +185,7 @@ def test_asked_to_leave(whole: Path, tmp_path: Path, how: signal.Signals) -> Non
     process = start(tmp_path, "search", *STUDY, "--trials", "2", "--epochs", EPOCHS)
     until(lambda: begun(tmp_path))
     process.send_signal(how)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 128 + how
     assert "leaving after this epoch" in err
     assert "distilnas resume s" in err
@@ -204,7 +204,7 @@ def test_asked_twice_it_leaves_at_once(tmp_path: Path) -> None:
     until(lambda: begun(tmp_path))
     os.kill(process.pid, signal.SIGINT)
     os.kill(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode in (130, 143), err
     assert "Traceback" not in err
     assert "distilnas resume s" in err
@@ -214,7 +214,7 @@ def test_a_damaged_checkpoint(whole: Path, tmp_path: Path) -> None:
     process = start(tmp_path, "search", *STUDY, "--trials", "2", "--epochs", EPOCHS)
     until(lambda: begun(tmp_path))
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     (checkpoint,) = (tmp_path / "runs" / "s").glob("trial*/checkpoint.pt")
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
@@ -234,7 +234,7 @@ def test_the_database_is_away_for_a_while(tmp_path: Path) -> None:
         time.sleep(10)
         assert process.poll() is None
         server.start()
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert "the study database does not answer" in err
         assert "the study database answers again" in err
