@@ -127,9 +127,8 @@ class Library:
         )
 
     def _drawn(self, name: str, numbers: list[int]) -> "optuna.Study":
-        from search.database.frozen_trials import (
-            drawn,  # Optuna takes a second, and other charts do without
-        )
+        # Optuna takes a second, and other charts do without.
+        from search.database.frozen_trials import drawn
 
         return drawn(self.engine, name, numbers)
 

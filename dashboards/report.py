@@ -151,9 +151,8 @@ def _search(library: Library, view: View) -> Iterator[str]:
 
 def _networks(library: Library, view: View) -> Iterator[tuple[str, Picture]]:
     """The best trial's; none where there is no trial of ours."""
-    for number in table.best(view.trials[view.trials["params"].notna()], 1, view.subject.goal)[
-        "number"
-    ].astype(int):
+    described = view.trials[view.trials["params"].notna()]
+    for number in table.best(described, 1, view.subject.goal)["number"].astype(int):
         drawn = architecture(library.trial(view.subject.identity, number))
         yield "architecture", drawn._replace(title=f"Architecture of trial {number}, the best")
 

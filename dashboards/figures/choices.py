@@ -58,7 +58,9 @@ def choices(view: View) -> Picture:
     done = complete(view)
     done = done[done["block"] != ""]
     if done.empty:
-        return nothing(CHOICES_TITLE, why_nothing(view, described=True), MEDIANS)
+        return nothing(
+            view.subject.goal.said(CHOICES_TITLE), why_nothing(view, described=True), MEDIANS
+        )
     levels = {choice: labelled(done, choice) for choice in CHOICES}
     figure = make_subplots(
         1,

@@ -85,8 +85,8 @@ def best(view: View) -> Picture:
     steps = best_steps(view)
     figure = _panels(steps, BLUE, goal.digits)
     value_axis(figure, steps.value, goal, "best ", col=1)
-    found = f"{steps.value[-1]:.2%}" if goal.ours else f"{steps.value[-1]:.5g}"
-    note = f"{found} by trial {steps.number[-1]}, number {steps.ended[-2]:,} to end."
+    found, last = goal.exactly(steps.value[-1]), steps.number[-1]
+    note = f"{found} by trial {last}, number {steps.ended[-2]:,} to end."
     return Picture(BEST_TITLE, figure, _data(steps, column), note)
 
 

@@ -30,7 +30,7 @@ class Goal(NamedTuple):
 
     @property
     def digits(self) -> str:
-        """How it is written where every digit counts, as Python and d3 read formats."""
+        """How pages write it where every digit counts, as d3 reads formats."""
         return ".2%" if self.ours else ".5~g"
 
     @property
@@ -41,6 +41,10 @@ class Goal(NamedTuple):
     def several(self) -> str:
         """What to say of a study with several objectives; "" for one."""
         return f"the first of {self.objectives} objectives" if self.objectives > 1 else ""
+
+    def exactly(self, value: float) -> str:
+        """The same in Python's words."""
+        return f"{value:.2%}" if self.ours else f"{value:.5g}"
 
     def words(self, value: float) -> str:
         return f"{value:.1%}" if self.ours else f"{value:.4g}"
