@@ -16,7 +16,7 @@ from benchmarks import results
 from benchmarks.side_by_side import speed
 from space.references import REFERENCES
 from trainers.engine.memory import keep_freed_memory
-from trainers.engine.modes import Mode
+from trainers.engine.modes import ComputeMode
 
 CPU = torch.device("cpu")
 ARMS = {"given back": False, "kept": True}
@@ -57,7 +57,7 @@ def main(
         taken: dict[str, list[float]] = {arm: [] for arm in ARMS}
         for _ in range(rounds):
             for arm, keep in ARMS.items():
-                work = (architecture, size, batch, CPU, Mode(precision=precision), seconds)
+                work = (architecture, size, batch, CPU, ComputeMode(precision=precision), seconds)
                 taken[arm].append(measure(keep, threads, work))
         medians = {arm: statistics.median(speeds) for arm, speeds in taken.items()}
         rows += [

@@ -29,8 +29,8 @@ import sqlalchemy as sa
 from benchmarks import postgres_server, results
 from benchmarks.postgres_server import Server
 from search.database import table
+from search.database.engine import open_engine
 from search.database.leases import PREFIX
-from search.terminal import output as report
 from search.training.objective import digest
 from space.errors import InputError, require_range
 from trainers import export
@@ -125,7 +125,7 @@ class Ordeal:
         return [*self.complaints, *self.rows(), *self.files(), *self.doctor()]
 
     def rows(self) -> Iterator[str]:
-        engine = report.engine(self.server.address)
+        engine = open_engine(self.server.address)
         frame = table.trials(engine, self.name)
         counted = frame[frame["duplicate_of"].isna() & (frame["ended"] != "infeasible")]
         if len(counted) != self.trials:
@@ -148,7 +148,7 @@ class Ordeal:
             yield f"{left} leases are left"
 
     def files(self) -> Iterator[str]:
-        frame = table.trials(report.engine(self.server.address), self.name)
+        frame = table.trials(open_engine(self.server.address), self.name)
         done = frame[(frame["state"] == "COMPLETE") & frame["duplicate_of"].isna()]
         for _, row in done.iterrows():
             path = self.folder / "runs" / self.name / f"trial{row['number']:04d}"
@@ -160,7 +160,7 @@ class Ordeal:
             else:
                 export.read(student)
                 known = table.trial_attribute(
-                    report.engine(self.server.address), self.name, row["number"], "file_sha256"
+                    open_engine(self.server.address), self.name, row["number"], "file_sha256"
                 )
                 if digest(student) != known:
                     yield f"trial {row['number']}'s file is not the one that was scored"

@@ -10,17 +10,17 @@ import torch
 
 from benchmarks import synthetic
 from search.study.folder import Folder
-from search.study.spec import Spec
-from search.training.context import Job, Station
+from search.study.spec import SearchSpec
+from search.training.context import ContextSpec, Job
 from search.workers.child import Probe
 from search.workers.executor import keep_busy
-from search.workers.processes import Processes
+from search.workers.processes import ProcessExecutor
 from space.architecture import Architecture
 from space.build import build
 from space.errors import InputError
-from space.file_format import Card, normalisation
+from space.file_format import StudentMetadata, normalisation
 from space.solver import Budget, solve
-from space.spaces import family
+from space.spaces import search_space
 from trainers.data.datasets import Data, Split, load
 from trainers.engine.modes import default_mode
 from trainers.engine.training import train
@@ -60,14 +60,14 @@ class Setting:
 
 def student_of(budget: str) -> Architecture:
     """The middle shape of `mobile`, solved for a budget in int8."""
-    space = family("mobile", size=SHAPE_SIZE)
+    space = search_space("mobile", size=SHAPE_SIZE)
     middle = {name: values[len(values) // 2] for name, values in space.choices.items()}
     classes = synthetic.CLASSES
     shape = space.shape(middle, classes=classes, channels=3, size=SHAPE_SIZE)
     mean, std = normalisation(3)
     names = tuple(f"class {index}" for index in range(classes))
-    card = Card(classes=names, size=SHAPE_SIZE, mean=mean, std=std)
-    return solve(shape, Budget.parse(budget), card).architecture
+    metadata = StudentMetadata(classes=names, size=SHAPE_SIZE, mean=mean, std=std)
+    return solve(shape, Budget.parse(budget), metadata).architecture
 
 
 @lru_cache(maxsize=1)
@@ -113,23 +113,23 @@ def crew_seconds(point: Point, setting: Setting) -> float:
             kept = max(synthetic.CLASSES, point.images // VALIDATION_PART)
             source = f"{folder}/photographs"
             synthetic.write_folder(Path(source), point.images, kept, point.size)
-        station, student = _station(point, setting, source, Path(folder))
+        context_spec, student = _station(point, setting, source, Path(folder))
         recipe = setting.recipe(epochs=1)
         places = [f"trial{number:04d}" for number in range(setting.students)]
         jobs = [Job(student, recipe, "int8", None, place) for place in places]
-        with Processes(station, point.workers) as crew:
-            crew.speed(point.workers, Probe(student, recipe, WARM_SECONDS))
+        with ProcessExecutor(context_spec, point.workers) as executor:
+            executor.speed(point.workers, Probe(student, recipe, WARM_SECONDS))
             began = time.perf_counter()
-            _train_all(crew, jobs)
+            _train_all(executor, jobs)
             return (time.perf_counter() - began) / setting.students
 
 
 def _station(
     point: Point, setting: Setting, source: str, folder: Path
-) -> tuple[Station, Architecture]:
+) -> tuple[ContextSpec, Architecture]:
     cache = setting.cache if setting.data else folder / "cache"
     data = load(source, point.size, cache=cache, progress=False)
-    spec = Spec(
+    spec = SearchSpec(
         space="mobile",
         compressed_stem=False,
         budget=Budget.parse(point.budget),
@@ -148,10 +148,10 @@ def _station(
     )
     place = Folder(f"{folder}/studies.db", "curves")
     student = replace(student_of(point.budget), classes=len(data.classes))
-    return Station(spec, place, source, cache, setting.device_flag), student
+    return ContextSpec(spec, place, source, cache, setting.device_flag), student
 
 
-def _train_all(crew: Processes, jobs: list[Job]) -> None:
+def _train_all(executor: ProcessExecutor, jobs: list[Job]) -> None:
     failed: list[BaseException] = []
 
     def done(answer: object) -> None:
@@ -161,9 +161,9 @@ def _train_all(crew: Processes, jobs: list[Job]) -> None:
     def start_next() -> bool:
         if not jobs:
             return False
-        crew.start(jobs.pop(), lambda _epoch: False, done)
+        executor.start(jobs.pop(), lambda _epoch: False, done)
         return True
 
-    keep_busy(crew, start_next)
+    keep_busy(executor, start_next)
     if failed:
         raise InputError(f"a student of the crew has failed: {failed[0]}")

@@ -13,12 +13,12 @@ from statistics import median
 import safetensors.torch
 import torch
 
-from space.file_format import Card, metadata, payload, stored_bytes, weights
+from space.file_format import StudentMetadata, header_entries, payload, stored_bytes, weights
 from space.solver import Budget, solve
-from space.spaces import family, random_params
+from space.spaces import random_params, search_space
 
 SHAPES = 200
-CARD = Card(
+CARD = StudentMetadata(
     classes=tuple(str(k) for k in range(11)),
     size=64,
     mean=(0.485, 0.456, 0.406),
@@ -26,18 +26,20 @@ CARD = Card(
 )
 
 
-def named_bytes(architecture, card):
+def named_bytes(architecture, metadata):
     """Size of the file with one tensor a weight, a scale and a bias."""
     tensors = {}
     for weight in weights(architecture):
         tensors[f"{weight.name}.w"] = torch.zeros(weight.shape, dtype=torch.int8)
         tensors[f"{weight.name}.s"] = torch.zeros(weight.shape[0], dtype=torch.float16)
         tensors[f"{weight.name}.b"] = torch.zeros(weight.shape[0], dtype=torch.float16)
-    return len(safetensors.torch.save(tensors, metadata=metadata(architecture, card, "int8")))
+    return len(
+        safetensors.torch.save(tensors, metadata=header_entries(architecture, metadata, "int8"))
+    )
 
 
 def main():
-    mixed, rng = family("mixed", size=64), random.Random(0)
+    mixed, rng = search_space("mixed", size=64), random.Random(0)
     print(f"{'budget':>8} {'flat header':>12} {'named header':>13}   median share of the file")
     for text in ("20KB", "100KB", "300KB", "1MB"):
         flat, named = [], []

@@ -13,15 +13,15 @@ import click
 import torch
 
 from benchmarks import results, synthetic
-from space import spaces as families
+from space import spaces
 from space.architecture import Architecture
 from space.budget import Budget
 from space.build import build
-from space.file_format import Card, normalisation
+from space.file_format import StudentMetadata, normalisation
 from space.solver import solve
 from trainers.engine.evaluation import choose_device
 from trainers.engine.memory import keep_freed_memory
-from trainers.engine.modes import Mode, has_bfloat16
+from trainers.engine.modes import ComputeMode, has_bfloat16
 from trainers.engine.training import images_per_second
 from trainers.model import Model
 from trainers.recipe import RECIPES
@@ -31,24 +31,32 @@ IMAGES = 512
 
 def students(space: str, budget: str, size: int, count: int) -> list[Architecture]:
     mean, std = normalisation(3)
-    card = Card(classes=tuple(map(str, range(synthetic.CLASSES))), size=size, mean=mean, std=std)
-    family = families.family(space, size=size, compressed_stem=False)
+    metadata = StudentMetadata(
+        classes=tuple(map(str, range(synthetic.CLASSES))), size=size, mean=mean, std=std
+    )
+    search_space = spaces.search_space(space, size=size, compressed_stem=False)
     rng, limit = random.Random(0), Budget.parse(budget, "int8", None)
     shapes = (
-        family.shape(families.random_params(family, rng), classes=10, channels=3, size=size)
+        search_space.shape(
+            spaces.random_params(search_space, rng), classes=10, channels=3, size=size
+        )
         for _ in range(count)
     )
-    return [solve(shape, limit, card, multiple=4).architecture for shape in shapes]
+    return [solve(shape, limit, metadata, multiple=4).architecture for shape in shapes]
 
 
 def speeds(
-    architecture: Architecture, size: int, device: torch.device, modes: list[Mode], window: float
+    architecture: Architecture,
+    size: int,
+    device: torch.device,
+    modes: list[ComputeMode],
+    window: float,
 ) -> list[float]:
     """Images a second of every mode; the better of two interleaved windows."""
     data = synthetic.photographs(IMAGES, 64, size)
     mean, std = normalisation(3)
 
-    def speed(mode: Mode) -> float:
+    def speed(mode: ComputeMode) -> float:
         model = Model(build(architecture, seed=0), size=size, mean=mean, std=std)
         return images_per_second(model, RECIPES["default"], data, device, window, mode)
 
@@ -82,7 +90,9 @@ def main(
     precisions = ["fp32", "bf16"] if has_bfloat16(chosen) else ["fp32"]
     graphs = chosen.type == "cuda"
     modes = [
-        Mode(layout, p, graphs) for p in precisions for layout in ("channels_last", "contiguous")
+        ComputeMode(layout, p, graphs)
+        for p in precisions
+        for layout in ("channels_last", "contiguous")
     ]
     rows: list[dict[str, object]] = []
     for space in spaces.split(","):

@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks.rounds import Ran
 from benchmarks.task import Task
 from search.study.folder import Folder
-from search.study.spec import OWN_TEACHER, Spec
-from search.training.context import Bench, Job, Station
+from search.study.spec import OWN_TEACHER, SearchSpec
+from search.training.context import ContextSpec, Job, TrainingContext
 from search.training.objective import Trained
-from search.workers.executor import Crew, Failure, keep_busy
+from search.workers.executor import Executor, Failure, keep_busy
 from space.errors import InputError
 from space.file_format import stored_bytes
 from space.solver import Budget
@@ -37,18 +37,18 @@ class Making:
         return self.decoding + self.bank
 
 
-def make_station(task: Task, place: Path, photographs: Path) -> Station:
+def make_station(task: Task, place: Path, photographs: Path) -> ContextSpec:
     """A study's folder with its teacher, and a cache whose bank is empty.
 
     Args:
         place: a folder that is this run's own.
         photographs: the cache that the task's were decoded into.
     """
-    spec = Spec(
+    spec = SearchSpec(
         space="mixed",  # the architecture itself is given
         compressed_stem=False,
         # For `--workers auto`, which measures students of the space that fill the budget.
-        budget=Budget.parse(f"{stored_bytes(task.architecture, 'int8', task.card)}B", "int8"),
+        budget=Budget.parse(f"{stored_bytes(task.architecture, 'int8', task.metadata)}B", "int8"),
         multiple=4,
         recipe=task.recipe,
         sampler="random",
@@ -67,17 +67,17 @@ def make_station(task: Task, place: Path, photographs: Path) -> Station:
     teachers.save(folder.teacher(OWN_TEACHER), task.teacher.model, task.teacher.info)
     # One GPU, as the peers: a bare "cuda" would give the processes every one there is.
     device = "cuda:0" if str(task.device) == "cuda" else str(task.device)
-    return Station(spec, folder, str(Path(task.source).resolve()), photographs, device)
+    return ContextSpec(spec, folder, str(Path(task.source).resolve()), photographs, device)
 
 
-def make_bank(bench: Bench) -> float:
+def make_bank(context: TrainingContext) -> float:
     """Ask the teacher once for every epoch; gives the seconds."""
-    bank = bench.bank(OWN_TEACHER, bench.spec.recipe)
+    bank = context.bank(OWN_TEACHER, context.spec.recipe)
     assert bank is not None
     # What PyTorch loads and chooses on first use is not the bank's: it is paid in any process.
     bank.live_logits(0)
     began = time.perf_counter()
-    for epoch in range(bench.spec.recipe.epochs):
+    for epoch in range(context.spec.recipe.epochs):
         bank.epoch_logits(epoch)
     return time.perf_counter() - began
 
@@ -90,9 +90,11 @@ class Ours:
         precision: of the steps; what the engine chooses by default.
     """
 
-    def __init__(self, task: Task, crew: Crew, folder: Path, precision: str = "auto") -> None:
-        self.task, self.crew, self.folder, self.precision = task, crew, folder, precision
-        self.workers = crew.free  # all of them
+    def __init__(
+        self, task: Task, executor: Executor, folder: Path, precision: str = "auto"
+    ) -> None:
+        self.task, self.executor, self.folder, self.precision = task, executor, folder, precision
+        self.workers = executor.free  # all of them
         self.places = count()
 
     def warm_up(self) -> None:
@@ -120,10 +122,10 @@ class Ours:
             seed = waiting.pop(0)
             recipe = replace(self.task.seeded(seed, epochs), precision=self.precision)
             job = Job(self.task.architecture, recipe, "int8", OWN_TEACHER, names[seed])
-            self.crew.start(job, _go_on, ended.append)
+            self.executor.start(job, _go_on, ended.append)
             return True
 
-        keep_busy(self.crew, start_next)
+        keep_busy(self.executor, start_next)
         for name in names.values():
             shutil.rmtree(self.folder / name, ignore_errors=True)
         return [_finished(trained) for trained in ended]

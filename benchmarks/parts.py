@@ -20,12 +20,12 @@ from benchmarks.our_arm import Ours, mode_of
 from benchmarks.rounds import Arm, Ran
 from benchmarks.task import Task
 from search.study.spec import OWN_TEACHER
-from search.training.context import Bench
-from search.workers.executor import Alone
+from search.training.context import TrainingContext
+from search.workers.executor import InProcessExecutor
 from trainers.data.augment import drawn_views
 from trainers.data.photographs import decode_unguarded, pillow_warnings
-from trainers.engine.feed import Batch, Feed
-from trainers.engine.modes import Mode, has_bfloat16, measured_mode
+from trainers.engine.batches import Batch, Batches
+from trainers.engine.modes import ComputeMode, has_bfloat16, measured_mode
 from trainers.engine.result import TeacherLogits
 from trainers.engine.training import images_per_second, train
 from trainers.teachers.bank import LogitBank
@@ -56,11 +56,11 @@ def decoding_every_batch(task: Task) -> Iterator[None]:
 
     with ThreadPoolExecutor(task.cores) as pool, pillow_warnings():
 
-        def pixels(feed: Feed, photographs_P: torch.Tensor) -> torch.Tensor:
+        def pixels(batches: Batches, photographs_P: torch.Tensor) -> torch.Tensor:
             images = list(pool.map(decoded, photographs_P.tolist()))
-            return torch.from_numpy(np.stack(images)).to(feed.device)
+            return torch.from_numpy(np.stack(images)).to(batches.device)
 
-        with patch.object(Feed, "pixels", pixels):
+        with patch.object(Batches, "pixels", pixels):
             yield
 
 
@@ -68,18 +68,18 @@ def decoding_every_batch(task: Task) -> Iterator[None]:
 def one_view_at_a_time() -> Iterator[None]:
     """The same views, image by image."""
 
-    def views(feed: Feed, batch: Batch) -> torch.Tensor:
+    def views(batches: Batches, batch: Batch) -> torch.Tensor:
         pairs = zip(batch.pixels_PCHW.split(1), batch.draws_PL.split(1), strict=True)
-        return torch.cat([drawn_views(*pair, feed.recipe.augment) for pair in pairs])
+        return torch.cat([drawn_views(*pair, batches.recipe.augment) for pair in pairs])
 
-    with patch.object(Feed, "views", views):
+    with patch.object(Batches, "views", views):
         yield
 
 
-def fastest_mode(task: Task) -> Mode:
+def fastest_mode(task: Task) -> ComputeMode:
     """What the engine chooses for itself in a long run: short ones take its default."""
 
-    def seconds_a_step(mode: Mode) -> float:
+    def seconds_a_step(mode: ComputeMode) -> float:
         speed = images_per_second(
             task.student(0), task.recipe, task.data, task.device, MEASURED_SECONDS, mode
         )
@@ -88,15 +88,15 @@ def fastest_mode(task: Task) -> Mode:
     return measured_mode(seconds_a_step, task.device, task.recipe.precision)
 
 
-def arms(task: Task, bench: Bench, ours: Ours) -> list[Arm]:
+def arms(task: Task, context: TrainingContext, ours: Ours) -> list[Arm]:
     """The full engine first."""
-    mode, bank = fastest_mode(task), bench.bank(OWN_TEACHER, task.recipe)
+    mode, bank = fastest_mode(task), context.bank(OWN_TEACHER, task.recipe)
     assert bank is not None
 
     def arm(
         name: str,
         *,
-        mode: Mode = mode,
+        mode: ComputeMode = mode,
         teacher: TeacherLogits = bank,
         switch: Switch = nullcontext,
     ) -> Arm:
@@ -113,21 +113,25 @@ def arms(task: Task, bench: Bench, ours: Ours) -> list[Arm]:
         arm("live teacher", teacher=LiveTeacher(bank)),
         *(arm(name, mode=other) for name, other in _other_modes(mode, task.device)),
     ]
-    return found + _products(task, bench, ours, mode)
+    return found + _products(task, context, ours, mode)
 
 
-def _products(task: Task, bench: Bench, ours: Ours, mode: Mode) -> list[Arm]:
+def _products(task: Task, context: TrainingContext, ours: Ours, mode: ComputeMode) -> list[Arm]:
     """The product's path, alone and side by side, in the same precision as the others."""
-    crews = [Alone(bench), ours.crew] if ours.workers > 1 else [Alone(bench)]
+    crews = (
+        [InProcessExecutor(context), ours.executor]
+        if ours.workers > 1
+        else [InProcessExecutor(context)]
+    )
     found = []
-    for crew in crews:
-        same = Ours(task, crew, ours.folder, mode.precision)
+    for executor in crews:
+        same = Ours(task, executor, ours.folder, mode.precision)
         count = "one at a time" if same.workers == 1 else f"{same.workers} side by side"
         found.append(Arm(f"with files, {count}", same.round))
     return found
 
 
-def _other_modes(mode: Mode, device: torch.device) -> Iterator[tuple[str, Mode]]:
+def _other_modes(mode: ComputeMode, device: torch.device) -> Iterator[tuple[str, ComputeMode]]:
     """The mode with one setting changed; its name says to what."""
     layout = "contiguous" if mode.layout == "channels_last" else "channels_last"
     yield f"{layout} layout", mode._replace(layout=layout)
@@ -138,7 +142,7 @@ def _other_modes(mode: Mode, device: torch.device) -> Iterator[tuple[str, Mode]]
         yield "eager (no CUDA graphs)", mode._replace(graphs=False)
 
 
-def _train(task: Task, mode: Mode, teacher: TeacherLogits, number: int) -> Ran:
+def _train(task: Task, mode: ComputeMode, teacher: TeacherLogits, number: int) -> Ran:
     began = time.perf_counter()
     result = train(
         task.student(number),

@@ -20,8 +20,8 @@ import click
 
 from benchmarks import results
 from search.database import study_list, table
+from search.database.engine import open_engine
 from search.database.storage import exists
-from search.terminal import output as report
 from search.terminal.savings import savings
 from space.errors import InputError
 from trainers.engine.evaluation import choose_device
@@ -82,11 +82,11 @@ COLUMNS = ("pruner", "trials", "stopped early", "epochs", "of those without", "v
 def searched(folder: Path, name: str, flags: list[str]) -> dict[str, Any]:
     """A search's figures; trained now, from where it stands, unless that was done."""
     storage = str(folder / "studies.db")
-    known = exists(storage) and name in study_list.names(report.engine(storage)).values()
+    known = exists(storage) and name in study_list.names(open_engine(storage)).values()
     asked = ["resume", name] if known else ["search", "--name", name, *flags]
     found = distilnas(folder, *asked, "--cache", "cache", "--json")
-    trials = table.trials(report.engine(storage), name)
-    spec = table.attributes(report.engine(storage), name)["spec"]
+    trials = table.trials(open_engine(storage), name)
+    spec = table.attributes(open_engine(storage), name)["spec"]
     saved = savings(trials, spec)
     trained = trials[trials["duplicate_of"].isna() & trials["epochs"].notna()]
     tested = distilnas(folder, "test", found["file"]["path"], "--data", spec["source"], "--json")

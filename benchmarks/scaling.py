@@ -34,14 +34,14 @@ from rich.console import Console
 from benchmarks import postgres_server, results, synthetic_studies
 from benchmarks.postgres_server import Server
 from search.database import table
-from search.database.leases import place_of
+from search.database.engine import open_engine
+from search.database.leases import trial_key
 from search.database.storage import open_storage
 from search.study.folder import Folder
 from search.study.samplers import make_sampler, suggest
-from search.study.spec import Spec
+from search.study.spec import SearchSpec
 from search.study.study import TARGET, create
-from search.terminal import output as report
-from search.trials.ended import Standing
+from search.trials.ended import EndedTrials
 from search.workers.worker import Worker
 from space.errors import require_range
 
@@ -78,7 +78,7 @@ def real(address: str, folder: Path, workers: int, trials: int) -> float:
     for process in (*running, _begin(make, folder)):
         if process.wait() != 0:
             raise RuntimeError(f"a worker ended with status {process.returncode}")
-    frame = table.trials(report.engine(address), "s")
+    frame = table.trials(open_engine(address), "s")
     seconds = (frame["completed"].max() - frame["started"].min()).total_seconds()
     return len(frame) / float(seconds)
 
@@ -112,10 +112,10 @@ def bare(address: str, folder: Path, workers: int) -> float:
     return float(sum(rates))
 
 
-def _bare_worker(address: str, folder: str, spec: Spec, begin: Any, counts: Any) -> None:
+def _bare_worker(address: str, folder: str, spec: SearchSpec, begin: Any, counts: Any) -> None:
     study = optuna.load_study(storage=open_storage(address, create=False), study_name="s")
     with Worker(study, Folder(address, "s", folder)) as worker:
-        standing = Standing(study, "fingerprint")
+        standing = EndedTrials(study, "fingerprint")
         begin.wait()
         began, done = time.perf_counter(), 0
         while done < EACH or time.perf_counter() - began < BARE_SECONDS:
@@ -124,7 +124,9 @@ def _bare_worker(address: str, folder: str, spec: Spec, begin: Any, counts: Any)
         counts.put(done / (time.perf_counter() - began))
 
 
-def bare_trial(worker: Worker, standing: Standing, spec: Spec, sampler: str) -> dict[str, float]:
+def bare_trial(
+    worker: Worker, standing: EndedTrials, spec: SearchSpec, sampler: str
+) -> dict[str, float]:
     """One trial without training; seconds by step."""
     seconds: dict[str, float] = {}
 
@@ -139,10 +141,10 @@ def bare_trial(worker: Worker, standing: Standing, spec: Spec, sampler: str) -> 
 
     def draw() -> None:
         worker.study.sampler = make_sampler(sampler, 0, claim.number)
-        suggest(optuna.Trial(worker.study, claim.trial_id), spec.family)
+        suggest(optuna.Trial(worker.study, claim.trial_id), spec.search_space)
 
     step(sampler, draw)
-    worker.announce(place_of(claim.number), str(claim.number))
+    worker.announce(trial_key(claim.number), str(claim.number))
     for epoch in range(1, EPOCHS + 1):
         step("epoch", lambda epoch=epoch: worker.report(claim, epoch, random.random()))
     row = {f"attribute{k}": k for k in range(ATTRIBUTES - 2)}
@@ -169,7 +171,7 @@ def grown(
 
 
 def fill(
-    engine: sa.Engine, identity: int, spec: Spec, students: list[dict[str, Any]], size: int
+    engine: sa.Engine, identity: int, spec: SearchSpec, students: list[dict[str, Any]], size: int
 ) -> None:
     """Add rows to a study until it has so many."""
     with engine.begin() as connection:
@@ -181,7 +183,7 @@ def fill(
             students[number % len(students)] | {"number": number}
             for number in range(first, min(first + BATCH, size))
         ]
-        rows = synthetic_studies.rows_of(part, identity, before, spec.family)
+        rows = synthetic_studies.rows_of(part, identity, before, spec.search_space)
         with engine.begin() as connection:
             for name, records in rows.items():
                 statement = synthetic_studies.insert(name, records[0])
@@ -193,13 +195,13 @@ def fill(
             connection.execute(sa.text("ANALYZE"))
 
 
-def costs(address: str, folder: Path, spec: Spec) -> dict[str, float]:
+def costs(address: str, folder: Path, spec: SearchSpec) -> dict[str, float]:
     """Seconds: `join` once, and of every step of a trial the median."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(address, create=False)
     study = optuna.load_study(storage=storage, study_name="s")
     began = time.perf_counter()
-    standing = Standing(study, "fingerprint").look()
+    standing = EndedTrials(study, "fingerprint").look()
     found = {"join": time.perf_counter() - began}
     taken: dict[str, list[float]] = {}
     with Worker(study, Folder(address, "s", str(folder / "grown")), grace=3600) as worker:

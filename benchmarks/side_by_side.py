@@ -30,7 +30,7 @@ from space.file_format import normalisation
 from space.references import REFERENCES, reference
 from trainers.engine.evaluation import choose_device
 from trainers.engine.memory import keep_freed_memory
-from trainers.engine.modes import Mode
+from trainers.engine.modes import ComputeMode
 from trainers.engine.training import images_per_second
 from trainers.machine import cores
 from trainers.model import Model
@@ -40,7 +40,7 @@ IMAGES = 1024
 
 
 def speed(
-    name: str, size: int, batch: int, device: torch.device, mode: Mode, window: float
+    name: str, size: int, batch: int, device: torch.device, mode: ComputeMode, window: float
 ) -> float:
     """Training images a second of one student."""
     mean, std = normalisation(3)
@@ -70,7 +70,7 @@ def in_threads(count: int, measure: Callable[[], float], device: torch.device) -
         torch.set_num_threads(before)
 
 
-class Processes:
+class ProcessExecutor:
     """k processes that wait for the word, so that their windows overlap."""
 
     def __init__(self, count: int, work: tuple[object, ...]) -> None:
@@ -129,10 +129,10 @@ def main(
     """Compare one student, k threads and k processes."""
     keep_freed_memory()
     chosen = choose_device(device)
-    mode = Mode(precision=precision, graphs=chosen.type == "cuda")
+    mode = ComputeMode(precision=precision, graphs=chosen.type == "cuda")
     work = (architecture, size, batch, chosen, mode, seconds)
     began = time.perf_counter()
-    groups = {count: Processes(count, work) for count in students}
+    groups = {count: ProcessExecutor(count, work) for count in students}
     click.echo(
         f"{sum(students)} processes started in {time.perf_counter() - began:.1f} s", err=True
     )

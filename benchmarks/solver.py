@@ -13,13 +13,13 @@ import click
 import torch
 
 from benchmarks import results
-from space.file_format import Card
+from space.file_format import StudentMetadata
 from space.solver import Budget, InfeasibleError, Solution, solve
-from space.spaces import FAMILIES, family, random_params
+from space.spaces import FAMILIES, random_params, search_space
 
 BUDGETS = ("20KB", "100KB", "300KB", "1MB")
 SHAPES = 1_000
-CARD = Card(
+CARD = StudentMetadata(
     classes=tuple(f"class {index}" for index in range(11)),
     size=64,
     mean=(0.5543, 0.4506, 0.3442),
@@ -33,7 +33,7 @@ def quantile(values: list[float], share: float) -> float:
 
 def solved(name: str, budget: Budget) -> tuple[list[Solution], list[float]]:
     """Solutions and milliseconds of processor time of each."""
-    space, rng = family(name, size=CARD.size), random.Random(0)
+    space, rng = search_space(name, size=CARD.size), random.Random(0)
     solutions, milliseconds = [], []
     for _ in range(SHAPES):
         shape = space.shape(random_params(space, rng), classes=11, channels=3, size=CARD.size)

@@ -23,11 +23,11 @@ from optuna.distributions import distribution_to_json
 
 from search.database.storage import open_storage
 from search.study.samplers import distributions
-from search.study.spec import Spec
+from search.study.spec import SearchSpec
 from search.study.study import FINALISTS, TARGET, create
 from search.training.objective import describe
 from space.solver import Budget, solve
-from space.spaces import Family, random_params
+from space.spaces import SearchSpace, random_params
 from trainers.recipe import recipe
 
 CLASSES = tuple(f"dish {place}" for place in range(11))
@@ -55,14 +55,14 @@ def make(path: Path, trials: int, seed: int = 0, name: str = "synthetic") -> Non
     for begin in range(0, trials, BATCH):
         part = [next(students) for _ in range(min(BATCH, trials - begin))]
         with storage.engine.begin() as connection:
-            for table, rows in rows_of(part, identity, before, spec.family).items():
+            for table, rows in rows_of(part, identity, before, spec.search_space).items():
                 connection.execute(sa.text(insert(table, rows[0])), rows)
     storage.remove_session()
     storage.engine.dispose()
 
 
-def make_spec() -> Spec:
-    return Spec(
+def make_spec() -> SearchSpec:
+    return SearchSpec(
         space="mixed",
         compressed_stem=False,
         budget=Budget.parse("300KB", "int8", None),
@@ -81,13 +81,13 @@ def make_spec() -> Spec:
     )
 
 
-def student(spec: Spec, rng: random.Random, number: int, trials: int) -> dict[str, Any]:
+def student(spec: SearchSpec, rng: random.Random, number: int, trials: int) -> dict[str, Any]:
     """A trial: number, state, params, attributes, curve, value, times."""
-    params = random_params(spec.family, rng)
-    shape = spec.family.shape(params, classes=len(CLASSES), channels=3, size=SIZE)
+    params = random_params(spec.search_space, rng)
+    shape = spec.search_space.shape(params, classes=len(CLASSES), channels=3, size=SIZE)
     limit = round(math.exp(rng.uniform(math.log(20e3), math.log(300e3))))
-    solution = solve(shape, Budget.parse(f"{limit}B", "int8", None), spec.card, multiple=4)
-    described = describe(solution.architecture, spec.card, "int8")
+    solution = solve(shape, Budget.parse(f"{limit}B", "int8", None), spec.metadata, multiple=4)
+    described = describe(solution.architecture, spec.metadata, "int8")
     share = described["bytes"] / spec.budget.limit
     described |= {"budget_share": share, "repairs": list(solution.repairs)}
     state = _state(rng, number, trials)
@@ -149,10 +149,10 @@ def _ended(state: str, curve: list[float], rng: random.Random) -> dict[str, Any]
 
 
 def rows_of(
-    students: list[dict[str, Any]], study: int, before: int, family: Family
+    students: list[dict[str, Any]], study: int, before: int, search_space: SearchSpace
 ) -> dict[str, list[dict[str, Any]]]:
     """Table -> rows, as Optuna 5 keeps them (schema 12)."""
-    kinds = distributions(family)
+    kinds = distributions(search_space)
     texts = {name: distribution_to_json(kind) for name, kind in kinds.items()}
     rows: dict[str, list[dict[str, Any]]] = {
         table: []

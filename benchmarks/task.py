@@ -11,7 +11,7 @@ import torch
 from space.architecture import Architecture
 from space.build import build
 from space.errors import InputError
-from space.file_format import Card, normalisation
+from space.file_format import StudentMetadata, normalisation
 from space.references import reference
 from trainers.data.datasets import Data, load
 from trainers.data.layouts import Listing, read_layout
@@ -63,14 +63,14 @@ class Task:
         return self.recipe.phases[0][1]
 
     @property
-    def card(self) -> Card:
+    def metadata(self) -> StudentMetadata:
         mean, std = normalisation(self.data.channels)
-        return Card(classes=self.data.classes, size=self.data.size, mean=mean, std=std)
+        return StudentMetadata(classes=self.data.classes, size=self.data.size, mean=mean, std=std)
 
     def student(self, seed: int) -> Model:
         """The untrained student; it normalises its input itself, as the teacher does."""
-        network, card = build(self.architecture, seed=seed), self.card
-        return Model(network, size=card.size, mean=card.mean, std=card.std)
+        network, metadata = build(self.architecture, seed=seed), self.metadata
+        return Model(network, size=metadata.size, mean=metadata.mean, std=metadata.std)
 
     def seeded(self, seed: int, epochs: int | None = None) -> Recipe:
         return replace(self.recipe, seed=seed, epochs=epochs or self.recipe.epochs)

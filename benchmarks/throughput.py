@@ -34,8 +34,8 @@ from benchmarks.rounds import Arm, Measured, Ran, measure
 from benchmarks.summary import Line, csv_rows, shown, summary
 from benchmarks.task import Asked, Task, make_task, require_teacher
 from search.study.settings import AUTO, parse_workers
-from search.training.context import Bench
-from search.workers.auto import Typical, open_crew
+from search.training.context import TrainingContext
+from search.workers.auto import Typical, open_executor
 from space.references import REFERENCES
 from trainers.data.datasets import load
 from trainers.engine.evaluation import choose_device
@@ -55,7 +55,7 @@ class Setting(NamedTuple):
     task: Task
     console: Console  # standard error
     making: Making
-    bench: Bench
+    context: TrainingContext
     ours: Ours
 
 
@@ -148,18 +148,18 @@ def prepared(asked: Asked, workers: int | None, place: Path, console: Console) -
     load(asked.source, asked.size, cache=photographs)
     decoding = time.perf_counter() - began
     task = make_task(asked, photographs, lambda epoch: _teacher_epoch(console, epoch))
-    station = our_arm.make_station(task, place, photographs)
-    bench = station.bench()
-    making = Making(decoding, our_arm.make_bank(bench))
+    context_spec = our_arm.make_station(task, place, photographs)
+    context = context_spec.context()
+    making = Making(decoding, our_arm.make_bank(context))
     console.print(f"once a search: decoding {decoding:.1f} s, bank {making.bank:.1f} s")
     began = time.perf_counter()
     typical = Typical(task.architecture, task.recipe)
-    with open_crew(bench, station, workers, MANY, lambda: typical, console) as crew:
-        ours = Ours(task, crew, station.folder.path)
+    with open_executor(context, context_spec, workers, MANY, lambda: typical, console) as executor:
+        ours = Ours(task, executor, context_spec.folder.path)
         ours.warm_up()
         taken = time.perf_counter() - began
         console.print(f"ours: {ours.workers} at once; start and warm-up took {taken:.1f} s")
-        yield Setting(task, console, making, bench, ours)
+        yield Setting(task, console, making, context, ours)
 
 
 def _teacher_epoch(console: Console, epoch: Epoch) -> bool:
@@ -168,7 +168,7 @@ def _teacher_epoch(console: Console, epoch: Epoch) -> bool:
 
 
 def ablation_arms(setting: Setting) -> tuple[list[Arm], list[Line]]:
-    return parts.arms(setting.task, setting.bench, setting.ours), []
+    return parts.arms(setting.task, setting.context, setting.ours), []
 
 
 def peer_arms(setting: Setting, peers: tuple[str, ...]) -> tuple[list[Arm], list[Line]]:

@@ -22,12 +22,12 @@ from dashboards.views import (
 )
 from search.database import study_list, table
 from search.database.address import database_errors
+from search.database.engine import open_engine
 from search.study.folder import ARTIFACTS, Folder
 from search.study.object_store import is_address
-from search.terminal import output as report
 from space.count import cost
 from space.errors import InputError
-from space.file_format import Card, normalisation, stored_bytes
+from space.file_format import StudentMetadata, normalisation, stored_bytes
 from space.spaces import REFERENCES, reference
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Library:
 
     def __post_init__(self) -> None:
         with database_errors(self.storage):
-            self.engine = report.engine(self.storage)
+            self.engine = open_engine(self.storage)
             self.studies()  # an error now is one line, not a page
 
     def studies(self) -> pd.DataFrame:
@@ -207,11 +207,11 @@ def reference_marks(subject: Subject, axis: str) -> list[Mark]:
     return marks
 
 
-def card_of(subject: Subject) -> Card:
+def card_of(subject: Subject) -> StudentMetadata:
     """What the files of the study's students say beside their weights."""
     spec = subject.spec
     mean, std = normalisation(spec["channels"])
-    return Card(classes=subject.classes, size=spec["size"], mean=mean, std=std)
+    return StudentMetadata(classes=subject.classes, size=spec["size"], mean=mean, std=std)
 
 
 def teacher_marks(subject: Subject) -> tuple[Mark, ...]:

@@ -11,7 +11,7 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from dashboards.figures.ablation import ABLATION as ABLATION_PICTURES
-from dashboards.figures.ablation import evidence, notes
+from dashboards.figures.ablation import evidence_tables, notes
 from dashboards.figures.architecture import architecture
 from dashboards.figures.compare import COMPARE
 from dashboards.figures.search import CLICK
@@ -26,7 +26,7 @@ from dashboards.views import ABLATION, SEARCH, Subject, View
 from search.database import table
 from search.study.folder import require_writable
 from search.study.ranking import ranked
-from search.terminal import output as printed
+from search.terminal import output
 from space.errors import InputError
 from space.solver import format_bytes
 from trainers.files import write_atomically  # without torch, as this file must be
@@ -78,10 +78,10 @@ def write(storage: str, names: Sequence[str], out: Path, as_json: bool) -> None:
         ) from None
     if as_json:
         written = [library.name(study) for study in studies]
-        printed.print_json({"file": str(out), "bytes": len(content), "studies": written})
+        output.print_json({"file": str(out), "bytes": len(content), "studies": written})
         return
     size = format_bytes(len(content))
-    printed.console().print(f"{out}: {size}, open it in a browser", soft_wrap=True)
+    output.console().print(f"{out}: {size}, open it in a browser", soft_wrap=True)
 
 
 def page(library: Library, studies: Sequence[int]) -> str:
@@ -170,7 +170,7 @@ def _best(view: View) -> str:
     leaders = leaders[leaders[["bytes", "params", "macs"]].notna().all(axis=1)]
     if leaders.empty:
         return ""
-    cells = [printed.trial_cells(row) for _, row in leaders.astype({"number": int}).iterrows()]
+    cells = [output.trial_cells(row) for _, row in leaders.astype({"number": int}).iterrows()]
     numeric = set(columns) - {"architecture"}
     return section("The best trials", html_table(columns, cells, numeric))
 
@@ -196,7 +196,7 @@ def _ablation(library: Library, subject: Subject) -> Iterator[str]:
             {column.strip() for column in cells.numeric},
             cells.title,
         )
-        for cells in evidence(view)
+        for cells in evidence_tables(view)
     ]
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(view))
     yield section("Evidence", "".join(tables) + f'<ul class="notes">{said}</ul>')

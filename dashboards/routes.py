@@ -9,7 +9,7 @@ STUDIES, STUDY, TRIAL, COMPARE, LOST = "studies", "study", "trial", "compare", "
 PATH = re.compile(r"/study/(\d{1,9})(?:/trial/(\d{1,9}))?/?", re.ASCII)
 
 
-class Place(NamedTuple):
+class Route(NamedTuple):
     """The page that an address names."""
 
     page: str
@@ -17,17 +17,17 @@ class Place(NamedTuple):
     trial: int = -1
 
 
-def place(path: str | None) -> Place:
+def route_of(path: str | None) -> Route:
     """Studies go by their number: a name may hold anything."""
     if path in (None, "", "/"):
-        return Place(STUDIES)
+        return Route(STUDIES)
     if path in ("/compare", "/compare/"):
-        return Place(COMPARE)
+        return Route(COMPARE)
     match = PATH.fullmatch(str(path))
     if match is None:
-        return Place(LOST)
+        return Route(LOST)
     study, trial = match.groups()
-    return Place(STUDY, int(study)) if trial is None else Place(TRIAL, int(study), int(trial))
+    return Route(STUDY, int(study)) if trial is None else Route(TRIAL, int(study), int(trial))
 
 
 def study_link(study: int, query: str = "") -> str:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from space.architecture import Architecture
 from space.count import macs, parameters
 from space.errors import InputError, shown
-from space.file_format import Card, check_format, stored_bytes
+from space.file_format import StudentMetadata, check_format, stored_bytes
 
 BYTE_UNITS = {
     "b": 1,
@@ -62,15 +62,17 @@ class Budget:
         step = 100 if count < 1_000_000 else 10_000
         return format_bytes(-(-count // step) * step)
 
-    def count(self, architecture: Architecture, card: Card) -> int:
+    def count(self, architecture: Architecture, metadata: StudentMetadata) -> int:
         """What an architecture costs in the budget's unit, exactly."""
         if self.unit == "params":
             return parameters(architecture)
-        return stored_bytes(architecture, self.format, card)
+        return stored_bytes(architecture, self.format, metadata)
 
-    def refusal(self, architecture: Architecture, card: Card, subject: str) -> "InfeasibleError":
+    def refusal(
+        self, architecture: Architecture, metadata: StudentMetadata, subject: str
+    ) -> "InfeasibleError":
         """The error to raise where `architecture` is the smallest student of `subject`."""
-        takes, macs_taken = self.count(architecture, card), macs(architecture, card.size)
+        takes, macs_taken = self.count(architecture, metadata), macs(architecture, metadata.size)
         words = []
         if takes > self.limit:
             stored = f" in {self.format}" if self.unit == "bytes" else ""

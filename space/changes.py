@@ -51,14 +51,14 @@ def change(shape: Architecture, name: str, value: Any) -> Architecture:
         raise InputError(f"{shown(name)}: the network has stages 1 to {len(shape.stages)}")
     changed = _map(
         shape,
-        lambda place, stage: (
+        lambda index, stage: (
             replace(stage, **{setting: value})
-            if _is_within(place, scope, setting, len(shape.stages))
+            if _is_within(index, scope, setting, len(shape.stages))
             else stage
         ),
     )
-    for place, stage in enumerate((changed.stem, *changed.stages)):
-        check_settings(f"stage {place}" if place else "stem", stage)
+    for index, stage in enumerate((changed.stem, *changed.stages)):
+        check_settings(f"stage {index}" if index else "stem", stage)
     if setting == "activation" and not scope and changed.head != Head():
         changed = replace(changed, head=replace(changed.head, activation=value))
     return changed
@@ -82,23 +82,23 @@ def relative(shape: Architecture) -> Architecture:
 
 
 def _numbered(shape: Architecture) -> list[str]:
-    return [f"stage{place}" for place in range(1, len(shape.stages) + 1)]
+    return [f"stage{index}" for index in range(1, len(shape.stages) + 1)]
 
 
-def _is_within(place: int, scope: str, setting: str, stages: int) -> bool:
+def _is_within(index: int, scope: str, setting: str, stages: int) -> bool:
     """Whether a setting of that scope means the stage at that place; place 0: the stem."""
     if scope == "":
-        return place > 0 or setting == "activation"
+        return index > 0 or setting == "activation"
     half = (stages + 1) // 2
     return {
-        "stem": place == 0,
-        "early": 0 < place <= half,
-        "late": place > half,
-    }.get(scope, scope == f"stage{place}")
+        "stem": index == 0,
+        "early": 0 < index <= half,
+        "late": index > half,
+    }.get(scope, scope == f"stage{index}")
 
 
 def _map(shape: Architecture, changed: Callable[[int, Stage], Stage]) -> Architecture:
-    stages = tuple(changed(place, stage) for place, stage in enumerate(shape.stages, 1))
+    stages = tuple(changed(index, stage) for index, stage in enumerate(shape.stages, 1))
     return replace(shape, stem=changed(0, shape.stem), stages=stages)
 
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from space.architecture import Architecture, Head, Stage, se_width
 from space.count import layer_macs, layer_parameters, output_size
-from space.file_format import Card, file_bytes, layer_weights, metadata_length, tensors
-from space.layers import Block, Layer, Place, block, head
+from space.file_format import StudentMetadata, file_bytes, layer_weights, metadata_length, tensors
+from space.layers import Block, Layer, Position, block, head
 
 Measure = Callable[[Layer, int], int]  # layer, pixels of its output -> count
 Widths = tuple[int, ...]
@@ -98,10 +98,10 @@ def se_count(measure: Measure, width: int, reduction: int) -> int:
 
 def stage_count(stage: Stage, inputs: int, measure: Measure, size: int, bias: bool = False) -> int:
     """A measure over all blocks of a stage, for size x size inputs."""
-    opening = block_count(block(stage, Place("", inputs, True, bias)), measure, size)
+    opening = block_count(block(stage, Position("", inputs, True, bias)), measure, size)
     if stage.depth == 1:
         return opening
-    later = block(stage, Place("", stage.width, False, bias))
+    later = block(stage, Position("", stage.width, False, bias))
     after = -(-size // stage.stride)
     return opening + (stage.depth - 1) * block_count(later, measure, after)
 
@@ -110,7 +110,7 @@ def head_count(
     part: Head, inputs: int, classes: int, measure: Measure, size: int, bias: bool = False
 ) -> int:
     """A measure over the head, for size x size inputs."""
-    return block_count(head(part, Place("", inputs, True, bias), classes), measure, size)
+    return block_count(head(part, Position("", inputs, True, bias), classes), measure, size)
 
 
 def block_count(part: Block, measure: Measure, size: int) -> int:
@@ -173,12 +173,12 @@ def _segments(shape: Architecture, measure: Measure, size: int | None) -> Iterat
 class BytesMeter:
     """Size of the file in bytes, as a function of the widths."""
 
-    def __init__(self, shape: Architecture, card: Card, format: str) -> None:
+    def __init__(self, shape: Architecture, metadata: StudentMetadata, format: str) -> None:
         self.format = format
         self.elements = Chain(shape, stored_elements)
         self.rows = Chain(shape, stored_rows)
         # Widths are all that changes in the header: its length is a constant and their digits.
-        self.fixed = metadata_length(shape, card, format) - digits(shape.widths)
+        self.fixed = metadata_length(shape, metadata, format) - digits(shape.widths)
         self.headless = not shape.head.width
 
     def total(self, widths: Widths) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from space.architecture import Architecture
-from space.file_format import FORMATS, Card, layer_weights, stored_bytes
+from space.file_format import FORMATS, StudentMetadata, layer_weights, stored_bytes
 from space.layers import Block, Layer, walk
 
 
@@ -125,13 +125,13 @@ def activation_peak(architecture: Architecture, size: int) -> int:
     return max(item.activations for item in layer_costs(architecture, size))
 
 
-def cost(architecture: Architecture, card: Card) -> Cost:
+def cost(architecture: Architecture, metadata: StudentMetadata) -> Cost:
     """Everything at once; raises InputError if the card does not suit the architecture."""
-    items = list(layer_costs(architecture, card.size))
+    items = list(layer_costs(architecture, metadata.size))
     return Cost(
         parameters=sum(item.parameters for item in items),
         buffers=sum(item.buffers for item in items),
         macs=sum(item.macs for item in items),
         activation_peak=max(item.activations for item in items),
-        stored={format: stored_bytes(architecture, format, card) for format in FORMATS},
+        stored={format: stored_bytes(architecture, format, metadata) for format in FORMATS},
     )

@@ -31,7 +31,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
+class StudentMetadata:
     """What predicting needs beside the weights; all of it is known before training."""
 
     classes: tuple[str, ...]  # names, in the order of the logits
@@ -89,46 +89,48 @@ def check_format(format: str) -> None:
         )
 
 
-def metadata(architecture: Architecture, card: Card, format: str) -> dict[str, str]:
+def header_entries(
+    architecture: Architecture, metadata: StudentMetadata, format: str
+) -> dict[str, str]:
     """The header's entry: one key, compact ASCII JSON.
 
     Raises:
         InputError: an unknown format, or a card that does not suit the architecture.
     """
     check_format(format)
-    _check_card(card, architecture)
+    _check_card(metadata, architecture)
     document = {
         "v": VERSION,
         "format": format,
         "architecture": architecture.to_dict(),
-        "classes": list(card.classes),
-        "size": card.size,
-        "mean": list(card.mean),
-        "std": list(card.std),
-        "recipe": card.recipe,
+        "classes": list(metadata.classes),
+        "size": metadata.size,
+        "mean": list(metadata.mean),
+        "std": list(metadata.std),
+        "recipe": metadata.recipe,
     }
     return {METADATA_KEY: json.dumps(document, separators=(",", ":"), ensure_ascii=True)}
 
 
-def card_and_architecture(metadata: Mapping[str, str]) -> tuple[Architecture, Card, str]:
-    """Read `metadata`'s entry back: architecture, card, format.
+def card_and_architecture(entries: Mapping[str, str]) -> tuple[Architecture, StudentMetadata, str]:
+    """Read `header_entries`'s entry back: architecture, card, format.
 
     Raises:
         InputError: the entry is missing or damaged, or its parts do not suit each other.
     """
-    document = _document(metadata)
+    document = _document(entries)
     format = _typed(document, "format", str)
     check_format(format)
     architecture = Architecture.from_dict(document["architecture"])
-    card = Card(
+    metadata = StudentMetadata(
         classes=tuple(_listed(document, "classes", str)),
         size=_typed(document, "size", int),
         mean=_numbers(document, "mean"),
         std=_numbers(document, "std"),
         recipe=_typed(document, "recipe", str),
     )
-    _check_card(card, architecture)
-    return architecture, card, format
+    _check_card(metadata, architecture)
+    return architecture, metadata, format
 
 
 def payload(architecture: Architecture, format: str) -> dict[str, tuple[str, int]]:
@@ -172,34 +174,34 @@ def file_bytes(metadata_length: int, flat: Mapping[str, tuple[str, int]]) -> int
     return LENGTH_BYTES + -(-header // 8) * 8 + end  # the data begin at a multiple of eight
 
 
-def metadata_length(architecture: Architecture, card: Card, format: str) -> int:
+def metadata_length(architecture: Architecture, metadata: StudentMetadata, format: str) -> int:
     """Characters of the header's JSON object with the metadata and no tensors.
 
     The library escapes as Python does, since the metadata are printable ASCII.
     """
-    entries = metadata(architecture, card, format)
+    entries = header_entries(architecture, metadata, format)
     return len(json.dumps({"__metadata__": entries}, separators=(",", ":")))
 
 
-def stored_bytes(architecture: Architecture, format: str, card: Card) -> int:
+def stored_bytes(architecture: Architecture, format: str, metadata: StudentMetadata) -> int:
     """Size of the student's file in bytes, header included: exact, by property test.
 
     Raises:
         InputError: an unknown format, or a card that does not suit the architecture.
     """
-    length = metadata_length(architecture, card, format)
+    length = metadata_length(architecture, metadata, format)
     return file_bytes(length, payload(architecture, format))
 
 
-def _check_card(card: Card, architecture: Architecture) -> None:
-    classes, channels = len(card.classes), architecture.channels
+def _check_card(metadata: StudentMetadata, architecture: Architecture) -> None:
+    classes, channels = len(metadata.classes), architecture.channels
     if classes != architecture.classes:
         raise InputError(
             f"the architecture has {architecture.classes} classes, but {classes} class names"
         )
-    if not 1 <= card.size <= MAX_SIZE:
-        raise InputError(f"input size must be 1 to {MAX_SIZE:,} pixels, but got {card.size}")
-    for name, values in (("mean", card.mean), ("std", card.std)):
+    if not 1 <= metadata.size <= MAX_SIZE:
+        raise InputError(f"input size must be 1 to {MAX_SIZE:,} pixels, but got {metadata.size}")
+    for name, values in (("mean", metadata.mean), ("std", metadata.std)):
         if len(values) != channels:
             raise InputError(
                 f"{name} must be one number per channel, but got {len(values)} for "
@@ -207,24 +209,25 @@ def _check_card(card: Card, architecture: Architecture) -> None:
             )
         if not all(math.isfinite(value) for value in values):
             raise InputError(f"{name} must be finite numbers, but got {shown(values)}")
-    if min(card.std) <= 0:
-        raise InputError(f"std must be more than 0, but got {shown(card.std)}")
+    if min(metadata.std) <= 0:
+        raise InputError(f"std must be more than 0, but got {shown(metadata.std)}")
     # The size of a file must not depend on what is known only after training.
-    if len(card.recipe) != RECIPE_DIGITS or not card.recipe.isascii():
+    if len(metadata.recipe) != RECIPE_DIGITS or not metadata.recipe.isascii():
         raise InputError(
-            f"recipe fingerprint must be {RECIPE_DIGITS} characters, but got {shown(card.recipe)}"
+            f"recipe fingerprint must be {RECIPE_DIGITS} characters, "
+            f"but got {shown(metadata.recipe)}"
         )
 
 
-def _document(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _document(entries: Mapping[str, str]) -> dict[str, Any]:
     """The header's JSON object with all of its keys present."""
-    if METADATA_KEY not in metadata:
+    if METADATA_KEY not in entries:
         raise InputError(
             f"a student's file has a header entry {METADATA_KEY!r}, but this one has "
-            f"{shown(sorted(metadata))}; it was not written by DistilNAS"
+            f"{shown(sorted(entries))}; it was not written by DistilNAS"
         )
     try:
-        document = json.loads(metadata[METADATA_KEY])
+        document = json.loads(entries[METADATA_KEY])
     except (ValueError, RecursionError) as error:
         raise InputError(f"the student's header is damaged: {error}") from None
     if not isinstance(document, dict):

@@ -43,7 +43,7 @@ class Block(NamedTuple):
         return self.body + (self.shortcut or ()) + self.tail
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """Where a block stands: what its builder needs beyond the stage's settings."""
 
     name: str
@@ -69,11 +69,11 @@ class Place(NamedTuple):
         )
 
 
-def _conv(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
+def _conv(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
     return (
-        place.conv(
+        position.conv(
             "conv",
-            place.inputs,
+            position.inputs,
             stage.width,
             kernel=stage.kernel,
             stride=stride,
@@ -82,41 +82,41 @@ def _conv(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
     )
 
 
-def _depthwise(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
+def _depthwise(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
     """Depthwise + pointwise, norm and activation after both (MobileNet, arXiv:1704.04861)."""
     return (
-        _spatial(stage, place, place.inputs, stride),
-        place.conv("pw", place.inputs, stage.width, activation=stage.activation),
+        _spatial(stage, position, position.inputs, stride),
+        position.conv("pw", position.inputs, stage.width, activation=stage.activation),
     )
 
 
-def _depthwise_bare(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
+def _depthwise_bare(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
     """Depthwise + pointwise with a bare pointwise: bias, no norm, no activation.
 
     The student of NTU's ML2020 course, homework 7.
     """
     return (
-        _spatial(stage, place, place.inputs, stride),
-        Layer(f"{place.name}.pw", "conv", place.inputs, stage.width, bias=True),
+        _spatial(stage, position, position.inputs, stride),
+        Layer(f"{position.name}.pw", "conv", position.inputs, stage.width, bias=True),
     )
 
 
-def _inverted(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
+def _inverted(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
     """Expand, depthwise, project linearly (MobileNetV2, arXiv:1801.04381); no expansion at 1."""
-    hidden = place.inputs * stage.expansion
-    expand = place.conv("expand", place.inputs, hidden, activation=stage.activation)
+    hidden = position.inputs * stage.expansion
+    expand = position.conv("expand", position.inputs, hidden, activation=stage.activation)
     return (
         *((expand,) if stage.expansion > 1 else ()),
-        _spatial(stage, place, hidden, stride),
-        place.conv("project", hidden, stage.width),
+        _spatial(stage, position, hidden, stride),
+        position.conv("project", hidden, stage.width),
     )
 
 
-def _group(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
+def _group(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
     """Group convolution, with a channel shuffle on request (ShuffleNet, arXiv:1707.01083)."""
-    conv = place.conv(
+    conv = position.conv(
         "conv",
-        place.inputs,
+        position.inputs,
         stage.width,
         kernel=stage.kernel,
         stride=stride,
@@ -125,26 +125,26 @@ def _group(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
     )
     if not stage.shuffle:
         return (conv,)
-    name = f"{place.name}.shuffle"
+    name = f"{position.name}.shuffle"
     return (conv, Layer(name, "shuffle", stage.width, stage.width, groups=stage.groups))
 
 
-def _residual(stage: Stage, place: Place, stride: int) -> tuple[Layer, ...]:
+def _residual(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
     """Two convolutions; the activation after the second follows the addition (ResNet v1)."""
     kernel = stage.kernel
-    first = place.conv(
+    first = position.conv(
         "conv1",
-        place.inputs,
+        position.inputs,
         stage.width,
         kernel=kernel,
         stride=stride,
         activation=stage.activation,
     )
-    return (first, place.conv("conv2", stage.width, stage.width, kernel=kernel))
+    return (first, position.conv("conv2", stage.width, stage.width, kernel=kernel))
 
 
-def _spatial(stage: Stage, place: Place, channels: int, stride: int) -> Layer:
-    return place.conv(
+def _spatial(stage: Stage, position: Position, channels: int, stride: int) -> Layer:
+    return position.conv(
         "dw",
         channels,
         channels,
@@ -156,7 +156,7 @@ def _spatial(stage: Stage, place: Place, channels: int, stride: int) -> Layer:
 
 
 # A block type's body; shortcut, squeeze-and-excitation and pooling are the same for all of them.
-BLOCKS: dict[str, Callable[[Stage, Place, int], tuple[Layer, ...]]] = {
+BLOCKS: dict[str, Callable[[Stage, Position, int], tuple[Layer, ...]]] = {
     "conv": _conv,
     "depthwise": _depthwise,
     "depthwise-bare": _depthwise_bare,
@@ -166,38 +166,44 @@ BLOCKS: dict[str, Callable[[Stage, Place, int], tuple[Layer, ...]]] = {
 }
 
 
-def block(stage: Stage, place: Place) -> Block:
+def block(stage: Stage, position: Position) -> Block:
     """One block of a stage.
 
     Squeeze-and-excitation (arXiv:1709.01507) stands on the body's output, before the addition.
     """
-    pooled = place.first and stage.stride > 1 and stage.downsample == "maxpool"
-    stride = stage.stride if place.first and not pooled else 1
-    name, width = place.name, stage.width
-    body = BLOCKS[stage.block](stage, place, stride)
+    pooled = position.first and stage.stride > 1 and stage.downsample == "maxpool"
+    stride = stage.stride if position.first and not pooled else 1
+    name, width = position.name, stage.width
+    body = BLOCKS[stage.block](stage, position, stride)
     if stage.se:
         body += (Layer(f"{name}.se", "se", width, width, hidden=se_width(width, stage.se)),)
     shortcut: tuple[Layer, ...] | None = None
     tail: tuple[Layer, ...] = ()
     if stage.block == "residual":
-        shortcut = (place.conv("skip", place.inputs, width, stride=stride),) if place.first else ()
+        shortcut = (
+            (position.conv("skip", position.inputs, width, stride=stride),)
+            if position.first
+            else ()
+        )
         tail = (Layer(f"{name}.act", "activation", width, width, activation=stage.activation),)
-    elif stage.residual and not place.first:
+    elif stage.residual and not position.first:
         shortcut = ()
     if pooled:
         tail += (Layer(f"{name}.pool", "maxpool", width, width, kernel=2, stride=stage.stride),)
     return Block(name, body, shortcut, tail)
 
 
-def head(part: Head, place: Place, classes: int) -> Block:
+def head(part: Head, position: Position, classes: int) -> Block:
     """Optional 1x1 convolution, global average pooling, linear classifier."""
-    inputs = place.inputs
+    inputs = position.inputs
     body: tuple[Layer, ...] = ()
     if part.width:
-        body = (place.conv("conv", inputs, part.width, activation=part.activation),)
+        body = (position.conv("conv", inputs, part.width, activation=part.activation),)
         inputs = part.width
     pool = Layer("head.pool", "avgpool", inputs, inputs)
-    return Block(place.name, (*body, pool, Layer("head.fc", "linear", inputs, classes, bias=True)))
+    return Block(
+        position.name, (*body, pool, Layer("head.fc", "linear", inputs, classes, bias=True))
+    )
 
 
 def walk(architecture: Architecture) -> Iterator[Block]:
@@ -205,9 +211,9 @@ def walk(architecture: Architecture) -> Iterator[Block]:
     inputs, bias = architecture.channels, architecture.bias
     for index, stage in enumerate((architecture.stem, *architecture.stages)):
         for depth in range(stage.depth):
-            yield block(stage, Place(f"s{index}.{depth}", inputs, depth == 0, bias))
+            yield block(stage, Position(f"s{index}.{depth}", inputs, depth == 0, bias))
             inputs = stage.width
-    yield head(architecture.head, Place("head", inputs, True, bias), architecture.classes)
+    yield head(architecture.head, Position("head", inputs, True, bias), architecture.classes)
 
 
 def layers(architecture: Architecture) -> Iterator[Layer]:

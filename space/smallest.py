@@ -24,7 +24,7 @@ from space.cost_model import (
     trainable,
 )
 from space.count import layer_macs
-from space.file_format import ELEMENT_BYTES, Card, tensors
+from space.file_format import ELEMENT_BYTES, StudentMetadata, tensors
 
 
 class _Partial(NamedTuple):
@@ -35,7 +35,12 @@ class _Partial(NamedTuple):
 
 
 def extreme(
-    places: Sequence[Sequence[Stage]], budget: Budget, card: Card, multiple: int, *, largest: bool
+    positions: Sequence[Sequence[Stage]],
+    budget: Budget,
+    metadata: StudentMetadata,
+    multiple: int,
+    *,
+    largest: bool,
 ) -> Architecture:
     """The network of lowest (or highest) cost, one stage from each place, at smallest widths.
 
@@ -43,13 +48,13 @@ def extreme(
     the header: it is the one part of a file that is no sum over stages.
 
     Args:
-        places: stages to choose from, the stem's first; those of one place share their stride.
+        positions: stages to choose from, the stem's first; those of one place share their stride.
     """
     sign = -1 if largest else 1
-    groups_at = [sorted({_groups(stage) for stage in stages}) for stages in places] + [[1]]
-    counter = _Counter(places, budget, card)
-    partials = {(len(card.mean), groups): _Partial(0, ()) for groups in groups_at[0]}
-    for index, stages in enumerate(places):
+    groups_at = [sorted({_groups(stage) for stage in stages}) for stages in positions] + [[1]]
+    counter = _Counter(positions, budget, metadata)
+    partials = {(len(metadata.mean), groups): _Partial(0, ()) for groups in groups_at[0]}
+    for index, stages in enumerate(positions):
         reached: dict[tuple[int, int], _Partial] = {}
         for (inputs, groups), partial in partials.items():
             for stage, following in _moves(stages, groups, groups_at[index + 1]):
@@ -66,7 +71,7 @@ def extreme(
     )
     stem, *stages = min(ends, key=lambda end: end[0])[1]
     return Architecture(
-        stem=stem, stages=tuple(stages), classes=len(card.classes), channels=len(card.mean)
+        stem=stem, stages=tuple(stages), classes=len(metadata.classes), channels=len(metadata.mean)
     )
 
 
@@ -87,19 +92,21 @@ def _groups(stage: Stage) -> int:
 class _Counter:
     """Cost of a stage, and of the head, in the measure that `extreme` minimises."""
 
-    def __init__(self, places: Sequence[Sequence[Stage]], budget: Budget, card: Card) -> None:
+    def __init__(
+        self, positions: Sequence[Sequence[Stage]], budget: Budget, metadata: StudentMetadata
+    ) -> None:
         self.budget = budget
-        self.classes = len(card.classes)
+        self.classes = len(metadata.classes)
         self.simple: Measure | None = trainable if budget.unit == "params" else None
         pixels = 1  # only MACs depend on the size
         if budget.macs is not None:
-            self.simple, pixels = layer_macs, card.size
-        strides = [stages[0].stride for stages in places]
+            self.simple, pixels = layer_macs, metadata.size
+        strides = [stages[0].stride for stages in positions]
         self.sizes = list(accumulate(strides, _strided, initial=pixels))
 
-    def stage(self, stage: Stage, inputs: int, place: int) -> int:
+    def stage(self, stage: Stage, inputs: int, position: int) -> int:
         """Count of a stage at its width."""
-        size = self.sizes[place]
+        size = self.sizes[position]
         if self.simple:
             return cached_count(stage, inputs, self.simple, size)
         elements = cached_count(stage, inputs, stored_elements, size)

@@ -15,7 +15,7 @@ from space.architecture import MAX_WIDTH, Architecture, Stage
 from space.budget import Budget, InfeasibleError, format_bytes
 from space.cost_model import BytesMeter, Chain, Widths, macs_meter, parameters_meter
 from space.errors import InputError
-from space.file_format import Card
+from space.file_format import StudentMetadata
 
 __all__ = ["Budget", "InfeasibleError", "Solution", "format_bytes", "solve"]
 
@@ -38,7 +38,9 @@ class Solution(NamedTuple):
     evaluations: int  # of the cost
 
 
-def solve(shape: Architecture, budget: Budget, card: Card, *, multiple: int = 4) -> Solution:
+def solve(
+    shape: Architecture, budget: Budget, metadata: StudentMetadata, *, multiple: int = 4
+) -> Solution:
     """The widest student of that shape within the budget.
 
     Scales all widths by one factor, fills what their lattice leaves over, then exchanges. A shape
@@ -55,13 +57,13 @@ def solve(shape: Architecture, budget: Budget, card: Card, *, multiple: int = 4)
     if multiple < 1:
         raise InputError(f"width multiple must be at least 1, but got {multiple}")
     shape.check()
-    repaired = repair(shape, budget, card, multiple)
-    search = WidthSearch(repaired, budget, card, multiple)
+    repaired = repair(shape, budget, metadata, multiple)
+    search = WidthSearch(repaired, budget, metadata, multiple)
     search.scale()
     search.fill()
     search.exchange()
     architecture = repaired.with_widths(search.solved)
-    cost = budget.count(architecture, card)
+    cost = budget.count(architecture, metadata)
     if cost != search.meter.size.total(search.widths) or cost > budget.limit:
         raise AssertionError(f"predicted {search.share} of {budget}, but it takes {cost}")
     return Solution(architecture, cost, search.share, repairs(shape, repaired), search.evaluations)
@@ -87,15 +89,15 @@ def narrowest(shape: Architecture, multiple: int) -> Architecture:
 class Meter:
     """Cost and share of the budget as functions of the widths (ordered as `steps`)."""
 
-    def __init__(self, shape: Architecture, budget: Budget, card: Card) -> None:
+    def __init__(self, shape: Architecture, budget: Budget, metadata: StudentMetadata) -> None:
         self.limit = budget.limit
         self.size: BytesMeter | Chain = (
-            BytesMeter(shape, card, budget.format)
+            BytesMeter(shape, metadata, budget.format)
             if budget.unit == "bytes"
             else parameters_meter(shape)
         )
         self.mac_limit = budget.macs or 0
-        self.macs = macs_meter(shape, card.size) if budget.macs else None
+        self.macs = macs_meter(shape, metadata.size) if budget.macs else None
 
     def share(self, widths: Widths) -> float:
         """At most 1 if, and only if, the widths keep the budget."""
@@ -108,12 +110,14 @@ class Meter:
 class WidthSearch:
     """Widths on their lattice, on the way to the fullest that keep the budget."""
 
-    def __init__(self, shape: Architecture, budget: Budget, card: Card, multiple: int) -> None:
+    def __init__(
+        self, shape: Architecture, budget: Budget, metadata: StudentMetadata, multiple: int
+    ) -> None:
         self.headed = bool(shape.head.width)
         self.ratios = shape.widths if self.headed else (*shape.widths, 0)
         self.steps = steps(shape, multiple)
         self.free = tuple(index for index, step in enumerate(self.steps) if step)
-        self.meter = Meter(shape, budget, card)
+        self.meter = Meter(shape, budget, metadata)
         self.evaluations = 0
         self.share = 0.0
         self.widths = self.steps
@@ -191,17 +195,19 @@ class WidthSearch:
         return True
 
 
-def repair(shape: Architecture, budget: Budget, card: Card, multiple: int) -> Architecture:
+def repair(
+    shape: Architecture, budget: Budget, metadata: StudentMetadata, multiple: int
+) -> Architecture:
     """The shape, made smaller until its smallest widths keep the budget.
 
     One unit at a time from the deepest stage (of equals, the last); when all have depth 1, from
     the largest expansion, then from the largest kernel. Every step makes a number smaller that
     has a lower bound, so this ends.
     """
-    while Meter(shape, budget, card).share(steps(shape, multiple)) > 1:
+    while Meter(shape, budget, metadata).share(steps(shape, multiple)) > 1:
         smaller = next(filter(None, (_reduced(shape, setting) for setting in REPAIRS)), None)
         if smaller is None:
-            raise budget.refusal(narrowest(shape, multiple), card, "this shape")
+            raise budget.refusal(narrowest(shape, multiple), metadata, "this shape")
         shape = smaller
     return shape
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from space.architecture import Architecture, Stage
 from space.errors import InputError, require_one_of, shown
-from space.file_format import Card
+from space.file_format import StudentMetadata
 from space.references import REFERENCES, reference
 from space.smallest import extreme
 from space.solver import Budget, Meter, Solution, smallest_stage
@@ -20,12 +20,12 @@ from space.solver import Budget, Meter, Solution, smallest_stage
 __all__ = [
     "FAMILIES",
     "REFERENCES",
-    "Family",
+    "SearchSpace",
     "check",
-    "family",
     "floor_range",
     "random_params",
     "reference",
+    "search_space",
     "smallest",
 ]
 
@@ -80,7 +80,7 @@ FAMILIES: dict[str, Profile] = {
 
 
 @dataclass(frozen=True)
-class Family:
+class SearchSpace:
     """A space of shapes for one input size."""
 
     name: str
@@ -164,7 +164,7 @@ def strides(size: int) -> tuple[int, ...]:
     )
 
 
-def family(name: str, *, size: int, compressed_stem: bool = False) -> Family:
+def search_space(name: str, *, size: int, compressed_stem: bool = False) -> SearchSpace:
     """The named space for size x size inputs.
 
     Args:
@@ -191,7 +191,7 @@ def family(name: str, *, size: int, compressed_stem: bool = False) -> Family:
     for index in range(1, len(places)):
         at_stage = profile.early if index <= len(places) // 2 else profile.late
         values |= _stage_choices(f"stage{index}_", at_stage)
-    return Family(
+    return SearchSpace(
         name=name,
         description=profile.description,
         choices={key: given for key, given in values.items() if len(given) > 1},
@@ -210,35 +210,41 @@ def _stage_choices(prefix: str, blocks: tuple[str, ...]) -> dict[str, tuple[Valu
     }
 
 
-def random_params(family: Family, rng: random.Random) -> dict[str, Value]:
+def random_params(search_space: SearchSpace, rng: random.Random) -> dict[str, Value]:
     """A value for every parameter, each drawn uniformly from its choices."""
-    return {name: rng.choice(values) for name, values in family.choices.items()}
+    return {name: rng.choice(values) for name, values in search_space.choices.items()}
 
 
-def smallest(family: Family, budget: Budget, card: Card, multiple: int = 4) -> Solution:
+def smallest(
+    search_space: SearchSpace, budget: Budget, metadata: StudentMetadata, multiple: int = 4
+) -> Solution:
     """The smallest student that the space can reach, counted as the budget counts.
 
     Its share exceeds 1 if not even that one keeps the budget. With a MAC limit beside the
     budget: of the smallest in the one and the smallest in the other, what comes closer to both.
     """
     found = [
-        _extreme(family, part, card, multiple, largest=False) for part in _single_limits(budget)
+        _extreme(search_space, part, metadata, multiple, largest=False)
+        for part in _single_limits(budget)
     ]
-    return min((_counted(student, budget, card) for student in found), key=lambda s: s.share)
+    return min((_counted(student, budget, metadata) for student in found), key=lambda s: s.share)
 
 
 def floor_range(
-    family: Family, budget: Budget, card: Card, multiple: int = 4
+    search_space: SearchSpace, budget: Budget, metadata: StudentMetadata, multiple: int = 4
 ) -> tuple[Solution, Solution]:
     """The smallest student of the space, and the largest that some shape needs unrepaired."""
     found = [
-        _extreme(family, part, card, multiple, largest=True) for part in _single_limits(budget)
+        _extreme(search_space, part, metadata, multiple, largest=True)
+        for part in _single_limits(budget)
     ]
-    largest = max((_counted(student, budget, card) for student in found), key=lambda s: s.share)
-    return smallest(family, budget, card, multiple), largest
+    largest = max((_counted(student, budget, metadata) for student in found), key=lambda s: s.share)
+    return smallest(search_space, budget, metadata, multiple), largest
 
 
-def check(family: Family, budget: Budget, card: Card, multiple: int = 4) -> str | None:
+def check(
+    search_space: SearchSpace, budget: Budget, metadata: StudentMetadata, multiple: int = 4
+) -> str | None:
     """Whether the space suits the budget; to be asked before anything is trained.
 
     Returns:
@@ -247,17 +253,18 @@ def check(family: Family, budget: Budget, card: Card, multiple: int = 4) -> str 
     Raises:
         InfeasibleError: no student of the space keeps the budget; names the smallest.
     """
-    low, high = floor_range(family, budget, card, multiple)
+    low, high = floor_range(search_space, budget, metadata, multiple)
     for limit in _single_limits(budget):
-        student = _extreme(family, limit, card, multiple, largest=False)
-        if _counted(student, limit, card).share > 1:
-            raise budget.refusal(student, card, f"space {family.name!r}")
+        student = _extreme(search_space, limit, metadata, multiple, largest=False)
+        if _counted(student, limit, metadata).share > 1:
+            raise budget.refusal(student, metadata, f"space {search_space.name!r}")
     if high.share <= 1:
         return None
     way_out = f"a width multiple of {multiple // 2}, " if multiple > 1 else ""
     return (
-        f"budget {budget} is close to the floor of space {family.name!r}: at its smallest widths "
-        f"a student takes {budget.amount(low.cost)} to {budget.amount(high.cost)}, so some shapes "
+        f"budget {budget} is close to the floor of space {search_space.name!r}: "
+        f"at its smallest widths a student takes {budget.amount(low.cost)} to "
+        f"{budget.amount(high.cost)}, so some shapes "
         f"must be made shallower; choose {way_out}a smaller space or a larger budget"
     )
 
@@ -268,34 +275,39 @@ def _single_limits(budget: Budget) -> tuple[Budget, ...]:
     return (alone,) if budget.macs is None else (alone, replace(budget, limit=NO_LIMIT))
 
 
-def _counted(student: Architecture, budget: Budget, card: Card) -> Solution:
-    cost = budget.count(student, card)
+def _counted(student: Architecture, budget: Budget, metadata: StudentMetadata) -> Solution:
+    cost = budget.count(student, metadata)
     widths = student.widths if student.head.width else (*student.widths, 0)
-    return Solution(student, cost, Meter(student, budget, card).share(widths), (), 1)
+    return Solution(student, cost, Meter(student, budget, metadata).share(widths), (), 1)
 
 
 def _extreme(
-    family: Family, budget: Budget, card: Card, multiple: int, *, largest: bool
+    search_space: SearchSpace,
+    budget: Budget,
+    metadata: StudentMetadata,
+    multiple: int,
+    *,
+    largest: bool,
 ) -> Architecture:
     """The space's smallest repaired, or largest unrepaired, student at smallest widths.
 
     Values that hold for the whole network are ordered from the cheapest to the dearest.
     """
     pick = -1 if largest else 0
-    whole = {name: vs[pick] for name, vs in family.choices.items() if not _is_placed(name)}
+    whole = {name: vs[pick] for name, vs in search_space.choices.items() if not _is_placed(name)}
     places: list[list[Stage]] = []
-    for place in range(len(family.strides)):
+    for place in range(len(search_space.strides)):
         prefix = f"stage{place}_" if place else "stem_"
-        placed = {name: vs for name, vs in family.choices.items() if name.startswith(prefix)}
+        placed = {name: vs for name, vs in search_space.choices.items() if name.startswith(prefix)}
         combinations = (
             dict(zip(placed, values, strict=True))
             for values in product(*(_that_matter(n, vs, pick) for n, vs in placed.items()))
         )
-        stages = (family.stage(whole | combination, place) for combination in combinations)
+        stages = (search_space.stage(whole | combination, place) for combination in combinations)
         places.append(
             list(dict.fromkeys((s if largest else smallest_stage(s)).canonical() for s in stages))
         )
-    return extreme(places, budget, card, multiple, largest=largest)
+    return extreme(places, budget, metadata, multiple, largest=largest)
 
 
 def _is_placed(name: str) -> bool:

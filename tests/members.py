@@ -1,6 +1,6 @@
 """Stand-ins for training in a search's processes: quick, and failing as a file says.
 
-`monkeypatch.setattr("search.commands.search.Station", members.Station)` makes the processes of a
+`monkeypatch.setattr("search.commands.search.ContextSpec", members.Station)` makes the processes of a
 crew train by `quick_train`; `behave(folder, {"trial0002": "die"})` says what befalls whom there.
 """
 
@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search.training import context as bench
-from search.training import objective
+from search.training import context, objective
 from space.errors import InputError
 from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.result import Epoch, TrialResult
@@ -89,9 +88,9 @@ def misled_train(*rest: Any, checkpoint: Checkpoint, **more: Any) -> TrialResult
 
 
 @dataclass(frozen=True, slots=True)
-class Station(bench.Station):
+class ContextSpec(context.ContextSpec):
     """A process that makes its bench from this one trains by `misled_train`."""
 
-    def bench(self, *, progress: bool = True) -> bench.Bench:
+    def context(self, *, progress: bool = True) -> context.TrainingContext:
         objective.train = misled_train
-        return bench.Station.bench(self, progress=progress)
+        return context.ContextSpec.context(self, progress=progress)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, DOWNSAMPLES, Architecture, Head, Stage
-from space.file_format import Card
+from space.file_format import StudentMetadata
 
 # The same examples every time, and no deadline: the machine may be busy with other tests.
 settings.register_profile("stable", deadline=None, derandomize=True)
@@ -59,11 +59,11 @@ def _on_lattice(drawn: list[Stage], index: int) -> Stage:
 
 
 @st.composite
-def cards(draw: st.DrawFn, architecture: Architecture) -> Card:
+def cards(draw: st.DrawFn, architecture: Architecture) -> StudentMetadata:
     """A card that suits the architecture, with names that JSON must escape."""
     number = st.floats(0.001, 1, allow_nan=False)
     channels, classes = architecture.channels, architecture.classes
-    return Card(
+    return StudentMetadata(
         classes=tuple(draw(st.lists(st.text(max_size=9), min_size=classes, max_size=classes))),
         size=draw(st.integers(1, 256)),
         mean=tuple(draw(st.lists(number, min_size=channels, max_size=channels))),
@@ -72,9 +72,9 @@ def cards(draw: st.DrawFn, architecture: Architecture) -> Card:
     )
 
 
-def plain_card(architecture: Architecture, size: int = 32) -> Card:
+def plain_card(architecture: Architecture, size: int = 32) -> StudentMetadata:
     """One card for an architecture."""
-    return Card(
+    return StudentMetadata(
         classes=tuple(f"class {index}" for index in range(architecture.classes)),
         size=size,
         mean=(0.5123,) * architecture.channels,

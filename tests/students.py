@@ -9,11 +9,11 @@ import sys
 import torch
 import torch.nn.functional as F
 
-from space import spaces as families
+from space import spaces
 from space.build import build
-from space.file_format import Card, normalisation
+from space.file_format import StudentMetadata, normalisation
 from space.solver import Budget, solve
-from trainers.engine.modes import LAYOUTS, Mode
+from trainers.engine.modes import LAYOUTS, ComputeMode
 from trainers.model import Model, set_layout
 from trainers.recipe import PRECISIONS
 
@@ -23,28 +23,30 @@ BUDGETS = ("40KB", "300KB", "20KB")
 
 def main(space: str, size: int, count: int) -> None:
     """Train students in every mode; raises where a loss or a gradient is no number."""
-    family, rng = families.family(space, size=size), random.Random(f"{space}/{size}")
+    search_space, rng = spaces.search_space(space, size=size), random.Random(f"{space}/{size}")
     mean, std = normalisation(3)
-    card = Card(classes=tuple("abcde"), size=size, mean=mean, std=std)
+    metadata = StudentMetadata(classes=tuple("abcde"), size=size, mean=mean, std=std)
     generator = torch.Generator().manual_seed(0)
     images_NCHW = torch.rand(BATCH, 3, size, size, generator=generator)
     labels_N = torch.arange(BATCH)
     for number in range(count):
-        params = families.random_params(family, rng)
-        shape = family.shape(params, classes=CLASSES, channels=3, size=size)
+        params = spaces.random_params(search_space, rng)
+        shape = search_space.shape(params, classes=CLASSES, channels=3, size=size)
         budget = Budget.parse(BUDGETS[number % len(BUDGETS)])
-        architecture = solve(shape, budget, card, multiple=4).architecture
+        architecture = solve(shape, budget, metadata, multiple=4).architecture
         print(architecture.words, flush=True)
         for layout in LAYOUTS:
             for precision in PRECISIONS[1:]:
-                mode = Mode(layout, precision)
+                mode = ComputeMode(layout, precision)
                 model = Model(build(architecture, seed=number), size=size, mean=mean, std=std)
                 set_layout(model, mode.memory_format)
                 steps(model, mode, images_NCHW, labels_N)
     print("done", flush=True)
 
 
-def steps(model: Model, mode: Mode, images_NCHW: torch.Tensor, labels_N: torch.Tensor) -> None:
+def steps(
+    model: Model, mode: ComputeMode, images_NCHW: torch.Tensor, labels_N: torch.Tensor
+) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for _ in range(STEPS):
         optimizer.zero_grad()

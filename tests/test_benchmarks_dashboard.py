@@ -10,14 +10,14 @@ from commands import refused_benchmark
 
 from benchmarks import dashboard, synthetic_studies
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 
 
 def test_synthetic_studies_are_what_a_search_writes(tmp_path: Path) -> None:
     path = tmp_path / "studies.db"
     synthetic_studies.make(path, 300)
     synthetic_studies.make(path, 20, seed=1, name="second")
-    frame = table.trials(report.engine(str(path)), "synthetic")
+    frame = table.trials(open_engine(str(path)), "synthetic")
     study = optuna.load_study(study_name="synthetic", storage=f"sqlite:///{path}")
     assert len(study.trials) == len(frame) == 300
     for trial in study.trials:
@@ -28,7 +28,7 @@ def test_synthetic_studies_are_what_a_search_writes(tmp_path: Path) -> None:
         if "accuracies" in trial.user_attrs:
             assert list(trial.intermediate_values.values()) == trial.user_attrs["accuracies"]
     assert set(frame["state"]) == {"COMPLETE", "PRUNED", "FAIL", "RUNNING"}
-    assert len(table.trials(report.engine(str(path)), "second")) == 20
+    assert len(table.trials(open_engine(str(path)), "second")) == 20
 
 
 def test_it_prints_and_writes_its_file(

@@ -9,7 +9,7 @@ from commands import refused_benchmark
 
 from benchmarks import results, scaling
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 
 
 def test_it_prints_and_writes_its_file(
@@ -38,7 +38,7 @@ def test_it_prints_and_writes_its_file(
 def test_real_workers(tmp_path: Path) -> None:
     address = str(tmp_path / "studies.db")
     assert 0 < scaling.real(address, tmp_path, 2, 4) < 1000
-    assert list(table.trials(report.engine(address), "s")["state"]) == ["COMPLETE"] * 4
+    assert list(table.trials(open_engine(address), "s")["state"]) == ["COMPLETE"] * 4
 
 
 def test_wrong_flags(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,9 +19,9 @@ from optuna.trial import TrialState
 from benchmarks import chaos, postgres_server
 from benchmarks.postgres_server import Server
 from search.database import table
+from search.database.engine import open_engine
 from search.database.storage import open_storage
 from search.study.folder import Folder
-from search.terminal import output as report
 from search.workers.worker import Worker
 
 pytestmark = pytest.mark.slow
@@ -107,7 +107,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    engine = report.engine(str(folder / "studies.db"))
+    engine = open_engine(str(folder / "studies.db"))
     try:
         return table.trials(engine, "s")
     finally:
@@ -119,7 +119,7 @@ def begun(folder: Path) -> bool:
     if not (folder / "studies.db").exists():
         return False
     try:
-        return len(table.curves(report.engine(str(folder / "studies.db")), "s", [0])) > 0
+        return len(table.curves(open_engine(str(folder / "studies.db")), "s", [0])) > 0
     except Exception:  # the tables are being made
         return False
 
@@ -239,7 +239,7 @@ def test_the_database_is_away_for_a_while(tmp_path: Path) -> None:
         assert "the study database does not answer" in err
         assert "the study database answers again" in err
         assert "secret" not in err
-        frame = table.trials(report.engine(server.address), "s")
+        frame = table.trials(open_engine(server.address), "s")
     assert list(frame["state"]) == ["COMPLETE"] * 4
     assert list(frame["number"]) == list(range(4))
 

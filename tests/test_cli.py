@@ -10,7 +10,7 @@ from commands import SMALL, Answer, distilnas, inside, refused
 
 from search.cli.main import cli
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def test_resume_adds_trials_and_keeps_the_rest(
 ) -> None:
     folder = tmp_path / "copy"  # a study may move with its folder
     shutil.copytree(searched[0], folder)
-    before = table.trials(report.engine(str(folder / "studies.db")), "s")
+    before = table.trials(open_engine(str(folder / "studies.db")), "s")
     assert distilnas(folder, "resume", "s", "--trials", "1", "--cache", "cache").status == 0
-    after = table.trials(report.engine(str(folder / "studies.db")), "s")
+    after = table.trials(open_engine(str(folder / "studies.db")), "s")
     assert len(after) >= len(before) + 1
     assert after["value"].head(len(before)).equals(before["value"])
 
@@ -89,7 +89,7 @@ def test_a_taken_name_prints_the_difference(searched: tuple[Path, Answer]) -> No
 def test_optuna_opens_the_database(searched: tuple[Path, Answer]) -> None:
     url = f"sqlite:///{searched[0] / 'studies.db'}"
     study = optuna.load_study(study_name="s", storage=url)
-    frame = table.trials(report.engine(str(searched[0] / "studies.db")), "s")
+    frame = table.trials(open_engine(str(searched[0] / "studies.db")), "s")
     assert len(study.trials) == len(frame)
     for trial, (_, row) in zip(study.trials, frame.iterrows(), strict=True):
         assert trial.state.name == row["state"]

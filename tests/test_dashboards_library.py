@@ -11,8 +11,8 @@ from optuna.trial import TrialState, create_trial
 from dashboards.filters import Filters
 from dashboards.library import Library
 from search.database import table
+from search.database.engine import open_engine
 from search.database.storage import open_storage
-from search.terminal import output as report
 from space.errors import InputError
 
 WORDS = "conv 4 | 2x group 8 g2 se4 /2 | depthwise 12"
@@ -39,7 +39,7 @@ def test_a_view_is_what_the_table_says(path: Path) -> None:
     add(made, 0.5, words=WORDS, bytes=100, params=50)
     add(made, None, words="conv 4 | conv 8", bytes=90, reason="diverged")
     view = Library(str(path)).view(1, Filters())
-    whole = table.trials(report.engine(str(path)), "s")
+    whole = table.trials(open_engine(str(path)), "s")
     for column in table.OVERVIEW_COLUMNS:
         left, right = view.trials[column].to_list(), whole[column].to_list()
         assert [x for x in left if x == x] == [x for x in right if x == x and x is not None]

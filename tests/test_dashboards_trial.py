@@ -20,7 +20,7 @@ from dashboards.views import SEARCH, Subject, TrialView
 from search.database.table import ATTRIBUTE_COLUMNS, BASE_COLUMNS
 from space.architecture import Architecture, Head, Stage
 from space.count import cost
-from space.file_format import FORMATS, Card, normalisation, stored_bytes
+from space.file_format import FORMATS, StudentMetadata, normalisation, stored_bytes
 from space.spaces import REFERENCES, reference
 
 NETWORK = Architecture(
@@ -68,9 +68,9 @@ def view_of(
     return TrialView(subject, pd.Series(row | known, dtype=object), curve, confusion)
 
 
-def card_of(network: Architecture, classes: tuple[str, ...], size: int) -> Card:
+def card_of(network: Architecture, classes: tuple[str, ...], size: int) -> StudentMetadata:
     mean, std = normalisation(network.channels)
-    return Card(classes=classes, size=size, mean=mean, std=std)
+    return StudentMetadata(classes=classes, size=size, mean=mean, std=std)
 
 
 def drawn(picture: Picture, **wanted: Any) -> list[dict[str, Any]]:

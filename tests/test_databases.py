@@ -13,8 +13,8 @@ from optuna.storages import RDBStorage
 
 from benchmarks import synthetic_studies
 from search.database import table
+from search.database.engine import open_engine
 from search.database.storage import open_storage
-from search.terminal import output as report
 
 
 def close(storage: RDBStorage) -> None:
@@ -71,7 +71,7 @@ def test_a_search_on_postgresql(tmp_path: Path, postgres: str) -> None:
     assert sum(resumed.json["states"].values()) >= 4
     storage = open_storage(postgres, create=False)
     study = optuna.load_study(study_name="s", storage=storage)
-    frame = table.trials(report.engine(postgres), "s")
+    frame = table.trials(open_engine(postgres), "s")
     assert [trial.value for trial in study.trials] == list(frame["value"])
     assert study.trials[0].user_attrs["words"] == frame["words"][0]
     close(storage)
@@ -89,7 +89,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     try:
         arguments = (*SMALL, "--pruner", "none", "--cache", str(tmp_path / "cache"))
         assert distilnas(disk, "search", *arguments, "--trials", "1").status == 0
-        before = table.trials(report.engine(str(disk / "studies.db")), "s")
+        before = table.trials(open_engine(str(disk / "studies.db")), "s")
         ballast = disk / "ballast"
         free = shutil.disk_usage(disk).free
         ballast.write_bytes(b"\0" * (free - 64 * 1024))
@@ -97,7 +97,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         refused(distilnas(disk, *resume))
         ballast.unlink()
         assert distilnas(disk, *resume[:2], *resume[4:]).status == 0
-        after = table.trials(report.engine(str(disk / "studies.db")), "s")
+        after = table.trials(open_engine(str(disk / "studies.db")), "s")
         assert after["value"][0] == before["value"][0]
         assert "RUNNING" not in set(after["state"])
         assert after["number"].is_unique
@@ -122,7 +122,7 @@ def test_a_study_by_another_program_is_shown_as_far_as_it_goes(tmp_path: Path) -
             optuna.trial.create_trial(params=params, distributions=distributions, value=value)
         )
     study.ask()
-    frame = table.trials(report.engine(str(tmp_path / "studies.db")), "foreign")
+    frame = table.trials(open_engine(str(tmp_path / "studies.db")), "foreign")
     assert list(frame["value"])[:3] == [1.5, math.inf, -math.inf]
     for trial, (_, row) in zip(study.trials[:3], frame.iterrows(), strict=False):
         assert {name: row[f"params_{name}"] for name in trial.params} == trial.params
@@ -199,7 +199,7 @@ def test_a_diverged_student_does_not_end_the_search(tmp_path: Path) -> None:
     answer = distilnas(tmp_path, "search", "--config", "c.toml", *SMALL)
     assert answer.status == 0, answer.err
     assert "no student was trained to its end" in answer.out
-    frame = table.trials(report.engine(str(tmp_path / "studies.db")), "s")
+    frame = table.trials(open_engine(str(tmp_path / "studies.db")), "s")
     assert list(frame["state"]) == ["FAIL"] * 3
     assert set(frame["ended"]) == {"diverged"}
     assert frame["reason"].str.contains("loss").all()
@@ -234,19 +234,19 @@ def test_a_network_is_not_trained_twice(tmp_path: Path, monkeypatch: pytest.Monk
     from dataclasses import replace
 
     from search.study import spec as specs
-    from space.spaces import family
+    from space.spaces import search_space
 
     def tiny(name: str, *, size: int, compressed_stem: bool = False) -> object:
-        whole = family(name, size=size, compressed_stem=compressed_stem)
+        whole = search_space(name, size=size, compressed_stem=compressed_stem)
         choices = {key: values[:1] for key, values in whole.choices.items()}
         choices["stage1_depth"] = (1, 2)
         return replace(whole, choices=choices)
 
-    monkeypatch.setattr(specs, "family", tiny)
+    monkeypatch.setattr(specs, "search_space", tiny)
     arguments = (*SMALL, "--epochs", "1", "--trials", "5", "--teacher", "none", "--pruner", "none")
     answer = inside(tmp_path, "search", *arguments)
     assert answer.status == 0, answer.err
-    frame = table.trials(report.engine(str(tmp_path / "studies.db")), "s")
+    frame = table.trials(open_engine(str(tmp_path / "studies.db")), "s")
     assert frame["duplicate_of"].isna().sum() == 2
     twins = frame[frame["duplicate_of"].notna()]
     for _, row in twins.iterrows():

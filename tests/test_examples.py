@@ -13,7 +13,7 @@ from commands import ROOT, environment, inside
 from members import quick_train
 
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 
 EXAMPLES = ROOT / "docs" / "examples"
 SLURM, KUBERNETES = EXAMPLES / "slurm.sh", EXAMPLES / "kubernetes.yaml"
@@ -26,7 +26,7 @@ def prepared(tmp_path: Path) -> Path:
     answer = inside(tmp_path, "search", *study, "--budget", "5KB", "--device", "cpu", "--prepare")
     assert answer.status == 0, answer.err
     assert "distilnas worker photos" in answer.out
-    assert table.trials(report.engine(str(tmp_path / "studies.db")), "photos").empty
+    assert table.trials(open_engine(str(tmp_path / "studies.db")), "photos").empty
     program = tmp_path / "bin" / "distilnas"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m search "$@"\n')
@@ -41,7 +41,7 @@ def run(folder: Path, command: list[str], more: dict[str, str]) -> None:
         command, cwd=folder, env=known, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    frame = table.trials(report.engine(str(folder / "studies.db")), "photos")
+    frame = table.trials(open_engine(str(folder / "studies.db")), "photos")
     assert list(frame["state"]) == ["COMPLETE"] * 2
 
 

@@ -14,7 +14,7 @@ import pytest
 from commands import ROOT, inside
 
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 
 GOLDEN = ROOT / "tests" / "golden" / "studies-2026-11-26.tar.xz"
 USUAL = ("--cache", "cache", "--device", "cpu")
@@ -68,7 +68,7 @@ def test_what_was_interrupted_goes_on(golden: Path, expected: Any) -> None:
 
 def reported(folder: Path) -> list[float]:
     """What the interrupted trial reported, epoch by epoch."""
-    engine = report.engine(str(folder / "studies.db"))
+    engine = open_engine(str(folder / "studies.db"))
     return list(table.curves(engine, "half", [1])["accuracy"])
 
 

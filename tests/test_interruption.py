@@ -15,8 +15,8 @@ import pytest
 from commands import SMALL, children, command, distilnas, environment, inside, living, refused
 
 from search.database import table
+from search.database.engine import open_engine
 from search.study.folder import Folder
-from search.terminal import output as report
 
 LONGER = (*SMALL, "--epochs", "8", "--pruner", "none")  # the last of two flags holds
 UNEQUAL = ["started", "completed", "seconds"]  # times of day and durations
@@ -35,12 +35,12 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    frame = table.trials(report.engine(str(folder / "studies.db")), "s")
+    frame = table.trials(open_engine(str(folder / "studies.db")), "s")
     return frame.drop(columns=UNEQUAL)
 
 
 def states(folder: Path) -> list[tuple[int, str]]:
-    frame = table.trials(report.engine(str(folder / "studies.db")), "s")
+    frame = table.trials(open_engine(str(folder / "studies.db")), "s")
     return list(zip(frame["number"], frame["state"], strict=True))
 
 
@@ -135,7 +135,7 @@ QUICK = (
 
 
 def attributes(folder: Path) -> dict[str, Any]:
-    return table.attributes(report.engine(str(folder / "studies.db")), "s")
+    return table.attributes(open_engine(str(folder / "studies.db")), "s")
 
 
 def resumed(folder: Path, *arguments: str) -> str:
@@ -147,7 +147,7 @@ def resumed(folder: Path, *arguments: str) -> str:
 
 def ended(folder: Path) -> int:
     """Trials for which something was trained; none is left unfinished."""
-    frame = table.trials(report.engine(str(folder / "studies.db")), "s")
+    frame = table.trials(open_engine(str(folder / "studies.db")), "s")
     assert not (frame["state"] == "RUNNING").any()
     return int(frame["duplicate_of"].isna().sum())
 
@@ -214,17 +214,17 @@ def test_no_process_of_a_crew_outlives_its_coordinator(
 ) -> None:
     process = start(tmp_path, "search", *LONGER, "--workers", "2")
     wait_for_line(process, "epoch 2/8")
-    crew = children(process.pid)
-    assert len(crew) >= 2
+    executor = children(process.pid)
+    assert len(executor) >= 2
     asked = how != signal.SIGKILL
-    for member in crew if asked else ():  # as terminals and schedulers do: to all of them
+    for member in executor if asked else ():  # as terminals and schedulers do: to all of them
         os.kill(member, how)
     process.send_signal(how)
     _, err = process.communicate(timeout=60)
     assert process.returncode == (128 + how if asked else -how)
     assert not asked or "distilnas resume s" in err
     assert "Traceback" not in err
-    wait_for_all_to_end(crew)
+    wait_for_all_to_end(executor)
     assert "RUNNING" in {state for _, state in states(tmp_path)}
     answer = distilnas(tmp_path, "resume", "s", "--cache", "cache", "--workers", "2")
     assert answer.status == 0, answer.err

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from commands import distilnas, inside, refused
 
-from search.database.engine import engine
+from search.database.engine import open_engine
 
 SEARCH = (
     *("search", "--name", "s", "--trials", "2", "--epochs", "2", "--teacher", "none"),
@@ -133,7 +133,7 @@ def test_a_database_in_use_is_read_beside_its_writer(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as writer:
         writer.execute("PRAGMA journal_mode=WAL")
         writer.execute("CREATE TABLE t (x)")
-        reader = engine(str(path))
+        reader = open_engine(str(path))
         for count in (1, 2):
             writer.execute("INSERT INTO t VALUES (1)")
             with reader.connect() as connection:

@@ -18,8 +18,8 @@ from scipy import stats
 from test_interruption import start, wait_for_line
 
 from search.database import table
+from search.database.engine import open_engine
 from search.study.folder import Folder
-from search.terminal import output as report
 from search.terminal.progress import Display
 from trainers import export
 
@@ -62,7 +62,7 @@ UNEQUAL = ["started", "completed", "seconds"]
 
 
 def rows(folder: Path, name: str = "spec") -> pd.DataFrame:
-    return table.trials(report.engine(str(folder / "studies.db")), name).drop(columns=UNEQUAL)
+    return table.trials(open_engine(str(folder / "studies.db")), name).drop(columns=UNEQUAL)
 
 
 def write(folder: Path, text: str, name: str = "spec") -> str:
@@ -219,10 +219,10 @@ def test_a_format_that_cannot_hold_the_weights_fails_alone(
 ) -> None:
     write_student = export.write
 
-    def write_to(student: Any, card: Any, format: str, path: Path) -> int:
+    def write_to(student: Any, metadata: Any, format: str, path: Path) -> int:
         if format == "fp16":
             raise OverflowError("a weight of 70,000 is too large for fp16")
-        return write_student(student, card, format, path)
+        return write_student(student, metadata, format, path)
 
     monkeypatch.setattr(export, "write", write_to)
     text = STORED.replace('["fp32", "fp16", "int8"]', '["fp16", "fp32", "int8"]')

@@ -16,9 +16,9 @@ from commands import command, distilnas, environment, inside, refused
 from members import quick_train
 
 from search.database import table
+from search.database.engine import open_engine
 from search.study.folder import Folder
 from search.study.object_store import Store, is_address
-from search.terminal import output as report
 from space.errors import InputError
 
 KEYS = {
@@ -238,14 +238,14 @@ def test_workers_that_share_a_database_and_a_store(
             )
         )
     until = time.monotonic() + 90
-    while len(table.trials(report.engine(postgres), "s")) < 2:
+    while len(table.trials(open_engine(postgres), "s")) < 2:
         assert time.monotonic() < until
         time.sleep(0.1)
     workers[0].send_signal(signal.SIGKILL)
     workers[0].communicate()
     _, err = workers[1].communicate(timeout=180)
     assert workers[1].returncode == 0, err
-    frame = table.trials(report.engine(postgres), "s")
+    frame = table.trials(open_engine(postgres), "s")
     assert sorted(frame["number"]) == list(range(len(frame)))
     assert set(frame["state"]) <= {"COMPLETE", "PRUNED"}
     monkeypatch.setenv("DISTILNAS_CACHE", str(tmp_path / "three"))

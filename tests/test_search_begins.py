@@ -98,8 +98,8 @@ def test_a_dry_run_refuses_what_an_ablation_would(
     (tmp_path / "spec.toml").write_text(ABLATION.format(teacher=teacher))
     (tmp_path / "damaged.pt").write_bytes(b"PK no more")
     facts = {"network": "resnet18", "classes": [str(digit) for digit in range(10)]}
-    card = {"channels": 3, "size": 8, "mean": [0.0] * 3, "std": [1.0] * 3, "accuracy": None}
-    (tmp_path / "damaged.json").write_text(json.dumps(facts | card))
+    metadata = {"channels": 3, "size": 8, "mean": [0.0] * 3, "std": [1.0] * 3, "accuracy": None}
+    (tmp_path / "damaged.json").write_text(json.dumps(facts | metadata))
     if what == "name that is taken":
         digits = ("--trials", "1", "--epochs", "1", "--teacher", "none", "--device", "cpu")
         assert inside(tmp_path, "search", *digits, "--name", "taken").status == 0
@@ -185,7 +185,7 @@ def test_what_happens_is_said_in_its_order(tmp_path: Path) -> None:
     flags = ("--trials", "2", "--epochs", "2", "--teacher-epochs", "1", "--device", "cpu")
     answer = inside(tmp_path, "search", *flags, "--cache", "cache", "--json")
     assert answer.status == 0, answer.err
-    said = [
+    message = [
         "search: loading PyTorch",
         "digits: 1,079 images to train on, 359 to validate on, 10 classes, 8 pixels",
         "teacher: teacher-small from scratch, 1 epoch; then 2 trials",
@@ -195,7 +195,7 @@ def test_what_happens_is_said_in_its_order(tmp_path: Path) -> None:
         "2/2 trials; ",
     ]
     lines = answer.err.splitlines()
-    places = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in said]
+    places = [next(i for i, line in enumerate(lines) if line.startswith(text)) for text in message]
     assert places == sorted(places)
     assert answer.json["study"] == "digits-20KB-int8"  # and nothing else on standard output
     assert "0/1" not in answer.err

@@ -25,7 +25,7 @@ from optuna.storages import RDBStorage
 
 import search.commands.search  # noqa: F401
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 from trainers.teachers import teacher
 
 # A process that is killed on purpose closes nothing.
@@ -69,7 +69,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows(folder: Path, storage: str | None = None) -> pd.DataFrame:
-    engine = report.engine(storage or str(folder / "studies.db"))
+    engine = open_engine(storage or str(folder / "studies.db"))
     return table.trials(engine, "s").drop(columns=TIMES)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from search.ablation.arms import Resolved
 from search.ablation.design import read_design
 from search.commands.ablate import make_plan
-from search.study.plan import Plan
+from search.study.plan import AblationSpec
 from search.terminal.plan import stored, twin
 from search.training.teacher_cache import named_teachers
 from space.count import macs
@@ -35,7 +35,7 @@ FINE_TUNED = '[teachers.fine]\nnetwork = "resnet18"\npretrained = "imagenet"\n'
 
 
 class Planned(NamedTuple):
-    plan: Plan
+    plan: AblationSpec
     resolved: Resolved
 
     @property
@@ -346,7 +346,7 @@ def check_whole(found: Planned, file: Path) -> None:
         assert (arm.budget_share is None) != found.plan.size_matched
         assert arm.budget_share is None or 0.97 <= arm.budget_share <= 1
     assert set(found.plan.published.get("accuracy", {})) <= set(found.names)
-    assert Plan.from_dict(json.loads(json.dumps(found.plan.to_dict()))) == found.plan
+    assert AblationSpec.from_dict(json.loads(json.dumps(found.plan.to_dict()))) == found.plan
 
 
 @pytest.mark.parametrize("name", ["teachers", "convolutions"])
@@ -376,15 +376,15 @@ def test_a_plan_is_read_back_as_it_was(plan_of: Callable[..., Planned]) -> None:
         factors = "[factors]\nse = [0, 4]\naugment = { a = { flip = 1 }, b = 'none' }\n"
         text = spec(factors + published, top=f'{TOP}design = "{design}"\nviews = "per-seed"')
         plan = plan_of(text).plan
-        again = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
+        again = AblationSpec.from_dict(json.loads(json.dumps(plan.to_dict())))
         assert again == plan
         assert again.hash == plan.hash
     with pytest.raises(InputError, match="another version"):
-        Plan.from_dict(plan.to_dict() | {"schema": 99})
+        AblationSpec.from_dict(plan.to_dict() | {"schema": 99})
 
 
 @pytest.fixture(scope="module")
-def three_arms(tmp_path_factory: pytest.TempPathFactory, digits: Data) -> Plan:
+def three_arms(tmp_path_factory: pytest.TempPathFactory, digits: Data) -> AblationSpec:
     file = tmp_path_factory.mktemp("arms") / "a.toml"
     file.write_text(spec("[factors]\nse = [0, 4, 8]\n"))
     return planned(file, digits).plan
@@ -392,7 +392,7 @@ def three_arms(tmp_path_factory: pytest.TempPathFactory, digits: Data) -> Plan:
 
 @given(st.data(), st.integers(1, 40), st.integers(0, 40))
 def test_trials_cover_every_arm_and_seed_once(
-    three_arms: Plan, data: st.DataObject, seeds: int, more: int
+    three_arms: AblationSpec, data: st.DataObject, seeds: int, more: int
 ) -> None:
     count = data.draw(st.integers(1, 3))
     plan = replace(three_arms, arms=three_arms.arms[:count])
@@ -404,7 +404,7 @@ def test_trials_cover_every_arm_and_seed_once(
     assert {seed for _, seed in further[len(trials) :]} == set(range(seeds, seeds + more))
 
 
-def test_a_seed_moves_the_weights_and_views_only_if_asked(three_arms: Plan) -> None:
+def test_a_seed_moves_the_weights_and_views_only_if_asked(three_arms: AblationSpec) -> None:
     arm = three_arms.arms[0]
     recipe = arm.recipe
     assert arm.recipe_of(3, shared_views=True) == replace(recipe, seed=recipe.seed + 3)

@@ -7,10 +7,10 @@ import pytest
 from commands import inside
 
 from search.database import table
-from search.terminal import output as report
-from search.training.context import Bench, Job
+from search.database.engine import open_engine
+from search.training.context import Job, TrainingContext
 from search.training.objective import Trained, train_student
-from search.workers import executor as crew
+from search.workers import executor
 from trainers.engine.result import Epoch, TrialResult
 
 SEARCH = (
@@ -29,16 +29,16 @@ class Trainings:
         self.fails: set[str] = set()
         self.accuracies: dict[str, float] = {}
 
-    def __call__(self, bench: Bench, job: Job, tell: Any) -> Trained:
+    def __call__(self, context: TrainingContext, job: Job, tell: Any) -> Trained:
         name = job.place
         if "seed" not in name:
-            return train_student(bench, job, tell)
+            return train_student(context, job, tell)
         if len(self.names) == self.stop_at:
             raise KeyboardInterrupt
         self.names.append(name)
         if name in self.fails:
             raise RuntimeError("no memory is left")
-        folder = bench.folder.path / name
+        folder = context.folder.path / name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "student.safetensors").write_bytes(name.encode())
         epoch = Epoch(1, 0.5, 1.0, 1.0)
@@ -51,7 +51,7 @@ class Trainings:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     made = Trainings()
-    monkeypatch.setattr(crew, "train_student", made)
+    monkeypatch.setattr(executor, "train_student", made)
     return made
 
 
@@ -64,15 +64,15 @@ def test_an_interrupted_final_goes_on(tmp_path: Path, trainings: Trainings) -> N
     trainings.stop_at = -1
     assert inside(tmp_path, *RESUME).status == 0
     assert len(trainings.names) == len(set(trainings.names)) == 6
-    before = len(table.trials(report.engine(str(tmp_path / "studies.db")), "s"))
+    before = len(table.trials(open_engine(str(tmp_path / "studies.db")), "s"))
     assert inside(tmp_path, *RESUME).status == 0  # there is nothing left to do
     assert len(trainings.names) == 6
-    assert len(table.trials(report.engine(str(tmp_path / "studies.db")), "s")) == before
+    assert len(table.trials(open_engine(str(tmp_path / "studies.db")), "s")) == before
 
 
 def test_the_winner_is_named_by_its_mean(tmp_path: Path, trainings: Trainings) -> None:
     assert inside(tmp_path, *SEARCH).status == 0
-    frame = table.trials(report.engine(str(tmp_path / "studies.db")), "s")
+    frame = table.trials(open_engine(str(tmp_path / "studies.db")), "s")
     lucky, steady = (f"trial{k:04d}" for k in table.best(frame, 2)["number"])
     trainings.accuracies = {f"{lucky}/seed{k}": a for k, a in ((1, 0.9), (2, 0.2), (3, 0.0))}
     trainings.accuracies |= {f"{steady}/seed{k}": a for k, a in ((1, 0.6), (2, 0.7), (3, 0.5))}
@@ -102,11 +102,11 @@ def test_all_finalists_may_diverge(tmp_path: Path, trainings: Trainings) -> None
     assert inside(tmp_path, *SEARCH).status == 0
     best = (tmp_path / "runs/s/best.safetensors").read_bytes()
 
-    def diverges(bench: Bench, job: Job, tell: Any) -> Trained:
+    def diverges(context: TrainingContext, job: Job, tell: Any) -> Trained:
         return Trained(TrialResult((), "diverged", "loss was nan", 0.1, "cpu", 64), None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crew, "train_student", diverges)
+        patch.setattr(executor, "train_student", diverges)
         answer = inside(tmp_path, *RESUME, "--finalists", "1")
     assert answer.status == 0, answer.err
     assert (tmp_path / "runs/s/best.safetensors").read_bytes() == best
@@ -116,7 +116,7 @@ def test_all_finalists_may_diverge(tmp_path: Path, trainings: Trainings) -> None
 def test_a_failing_seed_is_left_out(tmp_path: Path, trainings: Trainings) -> None:
     """A device's or the memory's failure says nothing of the student, and does not end the run."""
     assert inside(tmp_path, *SEARCH).status == 0
-    frame = table.trials(report.engine(str(tmp_path / "studies.db")), "s")
+    frame = table.trials(open_engine(str(tmp_path / "studies.db")), "s")
     first, second = (f"trial{k:04d}" for k in table.best(frame, 2)["number"])
     trainings.fails = {f"{first}/seed2", *(f"{second}/seed{k}" for k in (1, 2, 3))}
     trainings.accuracies = {f"{first}/seed{k}": a for k, a in ((1, 0.6), (3, 0.8))}

@@ -22,15 +22,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.database import study_list
 from search.database.address import url_of
+from search.database.engine import open_engine
 from search.database.leases import FACTS, Lease, all_leases, swap, write_fact
-from search.database.retry import EnduringStorage
+from search.database.retry import RetryingStorage
 from search.database.storage import open_storage
 from search.database.transactions import Claim
 from search.study.folder import Folder
 from search.study.limits import Limits, Spent, account, parse_duration
-from search.terminal import output as report
 from search.trials.loop import _Run
-from search.workers.stopping import Leaving
+from search.workers.stopping import StopRequest
 from search.workers.worker import Worker
 from space.errors import InputError
 
@@ -66,7 +66,7 @@ def worker(address: str, tmp_path: Path) -> Iterator[Open]:
 
 def leases(worker: Worker) -> dict[str, Lease]:
     with worker.engine.begin() as connection:
-        return all_leases(connection, worker.identity)
+        return all_leases(connection, worker.study_id)
 
 
 def end(worker: Worker, claim: Claim, value: float = 0.5, publish: Any = lambda: None) -> bool:
@@ -183,7 +183,7 @@ def test_a_stopped_worker_s_late_result_is_dropped(worker: Open) -> None:
 class Drawing:
     """A source that draws one parameter; it begins nothing by itself."""
 
-    identity, pruner = "fingerprint", None
+    training_attribute, pruner = "fingerprint", None
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
         return optuna.samplers.RandomSampler(number)
@@ -201,11 +201,11 @@ def test_a_late_draw_is_dropped(worker: Open) -> None:
     late._release("trial0000")  # as if its grace were over
     assert other.take_over() == claim
     assert end(other, claim, 0.9)
-    watcher = MagicMock()
-    run = _Run(Drawing(), late, MagicMock(), watcher)  # type: ignore[arg-type]
+    listener = MagicMock()
+    run = _Run(Drawing(), late, MagicMock(), listener)  # type: ignore[arg-type]
     run.begin(claim)
-    watcher.said.assert_called_once()
-    assert "taken over" in watcher.said.call_args.args[0]
+    listener.message.assert_called_once()
+    assert "taken over" in listener.message.call_args.args[0]
     (trial,) = other.study.get_trials()
     assert (trial.value, trial.params) == (0.9, {})
 
@@ -239,22 +239,22 @@ def test_who_was_away_judges_nobody(worker: Open) -> None:
 
 def test_studies_tell_how_many_work_on_them(worker: Open, address: str) -> None:
     one, two = worker(grace=60), worker(grace=60)
-    engine = report.engine(address)
+    engine = open_engine(address)
     assert list(study_list.studies(engine)["workers"]) == [0]
     for each in (one, one, two):
         assert each.add(most=3) is not None
     assert list(study_list.studies(engine)["workers"]) == [2]
     with one.engine.begin() as connection:
-        for place, lease in all_leases(connection, one.identity).items():
-            assert swap(connection, one.identity, place, lease, replace(lease, at=LONG_AGO))
+        for place, lease in all_leases(connection, one.study_id).items():
+            assert swap(connection, one.study_id, place, lease, replace(lease, at=LONG_AGO))
     assert list(study_list.studies(engine)["workers"]) == [0]
     with one.engine.begin() as connection:  # as no worker of ours writes them
         odd = ({}, "x", {"at": 3}, {"at": "today"}, {"at": LONG_AGO[:19], "grace": 1}, None)
         for place, told in enumerate(odd):
-            write_fact(connection, one.identity, f"lease:odd{place}", json.dumps(told))
+            write_fact(connection, one.study_id, f"lease:odd{place}", json.dumps(told))
     assert list(study_list.studies(engine)["workers"]) == [0]
     with pytest.raises(InputError, match="must be of this version"), one.engine.begin() as again:
-        all_leases(again, one.identity)
+        all_leases(again, one.study_id)
     with one.engine.begin() as connection:
         connection.execute(sa.delete(FACTS).where(FACTS.c.key.startswith("lease:odd")))
 
@@ -319,7 +319,7 @@ def test_the_database_may_go_away(worker: Open, monkeypatch: pytest.MonkeyPatch)
             raise sa.exc.OperationalError("SELECT", {}, Exception("the server went away"))
 
     monkeypatch.setattr("search.database.retry.FIRST_PAUSE", 0.01)
-    one.storage.endurance.say = told.append
+    one.storage.retry.say = told.append
     sa.event.listen(one.engine, "begin", fail)
     assert one.add(most=1) is not None
     assert next(failures, None) is None
@@ -330,7 +330,7 @@ def test_patience_ends(worker: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     one = worker(grace=3600)
     monkeypatch.setattr("search.database.retry.FIRST_PAUSE", 1.5)
     told: list[str] = []
-    one.storage.endurance.seconds, one.storage.endurance.say = 2, told.append
+    one.storage.retry.seconds, one.storage.retry.say = 2, told.append
 
     def fail(connection: sa.Connection) -> None:
         raise sa.exc.OperationalError("SELECT", {}, Exception("password=secret refused"))
@@ -372,7 +372,7 @@ def test_every_question_of_optuna_s_outlasts_an_absence() -> None:
         *("get_heartbeat_stale_trial_callback",),
     }
     for name in asked - never:
-        assert getattr(EnduringStorage, name) is not getattr(RDBStorage, name), name
+        assert getattr(RetryingStorage, name) is not getattr(RDBStorage, name), name
 
 
 def test_the_account_is_the_study_s(worker: Open) -> None:
@@ -381,7 +381,7 @@ def test_the_account_is_the_study_s(worker: Open) -> None:
     def told(device_seconds: float, training: bool, grace: float = 60) -> Spent:
         time.sleep(0.3)
         with one.engine.begin() as connection:
-            return account(connection, one.identity, device_seconds, training, grace)
+            return account(connection, one.study_id, device_seconds, training, grace)
 
     begin = told(0, False)
     first = told(40, True)
@@ -425,16 +425,16 @@ def test_no_durations(text: str) -> None:
 
 
 def test_the_first_signal_asks_and_the_second_leaves(capfd: pytest.CaptureFixture[str]) -> None:
-    leaving = Leaving()
-    with leaving.heeding():
+    stop_request = StopRequest()
+    with stop_request.handling_signals():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert leaving.asked
+        assert stop_request.asked
         with pytest.raises(KeyboardInterrupt) as second:
             os.kill(os.getpid(), signal.SIGTERM)
     assert second.value.status == 128 + signal.SIGTERM  # type: ignore[attr-defined]
     assert "leaving after this epoch" in capfd.readouterr().err
     with pytest.raises(KeyboardInterrupt):
-        leaving.raise_if_stopped()
+        stop_request.raise_if_stopped()
 
 
 def test_trials_are_read_as_optuna_reads_them(worker: Open, address: str) -> None:

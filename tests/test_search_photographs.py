@@ -198,8 +198,8 @@ def test_a_class_name_cannot_dress_the_output(tmp_path: Path, make_folder: Make)
     answer = search(tmp_path, *NO_TEACHER)
     assert answer.status == 0, answer.err
     Image.new("RGB", (9, 9)).save(tmp_path / "[i].png")
-    said = inside(tmp_path, "predict", "runs/p/best.safetensors", "[i].png", "--device", "cpu")
-    assert said.status == 0, said.err
-    assert "[i].png: " in said.out
-    assert "[red]x" in said.out
-    assert "[y " in said.out
+    message = inside(tmp_path, "predict", "runs/p/best.safetensors", "[i].png", "--device", "cpu")
+    assert message.status == 0, message.err
+    assert "[i].png: " in message.out
+    assert "[red]x" in message.out
+    assert "[y " in message.out

@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from search.database.transactions import Reached
 from search.study.pruners import Halving, Median, Pruner, make_pruner
 from search.study.samplers import SAMPLERS, make_sampler, suggest
-from space.spaces import FAMILIES, family
+from space.spaces import FAMILIES, search_space
 
 EPOCHS = 16
 
@@ -137,7 +137,7 @@ def test_no_pruner_stops_before_a_quarter(name: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_suggestions_are_the_space_s_and_hang_on_the_number_alone(name: str, sampler: str) -> None:
-    space = family(name, size=64, compressed_stem=True)
+    space = search_space(name, size=64, compressed_stem=True)
 
     def suggested() -> list[dict[str, object]]:
         study = optuna.create_study(direction="maximize")

@@ -17,7 +17,7 @@ import pytest
 from commands import Answer, command, distilnas, environment, inside, refused
 
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'distilnas[ray]'")
 
@@ -79,7 +79,7 @@ def cluster() -> Iterator[TwoNodes]:
 def asked_of(storage: str, question: Callable[[Any], pd.DataFrame]) -> pd.DataFrame:
     """The answer of a database; nothing where it, or its study, is not there yet."""
     with suppress(Exception):
-        engine = report.engine(storage)
+        engine = open_engine(storage)
         try:
             return question(engine)
         finally:
@@ -147,7 +147,7 @@ def test_trials_are_stopped_early_on_this_machine_alone(tmp_path: Path) -> None:
     asked = ("--trials", "10", "--epochs", "16", "--pruner", "halving")
     answer = inside(tmp_path, *STUDY, *asked)
     assert answer.status == 0, answer.err
-    trials = table.trials(report.engine(str(tmp_path / "studies.db")), "s")
+    trials = table.trials(open_engine(str(tmp_path / "studies.db")), "s")
     stopped = trials[trials["state"] == "PRUNED"]
     assert len(stopped) >= 2
     assert set(stopped["epochs"]) <= {4, 8}
@@ -160,7 +160,7 @@ def actors() -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
-            if path.read_bytes().startswith(b"ray::Seat"):
+            if path.read_bytes().startswith(b"ray::RayWorker"):
                 found.append(int(path.parent.name))
     return found
 

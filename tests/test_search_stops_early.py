@@ -13,7 +13,7 @@ from commands import ROOT, Answer, distilnas, inside
 from optuna.trial import TrialState
 
 from search.database import table
-from search.terminal import output as report
+from search.database.engine import open_engine
 from trainers.engine.result import Epoch, TrialResult
 from trainers.recipe import Recipe
 
@@ -31,7 +31,7 @@ TIMES = ["started", "completed", "seconds"]
 
 
 def rows(storage: str | Path) -> pd.DataFrame:
-    return table.trials(report.engine(str(storage)), "s").drop(columns=TIMES)
+    return table.trials(open_engine(str(storage)), "s").drop(columns=TIMES)
 
 
 def stopped(trials: pd.DataFrame) -> pd.DataFrame:
@@ -216,7 +216,7 @@ def test_a_default_search_saves_epochs(tmp_path: Path, monkeypatch: pytest.Monke
         folder.mkdir()
         answer = distilnas(folder, "search", *flags, timeout=600)
         assert answer.status == 0, answer.err
-        trials = table.trials(report.engine(str(folder / "studies.db")), "digits-20KB-int8")
+        trials = table.trials(open_engine(str(folder / "studies.db")), "digits-20KB-int8")
         spent[pruner] = trials[trials["duplicate_of"].isna()]["epochs"].sum()
         early = stopped(trials)
         assert len(early) >= 5 if pruner == "halving" else early.empty

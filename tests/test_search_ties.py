@@ -22,8 +22,8 @@ from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.pages.overview import known
 from search.database import table
+from search.database.engine import open_engine
 from search.study.ranking import FURTHER_SEEDS, attribute, ranked
-from search.terminal import output as report
 from search.terminal.progress import Display
 
 SEARCH = (
@@ -34,7 +34,7 @@ SEARCH = (
 
 def tie(database: Path, value: float = 0.5) -> int:
     """Let all complete trials be equally accurate; returns the number of the smallest."""
-    done = table.trials(report.engine(str(database)), "s").query("state == 'COMPLETE'")
+    done = table.trials(open_engine(str(database)), "s").query("state == 'COMPLETE'")
     first, *others = done["number"]
     smallest = done[done["number"].isin(others)].sort_values(["bytes", "number"]).iloc[0]
     larger = f"{int(smallest['bytes']) + 1}"  # the earliest is not the smallest
@@ -76,7 +76,7 @@ def test_of_equal_finalists_the_smaller_is_the_winner(tmp_path: Path) -> None:
     assert inside(tmp_path, *SEARCH).status == 0
     smallest = tie(tmp_path / "studies.db")
     row = json.dumps({"ended": "finished", "file_accuracy": 0.5, "reason": ""})
-    numbers = table.trials(report.engine(str(tmp_path / "studies.db")), "s")["number"]
+    numbers = table.trials(open_engine(str(tmp_path / "studies.db")), "s")["number"]
     with sqlite3.connect(tmp_path / "studies.db") as connection:
         for number, seed in itertools.product(numbers, FURTHER_SEEDS):
             connection.execute(

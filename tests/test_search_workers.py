@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from search.database import table
+from search.database.engine import open_engine
 from search.study.settings import parse_workers
-from search.terminal import output as report
 from search.terminal.progress import Display
-from search.training.watcher import Outcome
+from search.training.listener import Outcome
 from search.workers.auto import best, candidates
 from space.errors import InputError
 from trainers.engine.result import Epoch
@@ -29,7 +29,7 @@ RESUME = ("resume", "s", "--cache", "cache", "--device", "cpu")
 
 
 def rows(folder: Path) -> pd.DataFrame:
-    return table.trials(report.engine(str(folder / "studies.db")), "s").drop(columns=TIMES)
+    return table.trials(open_engine(str(folder / "studies.db")), "s").drop(columns=TIMES)
 
 
 def students(folder: Path) -> dict[str, bytes]:
@@ -55,7 +55,7 @@ def test_trained_beside_each_other_as_alone(tmp_path: Path) -> None:
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder whose searches train by `members.misled_train`."""
     monkeypatch.setattr("search.training.objective.train", members.misled_train)
-    monkeypatch.setattr("search.commands.search.Station", members.Station)
+    monkeypatch.setattr("search.commands.search.ContextSpec", members.ContextSpec)
     return tmp_path
 
 
@@ -114,14 +114,14 @@ def test_a_network_in_training_is_not_trained_twice(
     from dataclasses import replace
 
     from search.study import spec as specs
-    from space.spaces import family
+    from space.spaces import search_space
 
     def tiny(name: str, *, size: int, compressed_stem: bool = False) -> Any:
-        whole = family(name, size=size, compressed_stem=compressed_stem)
+        whole = search_space(name, size=size, compressed_stem=compressed_stem)
         choices = {key: values[:1] for key, values in whole.choices.items()}
         return replace(whole, choices=choices | {"stage1_depth": (1, 2)})
 
-    monkeypatch.setattr(specs, "family", tiny)
+    monkeypatch.setattr(specs, "search_space", tiny)
     members.behave(quick, {"trial0000": "slow"})
     answer = searched(quick, "--workers", "3")
     assert answer.status == 0, answer.err

@@ -25,7 +25,7 @@ from space.solver import (
     solve,
     steps,
 )
-from space.spaces import FAMILIES, family, random_params
+from space.spaces import FAMILIES, random_params, search_space
 
 
 @pytest.mark.parametrize(
@@ -94,13 +94,13 @@ def test_meter_is_the_exact_cost(
     """The solver's polynomials against the walk, far from the widths they were read off at."""
     lattice = steps(architecture, multiple)
     widths = tuple(step * data.draw(st.integers(1, 60)) for step in lattice)
-    card = plain_card(architecture, data.draw(st.integers(1, 40)))
+    metadata = plain_card(architecture, data.draw(st.integers(1, 40)))
     at_widths = architecture.with_widths(widths if architecture.head.width else widths[:-1])
-    in_bytes = Meter(architecture, Budget(1, "bytes", format, macs=1), card)
-    assert in_bytes.size.total(widths) == stored_bytes(at_widths, format, card)
+    in_bytes = Meter(architecture, Budget(1, "bytes", format, macs=1), metadata)
+    assert in_bytes.size.total(widths) == stored_bytes(at_widths, format, metadata)
     assert in_bytes.macs is not None
-    assert in_bytes.macs.total(widths) == count.macs(at_widths, card.size)
-    in_params = Meter(architecture, Budget(1, "params"), card)
+    assert in_bytes.macs.total(widths) == count.macs(at_widths, metadata.size)
+    in_params = Meter(architecture, Budget(1, "params"), metadata)
     assert in_params.size.total(widths) == count.parameters(at_widths)
 
 
@@ -112,11 +112,11 @@ def test_cost_grows_with_every_width(
     lattice = steps(architecture, 1)
     free = len(architecture.widths)
     widths = [step * data.draw(st.integers(1, 40)) for step in lattice[:free]]
-    card = plain_card(architecture, size)
-    before = count.cost(architecture.with_widths(tuple(widths)), card)
+    metadata = plain_card(architecture, size)
+    before = count.cost(architecture.with_widths(tuple(widths)), metadata)
     index = data.draw(st.integers(0, free - 1))
     widths[index] += lattice[index]
-    after = count.cost(architecture.with_widths(tuple(widths)), card)
+    after = count.cost(architecture.with_widths(tuple(widths)), metadata)
     assert after.parameters > before.parameters
     assert after.macs > before.macs
     assert after.activation_peak >= before.activation_peak
@@ -135,17 +135,17 @@ def test_cost_grows_with_every_width(
 def test_never_over_and_always_ends(
     shape: Architecture, limit: int, unit: str, format: str, macs: int | None, multiple: int
 ) -> None:
-    budget, card = Budget(limit, unit, format, macs), plain_card(shape)
+    budget, metadata = Budget(limit, unit, format, macs), plain_card(shape)
     try:
-        found = solve(shape, budget, card, multiple=multiple)
+        found = solve(shape, budget, metadata, multiple=multiple)
     except InfeasibleError:
         floor = narrowest(repaired_fully(shape), multiple)
-        over_macs = macs is not None and count.macs(floor, card.size) > macs
-        assert budget.count(floor, card) > limit or over_macs
+        over_macs = macs is not None and count.macs(floor, metadata.size) > macs
+        assert budget.count(floor, metadata) > limit or over_macs
         return
     found.architecture.check()
-    used = count.macs(found.architecture, card.size) / macs if macs else 0.0
-    assert found.cost == budget.count(found.architecture, card) <= limit
+    used = count.macs(found.architecture, metadata.size) / macs if macs else 0.0
+    assert found.cost == budget.count(found.architecture, metadata) <= limit
     assert found.share == max(found.cost / limit, used) <= 1
     assert all(width % multiple == 0 for width in found.architecture.widths)
 
@@ -154,7 +154,7 @@ def test_never_over_and_always_ends(
 @pytest.mark.parametrize(("text", "least"), [("20KB", 0.97), ("300KB", 0.99), ("1MB", 0.99)])
 def test_the_budget_is_filled(name: str, text: str, least: float) -> None:
     """99 % of 1,000 shapes; benchmarks/solver.py shows the whole distribution."""
-    space, rng, budget = family(name, size=64), random.Random(0), Budget.parse(text)
+    space, rng, budget = search_space(name, size=64), random.Random(0), Budget.parse(text)
     shares = []
     for _ in range(1_000):
         shape = space.shape(random_params(space, rng), classes=11, channels=3, size=64)
@@ -164,7 +164,7 @@ def test_the_budget_is_filled(name: str, text: str, least: float) -> None:
 
 
 def test_a_large_budget_is_not_overrun_at_the_widest() -> None:
-    shape = family("mobile", size=8)
+    shape = search_space("mobile", size=8)
     params = random_params(shape, random.Random(1))
     widest = shape.shape(params, classes=10, channels=1, size=8)
     found = solve(widest, Budget.parse("5000GB"), plain_card(widest, 8))
@@ -172,15 +172,15 @@ def test_a_large_budget_is_not_overrun_at_the_widest() -> None:
 
 
 def test_repair_takes_depth_then_expansion_then_kernel() -> None:
-    space = family("mobile", size=32)
+    space = search_space("mobile", size=32)
     params = random_params(space, random.Random(3)) | {"kernel": 5, "expansion": 6}
     params |= {name: 3 for name in space.choices if name.endswith("depth")}
     params |= {name: "inverted" for name in space.choices if name.endswith("block")}
     shape = space.shape(params, classes=10, channels=3, size=32)
-    card, settings_seen = plain_card(shape), []
+    metadata, settings_seen = plain_card(shape), []
     for limit in range(9_000, 500, -250):
         try:
-            found = solve(shape, Budget(limit), card)
+            found = solve(shape, Budget(limit), metadata)
         except InfeasibleError:
             break
         settings_seen.append({repair.split()[-4] for repair in found.repairs})
@@ -191,17 +191,17 @@ def test_repair_takes_depth_then_expansion_then_kernel() -> None:
 
 
 def test_an_infeasible_shape_names_a_size_that_is_enough() -> None:
-    space = family("plain", size=8)
+    space = search_space("plain", size=8)
     shape = space.shape(random_params(space, random.Random(0)), classes=10, channels=1, size=8)
-    card = plain_card(shape, 8)
+    metadata = plain_card(shape, 8)
     with pytest.raises(InfeasibleError) as error:
-        solve(shape, Budget.parse("100B"), card)
+        solve(shape, Budget.parse("100B"), metadata)
     named = str(error.value).split("takes ")[1].split(" in int8")[0]
-    assert solve(shape, Budget.parse(named), card).cost <= Budget.parse(named).limit
+    assert solve(shape, Budget.parse(named), metadata).cost <= Budget.parse(named).limit
 
 
 def test_bad_multiple_and_bad_shape() -> None:
-    space = family("plain", size=8)
+    space = search_space("plain", size=8)
     shape = space.shape(random_params(space, random.Random(0)), classes=10, channels=1, size=8)
     with pytest.raises(InputError, match="multiple must be at least 1"):
         solve(shape, Budget(20_000), plain_card(shape), multiple=0)

@@ -246,8 +246,8 @@ def test_relative_widths_keep_their_ratio_and_suit_every_group_count(
 
 @pytest.mark.parametrize("groups", range(1, 17))
 def test_any_group_count_in_all_stages_can_be_solved(groups: int) -> None:
-    shape, card = grouped(plain(4), [groups] * 4), plain_card(plain(4))
-    found = solve(relative(shape), Budget(60_000), card)
+    shape, metadata = grouped(plain(4), [groups] * 4), plain_card(plain(4))
+    found = solve(relative(shape), Budget(60_000), metadata)
     found.architecture.check()
     assert 0.9 * 60_000 <= found.cost <= 60_000
 
@@ -266,13 +266,13 @@ def test_what_was_changed_can_be_solved(
     shape: Architecture, groups: list[int], limit: int, format: str, multiple: int
 ) -> None:
     changed = grouped(shape, groups[: len(shape.stages)])
-    budget, card = Budget(limit, format=format), plain_card(shape)
+    budget, metadata = Budget(limit, format=format), plain_card(shape)
     try:
-        found = solve(relative(changed), budget, card, multiple=multiple)
+        found = solve(relative(changed), budget, metadata, multiple=multiple)
     except InfeasibleError:
         return
     found.architecture.check()
-    assert budget.count(found.architecture, card) == found.cost <= limit
+    assert budget.count(found.architecture, metadata) == found.cost <= limit
 
 
 @pytest.mark.parametrize("groups", [0, -4, MAX_WIDTH + 1])

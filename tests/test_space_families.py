@@ -12,23 +12,23 @@ from strategies import plain_card
 
 from space import count
 from space.errors import InputError
-from space.file_format import Card
+from space.file_format import StudentMetadata
 from space.solver import Budget, InfeasibleError, Meter, repaired_fully, steps
 from space.spaces import (
     FAMILIES,
     REFERENCES,
     check,
-    family,
     floor_range,
     random_params,
     reference,
+    search_space,
     smallest,
     strides,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "complexity.json"
 SIZES = (8, 28, 48, 64, 128, 224)
-DIGITS = Card(classes=tuple("0123456789"), size=8, mean=(0.3,), std=(0.4,))
+DIGITS = StudentMetadata(classes=tuple("0123456789"), size=8, mean=(0.3,), std=(0.4,))
 
 
 def test_the_courses_student_has_its_parameters() -> None:
@@ -57,7 +57,7 @@ def test_golden_complexity() -> None:
 def test_every_choice_makes_a_canonical_network(
     name: str, size: int, compressed_stem: bool
 ) -> None:
-    space = family(name, size=size, compressed_stem=compressed_stem)
+    space = search_space(name, size=size, compressed_stem=compressed_stem)
     channels = 1 if size == 8 else 3
     json.dumps(asdict(space))
     rng = random.Random(0)
@@ -71,7 +71,7 @@ def test_every_choice_makes_a_canonical_network(
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_parameter_has_an_effect(name: str) -> None:
-    space, rng = family(name, size=64, compressed_stem=True), random.Random(0)
+    space, rng = search_space(name, size=64, compressed_stem=True), random.Random(0)
     for parameter, values in space.choices.items():
         prints = [
             {
@@ -106,14 +106,14 @@ def test_one_downsampling_more_would_leave_too_little() -> None:
 
 def test_unknown_names_list_the_valid_ones() -> None:
     with pytest.raises(InputError, match="mobile, group, plain, mixed, report"):
-        family("mixd", size=64)
+        search_space("mixd", size=64)
     names = "ntu-ml2020, report-student, digits-student, teacher-small"
     with pytest.raises(InputError, match=names):
         reference("ntu", classes=11)
 
 
 def test_bad_parameters_are_named() -> None:
-    space = family("mixed", size=8)
+    space = search_space("mixed", size=8)
     params = random_params(space, random.Random(0))
     with pytest.raises(InputError, match="kernel must be one of"):
         space.shape(params | {"kernel": 4}, classes=10, channels=1, size=8)
@@ -134,7 +134,7 @@ def test_bad_parameters_are_named() -> None:
 def test_no_shape_is_below_the_floor_or_above_the_ceiling(
     name: str, multiple: int, budget: Budget, rng: random.Random
 ) -> None:
-    space = family(name, size=8)
+    space = search_space(name, size=8)
     low, high = floor_range(space, budget, DIGITS, multiple)
     assert low == smallest(space, budget, DIGITS, multiple)
     for _ in range(20):
@@ -147,7 +147,7 @@ def test_no_shape_is_below_the_floor_or_above_the_ceiling(
 
 
 def test_impossible_budget_names_the_smallest_size() -> None:
-    space = family("mixed", size=8)
+    space = search_space("mixed", size=8)
     with pytest.raises(InfeasibleError, match=r"^budget 500 B in int8 cannot be met: ") as error:
         check(space, Budget.parse("500B"), DIGITS)
     named = str(error.value).split("takes ")[1].split(" in int8")[0]
@@ -156,7 +156,7 @@ def test_impossible_budget_names_the_smallest_size() -> None:
 
 
 def test_a_budget_near_the_floor_warns_with_the_way_out() -> None:
-    space = family("mixed", size=8)
+    space = search_space("mixed", size=8)
     warning = check(space, Budget.parse("10KB"), DIGITS)
     assert warning is not None
     assert "width multiple of 2" in warning
@@ -164,6 +164,6 @@ def test_a_budget_near_the_floor_warns_with_the_way_out() -> None:
 
 
 def test_mac_limit_that_cannot_be_met_is_named() -> None:
-    space = family("mixed", size=8)
+    space = search_space("mixed", size=8)
     with pytest.raises(InfeasibleError, match="MACs; raise the budget"):
         check(space, Budget.parse("300KB", macs=100), DIGITS)

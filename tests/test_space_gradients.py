@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from strategies import BLOCKS
 from torch import Tensor, nn
 
-from space import spaces as families
+from space import spaces
 from space.architecture import Architecture, Stage
 from space.build import Convolution, _module, with_sound_convolutions
 from space.layers import Layer, layers
-from trainers.engine.modes import LAYOUTS, Mode
+from trainers.engine.modes import LAYOUTS, ComputeMode
 from trainers.recipe import PRECISIONS
 from trainers.teachers.teacher import make_network
 
-MODES = [Mode(layout, precision) for layout in LAYOUTS for precision in PRECISIONS[1:]]
+MODES = [ComputeMode(layout, precision) for layout in LAYOUTS for precision in PRECISIONS[1:]]
 WRONG_BY = {"fp32": 1e-4, "bf16": 0.25}  # of the norm; a weight of nine that is not told: 0.33
 CPU = torch.device("cpu")
 
@@ -68,7 +68,7 @@ def _bare(layer: Layer) -> Layer:
     return layer._replace(name="layer", activation="" if layer.op == "conv" else layer.activation)
 
 
-def gradients(module: nn.Module, inputs: Tensor, outer: Tensor, mode: Mode) -> list[Tensor]:
+def gradients(module: nn.Module, inputs: Tensor, outer: Tensor, mode: ComputeMode) -> list[Tensor]:
     """What a step computes: outputs, gradient of the inputs, gradients of the weights."""
     module = copy.deepcopy(module).to(memory_format=mode.memory_format)
     if inputs.ndim == 4:
@@ -88,7 +88,7 @@ def gradients(module: nn.Module, inputs: Tensor, outer: Tensor, mode: Mode) -> l
 def agree(module: nn.Module, inputs: Tensor, what: object) -> None:
     generator = torch.Generator().manual_seed(2)
     outer = torch.randn(module(inputs).shape, generator=generator)
-    plain = Mode(layout="contiguous")
+    plain = ComputeMode(layout="contiguous")
     exact = gradients(copy.deepcopy(module).double(), inputs.double(), outer.double(), plain)
     for mode in MODES:
         found = gradients(module, inputs, outer, mode)
@@ -135,7 +135,7 @@ def test_a_convolution_is_torch_s(
     assert type(ours) is Convolution
     images_NCHW = torch.rand(2, inputs, *image, dtype=torch.float64)
     outer = torch.rand_like(plain(images_NCHW))
-    mode = Mode(layout="contiguous")
+    mode = ComputeMode(layout="contiguous")
     found = gradients(ours, images_NCHW, outer, mode)
     for got, right in zip(found, gradients(plain, images_NCHW, outer, mode), strict=True):
         torch.testing.assert_close(got, right)
@@ -169,6 +169,6 @@ def test_random_students_end_no_process(space: str, size: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 128, 256, 384])
-@pytest.mark.parametrize("space", families.FAMILIES)
+@pytest.mark.parametrize("space", spaces.FAMILIES)
 def test_many_random_students_end_no_process(space: str, size: int) -> None:
     trained(space, size, 9)

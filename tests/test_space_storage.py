@@ -19,7 +19,7 @@ from space.file_format import (
     FORMATS,
     METADATA_KEY,
     card_and_architecture,
-    metadata,
+    header_entries,
     payload,
     stored_bytes,
     weights,
@@ -36,26 +36,28 @@ def test_predicted_size_is_the_size_on_disk(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     architecture = data.draw(architectures())
-    card = data.draw(cards(architecture))
+    metadata = data.draw(cards(architecture))
     path = tmp_path_factory.getbasetemp() / "student.safetensors"
     for format in FORMATS:
         flat = {
             name: torch.zeros(count, dtype=DTYPES[dtype])
             for name, (dtype, count) in payload(architecture, format).items()
         }
-        safetensors.torch.save_file(flat, path, metadata=metadata(architecture, card, format))
-        assert os.path.getsize(path) == stored_bytes(architecture, format, card)
+        safetensors.torch.save_file(
+            flat, path, metadata=header_entries(architecture, metadata, format)
+        )
+        assert os.path.getsize(path) == stored_bytes(architecture, format, metadata)
 
 
 @given(st.data())
 def test_header_there_and_back(data: st.DataObject) -> None:
     architecture = data.draw(architectures())
-    card = data.draw(cards(architecture))
+    metadata = data.draw(cards(architecture))
     for format in FORMATS:
-        entry = metadata(architecture, card, format)
+        entry = header_entries(architecture, metadata, format)
         assert list(entry) == [METADATA_KEY]
         assert entry[METADATA_KEY].isascii()
-        assert card_and_architecture(entry) == (architecture, card, format)
+        assert card_and_architecture(entry) == (architecture, metadata, format)
 
 
 def test_payload_counts_elements_and_rows() -> None:
@@ -87,7 +89,7 @@ def test_payload_counts_elements_and_rows() -> None:
     ],
 )
 def test_damaged_header_is_one_clear_line(change: dict[str, Any], words: str) -> None:
-    document = json.loads(metadata(SMALL, CARD, "int8")[METADATA_KEY])
+    document = json.loads(header_entries(SMALL, CARD, "int8")[METADATA_KEY])
     with pytest.raises(InputError, match=words) as error:
         card_and_architecture({METADATA_KEY: json.dumps(document | change)})
     assert "\n" not in str(error.value)
@@ -95,7 +97,7 @@ def test_damaged_header_is_one_clear_line(change: dict[str, Any], words: str) ->
 
 @pytest.mark.parametrize("key", ["format", "architecture", "classes", "size", "mean", "recipe"])
 def test_missing_key_is_named(key: str) -> None:
-    document = json.loads(metadata(SMALL, CARD, "int8")[METADATA_KEY])
+    document = json.loads(header_entries(SMALL, CARD, "int8")[METADATA_KEY])
     del document[key]
     with pytest.raises(InputError, match=key):
         card_and_architecture({METADATA_KEY: json.dumps(document)})
@@ -119,4 +121,4 @@ def test_unknown_format_lists_the_valid_ones() -> None:
 
 def test_card_must_suit_the_architecture(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="class names"):
-        metadata(SMALL, replace(CARD, classes=("a",)), "int8")
+        header_entries(SMALL, replace(CARD, classes=("a",)), "int8")

@@ -27,13 +27,13 @@ from trainers.data.augment import mixed_views
 from trainers.data.datasets import Data, load
 from trainers.engine import averaging
 from trainers.engine import training as engine
+from trainers.engine.batches import Batches
 from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.evaluation import evaluate, predict
-from trainers.engine.feed import Feed
-from trainers.engine.learner import Learner, Rates
+from trainers.engine.learner import Learner, StepScalars
 from trainers.engine.memory import is_out_of_memory
-from trainers.engine.modes import Mode
-from trainers.engine.steps import batches, make_optimizer, steps_per_epoch
+from trainers.engine.modes import ComputeMode
+from trainers.engine.steps import batch_indices, make_optimizer, steps_per_epoch
 from trainers.engine.training import TrialResult, _Training, train
 from trainers.model import weights_hash
 from trainers.policies import Augment
@@ -405,9 +405,9 @@ def learner_of(
     share: float = 0.0,
 ) -> Learner:
     """A learner before its first step, at a soft share."""
-    feed = Feed(data.train, recipe, CPU)
-    feed.begin(epoch, teacher_NK)
-    learner = Learner(model or tiny.model(), recipe, feed, Mode())
+    batches = Batches(data.train, recipe, CPU)
+    batches.begin(epoch, teacher_NK)
+    learner = Learner(model or tiny.model(), recipe, batches, ComputeMode())
     learner.rates.copy_(torch.tensor([0.0, share, 0.0]))
     return learner
 
@@ -416,7 +416,7 @@ def loss_of(recipe: Recipe, share: float, teacher_NK: torch.Tensor | None = None
     """Summed over the first five images, of a model in evaluation mode."""
     model = tiny.model().eval()
     learner = learner_of(recipe, model=model, epoch=1, teacher_NK=teacher_NK, share=share)
-    return learner.loss(learner.feed.batch(torch.arange(5)))
+    return learner.loss(learner.batches.batch(torch.arange(5)))
 
 
 def test_the_mix_is_one_minus_share_hard_plus_share_soft() -> None:
@@ -492,7 +492,7 @@ def test_a_batch_that_is_cut_for_memory_never_leaves_one_image() -> None:
     for splits in (1, 2, 4, 8):
         learner.splits = splits
         for count in range(2, 17):
-            batch = learner.feed.batch(torch.arange(count))
+            batch = learner.batches.batch(torch.arange(count))
             parts = list(learner.parts(batch))
             assert min(map(len, parts)) >= 2
             assert torch.equal(torch.cat([part.pixels_PCHW for part in parts]), batch.pixels_PCHW)
@@ -548,7 +548,7 @@ def test_gradients_of_the_parts_are_those_of_the_whole_batch(count: int, mixup: 
         model = tiny.model(without_norm())
         learner = learner_of(recipe, model=model, teacher_NK=teacher_NK, share=0.5)
         learner.splits = splits
-        losses.append(learner.accumulate(learner.feed.batch(index_N)))
+        losses.append(learner.accumulate(learner.batches.batch(index_N)))
         gradients.append([p.grad for p in model.parameters()])
     for loss, parts in zip(losses[1:], gradients[1:], strict=True):
         torch.testing.assert_close(loss, losses[0])
@@ -642,7 +642,7 @@ def test_clipping_bounds_the_step() -> None:
     learner = learner_of(recipe)
     before = [p.detach().clone() for p in learner.model.parameters()]
     learner.model.train()
-    learner.step(learner.feed.batch(torch.arange(16)), Rates(1.0, 0.0, 0.0))
+    learner.step(learner.batches.batch(torch.arange(16)), StepScalars(1.0, 0.0, 0.0))
     moved = zip(learner.model.parameters(), before, strict=True)
     length = math.sqrt(sum((p.detach() - b).square().sum().item() for p, b in moved))
     assert length == pytest.approx(1e-3, rel=1e-2)
@@ -656,12 +656,12 @@ def test_clipping_bounds_the_step() -> None:
     [(70, [16, 16, 16, 16, 6]), (64, [16] * 4), (65, [16] * 4), (66, [16] * 4 + [2]), (5, [5])],
 )
 def test_the_last_batch_is_used_unless_it_is_one_image(count: int, sizes: list[int]) -> None:
-    found = list(batches(count, RECIPE, 0))
+    found = list(batch_indices(count, RECIPE, 0))
     assert [len(index_N) for index_N in found] == sizes
     assert len(set(torch.cat(found).tolist())) == sum(sizes)
     assert steps_per_epoch(tiny.data(count), RECIPE) == len(sizes)
     again, other, seeded = (
-        torch.cat(list(batches(count, recipe, epoch)))
+        torch.cat(list(batch_indices(count, recipe, epoch)))
         for recipe, epoch in ((RECIPE, 0), (RECIPE, 1), (RECIPE.with_settings({"seed": 1}), 0))
     )
     assert torch.equal(again, torch.cat(found))
@@ -687,7 +687,7 @@ def test_every_step_has_the_learning_rate_of_its_progress() -> None:
 
 def test_one_batch_of_the_loss_is_its_mean_over_the_images() -> None:
     learner = learner_of(RECIPE, model=tiny.model().eval(), epoch=1)
-    five = learner.accumulate(learner.feed.batch(torch.arange(5)))
+    five = learner.accumulate(learner.batches.batch(torch.arange(5)))
     torch.testing.assert_close(five, loss_of(SOFT, 0.0).detach() / 5)
 
 
@@ -755,7 +755,7 @@ def test_recalibration_gives_the_plain_means_over_the_batches() -> None:
         norm.running_mean.fill_(50)  # of other weights
     batches_ = [torch.randn(n, 1, 8, 8) * n for n in (5, 9, 6)]
     momentum = norm.momentum
-    averaging.recalibrate(network, batches_, Mode().autocast(CPU))
+    averaging.recalibrate(network, batches_, ComputeMode().autocast(CPU))
     seen = [network[0](batch).detach() for batch in batches_]
     means = torch.stack([part.mean((0, 2, 3)) for part in seen]).mean(0)
     variances = torch.stack([part.var((0, 2, 3)) for part in seen]).mean(0)
@@ -775,7 +775,7 @@ def test_every_epoch_is_evaluated_on_statistics_of_the_recipe_s_batches() -> Non
     before = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
     before.register_forward_hook(lambda *args: seen.append(args[2].mean((0, 2, 3))))
     model.eval()
-    for index_N in list(batches(70, recipe, 0))[:3]:
+    for index_N in list(batch_indices(70, recipe, 0))[:3]:
         views, _, _ = mixed_views(
             DATA.train.images_NCHW, index_N, seed=0, epoch=0, augment=recipe.augment
         )
@@ -830,8 +830,8 @@ def test_only_the_last_epoch_is_evaluated_in_float32_where_steps_are_not(
         return original(model, split, device, autocast)
 
     monkeypatch.setattr(engine, "evaluate", evaluated)
-    run(RECIPE, mode=Mode(precision="bf16"))
-    run(RECIPE, mode=Mode())
+    run(RECIPE, mode=ComputeMode(precision="bf16"))
+    run(RECIPE, mode=ComputeMode())
     assert enabled == [True, True, False, False, False, False]
 
 

@@ -58,8 +58,8 @@ def images(architecture: Architecture, size: int = 9, count: int = 5) -> torch.T
     return torch.rand(count, architecture.channels, size, size, generator=generator)
 
 
-def live(student: Student, card: Any) -> Model:
-    return Model(student, size=card.size, mean=card.mean, std=card.std).eval()
+def live(student: Student, metadata: Any) -> Model:
+    return Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std).eval()
 
 
 @torch.no_grad()
@@ -116,14 +116,14 @@ def test_any_network_predicts_the_same_as_read_back(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     architecture = data.draw(architectures())
-    card = plain_card(architecture, size=9)
+    metadata = plain_card(architecture, size=9)
     student = trained(architecture, seed=data.draw(st.integers(0, 9)))
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
-    export.write(student, card, "fp32", path)
+    export.write(student, metadata, "fp32", path)
     stored = export.read(path)
     assert stored.architecture == architecture
-    assert stored.card == card
-    assert distance(live(student, card), stored.model, images(architecture)) < 1e-4
+    assert stored.metadata == metadata
+    assert distance(live(student, metadata), stored.model, images(architecture)) < 1e-4
     assert not any(isinstance(part, nn.BatchNorm2d) for part in stored.model.modules())
 
 
@@ -147,12 +147,12 @@ def test_every_block_predicts_the_same_as_read_back(
         activation="hardswish",
     )
     architecture = Architecture(stem=Stage(width=8), stages=(stage,), classes=4, bias=bias)
-    student, card = trained(architecture), plain_card(architecture, size=9)
+    student, metadata = trained(architecture), plain_card(architecture, size=9)
     for format, tolerance in (("fp32", 1e-4), ("fp16", 1e-2), ("int8", 0.1)):
         path = tmp_path / format
-        size = export.write(student, card, format, path)
-        assert size == path.stat().st_size == stored_bytes(architecture, format, card)
-        close = distance(live(student, card), export.read(path).model, images(architecture))
+        size = export.write(student, metadata, format, path)
+        assert size == path.stat().st_size == stored_bytes(architecture, format, metadata)
+        close = distance(live(student, metadata), export.read(path).model, images(architecture))
         assert close < tolerance
         assert format == "fp32" or close > 0  # it was rounded
 
@@ -233,13 +233,13 @@ def test_any_card_and_network_come_back_and_the_size_is_as_predicted(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     architecture = data.draw(architectures())
-    card = data.draw(cards(architecture))
+    metadata = data.draw(cards(architecture))
     format = data.draw(st.sampled_from(FORMATS))
     path = tmp_path_factory.getbasetemp() / "card.safetensors"
-    size = export.write(trained(architecture), card, format, path)
-    assert size == path.stat().st_size == stored_bytes(architecture, format, card)
+    size = export.write(trained(architecture), metadata, format, path)
+    assert size == path.stat().st_size == stored_bytes(architecture, format, metadata)
     stored = export.read(path)
-    assert (stored.architecture, stored.card, stored.format) == (architecture, card, format)
+    assert (stored.architecture, stored.metadata, stored.format) == (architecture, metadata, format)
 
 
 def test_the_file_alone_is_enough(file: Path, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_the_file_alone_is_enough(file: Path, tmp_path: Path) -> None:
     alone.parent.mkdir()
     shutil.copy(file, alone)
     stored = export.read(alone)
-    assert (stored.card, stored.format) == (CARD, file.stem)
+    assert (stored.metadata, stored.format) == (CARD, file.stem)
     assert not stored.model.training
     assert not any(p.requires_grad for p in stored.model.parameters())
     assert (stored.model.size, stored.model.mean_C11.item()) == (8, pytest.approx(0.5123))
@@ -279,7 +279,7 @@ def test_converted_to_any_format(file: Path, tmp_path: Path, format: str) -> Non
     size = export.convert(file, format, path)
     assert size == path.stat().st_size == stored_bytes(tiny.ARCHITECTURE, format, CARD)
     stored, source = export.read(path), export.read(file)
-    assert (stored.format, stored.card) == (format, CARD)
+    assert (stored.format, stored.metadata) == (format, CARD)
     if format == file.stem:
         assert path.read_bytes() == file.read_bytes()
     loss = {"fp32": 1e-6, "fp16": 1e-2, "int8": 0.05}[format]
@@ -486,7 +486,9 @@ def test_other_tensors_are_refused(file: Path, damaged: Callable[[bytes], Path])
         {f"layer.{index}": torch.zeros(2) for index in range(500)},
     ):
         assert "needs tensors" in refusal(damaged(saved(changed, file)))
-    assert export.read(damaged(saved(flat, file))).card == CARD  # the saving itself does no harm
+    assert (
+        export.read(damaged(saved(flat, file))).metadata == CARD
+    )  # the saving itself does no harm
 
 
 def test_weights_that_are_not_numbers_are_refused(

@@ -18,11 +18,11 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from trainers.engine import feed, graphs, learner
+from trainers.engine import batches, graphs, learner
+from trainers.engine.batches import Batch
 from trainers.engine.checkpoint import Checkpoint
-from trainers.engine.feed import Batch
 from trainers.engine.graphs import GraphedStep, Recording
-from trainers.engine.modes import Mode
+from trainers.engine.modes import ComputeMode
 from trainers.engine.training import TrialResult, train
 from trainers.recipe import Recipe
 from trainers.teachers.bank import LogitBank
@@ -31,7 +31,7 @@ __all__ = ["one_thread"]
 
 WAITING = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
 TEACHER = torch.randn(70, 3, generator=torch.Generator().manual_seed(3)) * 3
-GRAPHS = Mode(graphs=True)
+GRAPHS = ComputeMode(graphs=True)
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
 
 
@@ -101,7 +101,7 @@ def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    recipe: Recipe, mode: Mode, network: nn.Module | None = None, **options: Any
+    recipe: Recipe, mode: ComputeMode, network: nn.Module | None = None, **options: Any
 ) -> tuple[nn.Module, TrialResult]:
     model = tiny.model(network)
     return model, train(
@@ -128,7 +128,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", SETTINGS)
 def test_graphed_steps_are_eager_steps(name: str) -> None:
     recipe = RECIPE.with_settings(SETTINGS[name])
-    eager, expected = run(recipe, Mode())
+    eager, expected = run(recipe, ComputeMode())
     graphed, found = run(recipe, GRAPHS)
     assert found.fallback == ""
     assert set(OnCpu.made) == {16, 6}  # the last batch of 70 images is one of 6
@@ -148,7 +148,9 @@ def test_graphed_runs_go_on_exactly(tmp_path: Path, epoch: int) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
     with pytest.raises(StoppedError):
         run(recipe, GRAPHS, report=stop_at(epoch + 1), checkpoint=checkpoint)
-    resumed, found = run(recipe, Mode(), checkpoint=checkpoint)  # in the mode it was begun in
+    resumed, found = run(
+        recipe, ComputeMode(), checkpoint=checkpoint
+    )  # in the mode it was begun in
     assert learned(found) == learned(expected)
     assert found.mode == expected.mode == "channels_last, fp32, graphs"
     assert same(resumed.state_dict(), whole.state_dict())
@@ -168,7 +170,7 @@ class Waiting(nn.Module):
 
 
 def test_what_cannot_be_captured_runs_eagerly_and_says_why() -> None:
-    eager, expected = run(RECIPE, Mode(), Waiting())
+    eager, expected = run(RECIPE, ComputeMode(), Waiting())
     fallen, found = run(RECIPE, GRAPHS, Waiting())
     assert "not permitted when stream is capturing" in found.fallback
     assert OnCpu.made == []
@@ -203,7 +205,7 @@ def test_cuda_graphs_are_eager_steps(name: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(learner, "GraphedStep", GraphedStep)
     recipe, device = RECIPE.with_settings(SETTINGS[name]), torch.device("cuda")
     results, models = [], []
-    for mode in (Mode(), GRAPHS):
+    for mode in (ComputeMode(), GRAPHS):
         models.append(tiny.model())
         teacher = Logits(TEACHER)
         results.append(train(models[-1], recipe, DATA, device=device, teacher=teacher, mode=mode))
@@ -221,7 +223,7 @@ def test_streamed_images_are_resident_ones(tmp_path: Path, monkeypatch: pytest.M
     recipe, device = RECIPE.with_settings(SETTINGS["mixup"]), torch.device("cuda")
     losses = []
     for share in (0.4, 0.0):
-        monkeypatch.setattr(feed, "RESIDENT_SHARE", share)
+        monkeypatch.setattr(batches, "RESIDENT_SHARE", share)
         bank = LogitBank(tmp_path / str(share), tiny.teacher(), DATA, recipe, device)
         result = train(tiny.model(), recipe, DATA, device=device, teacher=bank)
         losses.append([epoch.loss for epoch in result.history])

@@ -11,13 +11,13 @@ from tiny import CPU, RECIPE, one_thread, same
 from trainers.engine import modes
 from trainers.engine import training as engine
 from trainers.engine.checkpoint import Checkpoint
-from trainers.engine.modes import GAIN, Mode, default_mode, measured_mode
+from trainers.engine.modes import GAIN, ComputeMode, default_mode, measured_mode
 from trainers.engine.training import images_per_second, seconds_per_epoch, train
 
 __all__ = ["one_thread"]
 
-CONTIGUOUS, BF16 = Mode(layout="contiguous"), Mode(precision="bf16")
-BOTH = Mode(layout="contiguous", precision="bf16")
+CONTIGUOUS, BF16 = ComputeMode(layout="contiguous"), ComputeMode(precision="bf16")
+BOTH = ComputeMode(layout="contiguous", precision="bf16")
 
 
 @pytest.fixture
@@ -29,22 +29,24 @@ def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        ({}, Mode()),
+        ({}, ComputeMode()),
         ({CONTIGUOUS: 0.99 / GAIN}, CONTIGUOUS),
-        ({CONTIGUOUS: 1.01 / GAIN}, Mode()),  # too little to be more than noise
+        ({CONTIGUOUS: 1.01 / GAIN}, ComputeMode()),  # too little to be more than noise
         ({BF16: 0.5}, BF16),
         ({CONTIGUOUS: 0.5, BOTH: 0.3}, BOTH),
         ({CONTIGUOUS: 0.5, BF16: 0.1}, CONTIGUOUS),
     ],
 )
-def test_the_fastest_mode_is_chosen(seconds: dict[Mode, float], expected: Mode) -> None:
+def test_the_fastest_mode_is_chosen(
+    seconds: dict[ComputeMode, float], expected: ComputeMode
+) -> None:
     assert measured_mode(lambda mode: seconds.get(mode, 1.0), CPU) == expected
 
 
 @pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_precision_that_was_asked_for_is_kept(precision: str) -> None:
-    asked: list[Mode] = []
+    asked: list[ComputeMode] = []
     measured_mode(lambda mode: asked.append(mode) or 1.0, CPU, precision)  # type: ignore[func-returns-value]
     assert {mode.precision for mode in asked} == {precision}
 
@@ -53,18 +55,18 @@ def test_bfloat16_is_not_tried_where_the_processor_emulates_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
-    assert measured_mode(lambda mode: 0.1 if mode == BF16 else 1.0, CPU) == Mode()
+    assert measured_mode(lambda mode: 0.1 if mode == BF16 else 1.0, CPU) == ComputeMode()
 
 
 def test_defaults() -> None:
-    assert default_mode(CPU) == Mode()
+    assert default_mode(CPU) == ComputeMode()
     assert default_mode(CPU, "bf16") == BF16
-    assert Mode().words == "channels_last, fp32"
-    assert Mode("contiguous", "bf16", True).words == "contiguous, bf16, graphs"
+    assert ComputeMode().words == "channels_last, fp32"
+    assert ComputeMode("contiguous", "bf16", True).words == "contiguous, bf16, graphs"
 
 
 @pytest.mark.parametrize("mode", [CONTIGUOUS, BF16, BOTH])
-def test_modes_differ_in_rounding_only(mode: Mode) -> None:
+def test_modes_differ_in_rounding_only(mode: ComputeMode) -> None:
     recipe = RECIPE.with_settings({"epochs": 10})
     _, expected = run(recipe)
     model, found = run(recipe, mode=mode)
@@ -92,9 +94,9 @@ def test_a_measured_mode_outlives_a_kill_before_the_first_epoch(
 
 
 def test_measuring_leaves_the_run_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    untouched, expected = run(RECIPE, mode=Mode())
+    untouched, expected = run(RECIPE, mode=ComputeMode())
     monkeypatch.setattr(engine, "STEPS_WORTH_MEASURING", 1)
-    measured: list[Mode] = []
+    measured: list[ComputeMode] = []
     monkeypatch.setattr(modes, "GAIN", 1e9)  # whatever is measured, the default stays
     original = engine._Training.seconds_a_step
     monkeypatch.setattr(

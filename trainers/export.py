@@ -16,7 +16,13 @@ from torch import nn
 from space.architecture import Architecture
 from space.build import Student, build
 from space.errors import InputError, shown
-from space.file_format import Card, card_and_architecture, check_format, metadata, payload
+from space.file_format import (
+    StudentMetadata,
+    card_and_architecture,
+    check_format,
+    header_entries,
+    payload,
+)
 from trainers.files import write_atomically
 from trainers.model import Model
 
@@ -29,7 +35,7 @@ class StoredStudent(NamedTuple):
 
     model: Model  # images in [0, 1] -> logits
     architecture: Architecture
-    card: Card
+    metadata: StudentMetadata
     format: str
 
 
@@ -40,7 +46,7 @@ class Array(NamedTuple):
     bias: torch.Tensor
 
 
-def write(student: Student, card: Card, format: str, path: Path) -> int:
+def write(student: Student, metadata: StudentMetadata, format: str, path: Path) -> int:
     """Write the student's file and return its size in bytes.
 
     Raises:
@@ -49,7 +55,7 @@ def write(student: Student, card: Card, format: str, path: Path) -> int:
     """
     check_format(format)
     flat = pack(list(folded(student)), format)
-    header = metadata(student.architecture, card, format)
+    header = header_entries(student.architecture, metadata, format)
     content = safetensors.torch.save(flat, metadata=header)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content))
@@ -119,7 +125,7 @@ def convert(source: Path, format: str, path: Path) -> int:
         return len(content)
     student = stored.model.network
     assert isinstance(student, Student)
-    return write(student, stored.card, format, path)
+    return write(student, stored.metadata, format, path)
 
 
 def read(path: Path) -> StoredStudent:
@@ -137,7 +143,7 @@ def read(path: Path) -> StoredStudent:
     except safetensors.SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from None
     try:
-        architecture, card, format = card_and_architecture(header)
+        architecture, metadata, format = card_and_architecture(header)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     found = {name: (str(tensor.dtype), tensor.numel()) for name, tensor in flat.items()}
@@ -152,9 +158,9 @@ def read(path: Path) -> StoredStudent:
         raise InputError(f"{path} holds weights that are not numbers; it is damaged")
     student = build(architecture, folded=True)
     unpack(student, flat)
-    model = Model(student, size=card.size, mean=card.mean, std=card.std)
+    model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
     model.requires_grad_(False).eval()
-    return StoredStudent(model, architecture, card, format)
+    return StoredStudent(model, architecture, metadata, format)
 
 
 @torch.no_grad()

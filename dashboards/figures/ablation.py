@@ -28,7 +28,7 @@ from dashboards.plotting.picture import (
     styled,
 )
 from dashboards.views import AblationView
-from search.terminal import evidence as ablation_views
+from search.terminal import evidence
 from search.terminal.evidence import Cells
 from space.solver import format_bytes
 
@@ -56,13 +56,13 @@ IN_POINTS = {  # columns of differences, as people read them
 }
 
 
-def evidence(view: AblationView) -> list[Cells]:
+def evidence_tables(view: AblationView) -> list[Cells]:
     """The tables that `distilnas ablate show` prints."""
-    return ablation_views.evidence(view.plan, view.analysis)
+    return evidence.evidence(view.plan, view.analysis)
 
 
 def notes(view: AblationView) -> list[str]:
-    return ablation_views.notes(view.plan, view.analysis)
+    return evidence.notes(view.plan, view.analysis)
 
 
 def forest(view: AblationView) -> Picture:

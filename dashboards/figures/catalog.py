@@ -10,14 +10,14 @@ from dashboards.figures.trial import TRIAL as TRIAL_PICTURES
 from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.plotting.picture import Picture
-from dashboards.routes import COMPARE, STUDY, TRIAL, Place, compared
+from dashboards.routes import COMPARE, STUDY, TRIAL, Route, compared
 from dashboards.views import ABLATION
 from space.errors import InputError
 
 V = TypeVar("V")  # a view
 
 
-def picture(library: Library, where: Place, query: str, key: str) -> Picture:
+def picture(library: Library, where: Route, query: str, key: str) -> Picture:
     """The picture of a card.
 
     Raises:

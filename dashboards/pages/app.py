@@ -8,7 +8,7 @@ from dash.exceptions import DependencyException
 from flask import Response, request
 from werkzeug.exceptions import NotFound
 
-from dashboards.figures import catalog as pictures
+from dashboards.figures import catalog
 from dashboards.library import Library
 from dashboards.pages import overview
 from dashboards.pages import study as study_page
@@ -21,9 +21,9 @@ from dashboards.routes import (
     STUDIES,
     STUDY,
     TRIAL,
-    Place,
+    Route,
     compared,
-    place,
+    route_of,
 )
 from space.errors import InputError
 
@@ -97,13 +97,13 @@ def _pages(app: Dash, library: Library, downloads: Downloads) -> None:
         State("address", "search"),
     )
     def show(path: str | None, query: str | None) -> tuple[Any, str]:
-        where = place(path)
+        where = route_of(path)
         try:
             return _contents(where, query or ""), version(library, where)
         except InputError as error:
             return _lost(str(error)), ""
 
-    def _contents(where: Place, query: str) -> list[Any]:
+    def _contents(where: Route, query: str) -> list[Any]:
         if where.page == STUDIES:
             return overview.page(library)
         if where.page == STUDY:
@@ -131,8 +131,8 @@ def _routes(app: Dash, library: Library, downloads: Downloads) -> None:
     @app.server.get("/csv/<path:path>")
     def data(path: str) -> Response:
         key, query = request.args.get("picture", ""), request.query_string.decode()
-        where = place(f"/{path}")
-        found = pictures.picture(library, where, query, key)
+        where = route_of(f"/{path}")
+        found = catalog.picture(library, where, query, key)
         name = library.name(where.study) if where.study >= 0 else COMPARE
         return csv_of(found.data, f"{name}-{key}")
 

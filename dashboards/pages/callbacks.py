@@ -7,7 +7,7 @@ import dash
 from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, no_update
 from dash.exceptions import PreventUpdate
 
-from dashboards.figures import catalog as pictures
+from dashboards.figures import catalog
 from dashboards.filters import Filters, misread
 from dashboards.library import Library
 from dashboards.pages import cards, overview
@@ -18,9 +18,9 @@ from dashboards.routes import (
     STUDIES,
     STUDY,
     TRIAL,
-    Place,
+    Route,
     compared,
-    place,
+    route_of,
     trial_link,
 )
 from space.errors import InputError
@@ -35,7 +35,7 @@ def register(app: Dash, library: Library) -> None:
     _table(app, library)
 
 
-def version(library: Library, where: Place, query: str = "") -> str:
+def version(library: Library, where: Route, query: str = "") -> str:
     """What a page shows, in short: it is drawn again when this changes."""
     if where.page in (STUDY, TRIAL):
         return library.version(where.study)
@@ -55,7 +55,7 @@ def _live(app: Dash, library: Library) -> None:
     )
     def poll(_: int, shown: str, path: str | None, query: str | None) -> Any:
         try:
-            found = version(library, place(path), query or "")
+            found = version(library, route_of(path), query or "")
         except InputError:
             raise PreventUpdate from None
         if found == shown:
@@ -75,7 +75,7 @@ def _live(app: Dash, library: Library) -> None:
         prevent_initial_call=True,
     )
     def judge_again(_: str, path: str | None) -> Any:
-        return study_page.evidence_parts(library.ablation(place(path).study))
+        return study_page.evidence_parts(library.ablation(route_of(path).study))
 
 
 def _filters(app: Dash, library: Library) -> None:
@@ -108,7 +108,7 @@ def _filters(app: Dash, library: Library) -> None:
         State("address", "pathname"),
     )
     def count(_: str, query: str | None, path: str | None) -> tuple[str, str, str]:
-        identity = place(path).study
+        identity = route_of(path).study
         trials = library.trials(identity)
         passing = len(Filters.parse(query or "").apply(trials))
         counted = f"{passing:,} of {len(trials):,} trials"
@@ -128,8 +128,8 @@ def _cards(app: Dash, library: Library) -> None:
         moved: Any,
         before: str | None,
     ) -> Any:
-        where, key, query, before = place(path), identity["card"], query or "", before or ""
-        drawn = pictures.picture(library, where, query, key)
+        where, key, query, before = route_of(path), identity["card"], query or "", before or ""
+        drawn = catalog.picture(library, where, query, key)
         link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
         axis, last = Filters.parse(query).axis, Filters.parse(before.partition("?")[2]).axis
         cards.keep_zoom(drawn.figure, moved if before and axis == last else None)
@@ -164,7 +164,7 @@ def _cards(app: Dash, library: Library) -> None:
         if not (clicks or 0) % 2:
             return cards.NO_TABLE
         return cards.data_table(
-            pictures.picture(library, place(path), query or "", identity["card"]).data
+            catalog.picture(library, route_of(path), query or "", identity["card"]).data
         )
 
     @app.callback(
@@ -175,7 +175,7 @@ def _cards(app: Dash, library: Library) -> None:
     )
     def open_point(_: list[Any], path: str | None) -> Any:
         number = _clicked_trial(dash.ctx.triggered)
-        where = place(path)
+        where = route_of(path)
         if where.page != STUDY or number is None:
             return no_update
         return trial_link(where.study, number)
@@ -197,7 +197,7 @@ def _cards(app: Dash, library: Library) -> None:
     def others(_: Any, are_shown: Any, path: str | None) -> Any:
         if are_shown:
             return no_update, no_update
-        return study_page.other_cards(library.subject(place(path).study).goal), True
+        return study_page.other_cards(library.subject(route_of(path).study).goal), True
 
 
 def _images(app: Dash) -> None:
@@ -245,7 +245,7 @@ def _table(app: Dash, library: Library) -> None:
     def rows(asked: Any, query: str | None, path: str | None) -> Any:
         if not isinstance(asked, dict):
             return no_update
-        trials = library.trials(place(path).study)
+        trials = library.trials(route_of(path).study)
         return answer(Filters.parse(query or "").apply(trials), asked)
 
     app.clientside_callback(
@@ -264,4 +264,4 @@ def _table(app: Dash, library: Library) -> None:
     )
     def open_row(chosen: Any, path: str | None) -> Any:
         number = _whole(chosen, 0, "number")
-        return no_update if number is None else trial_link(place(path).study, number)
+        return no_update if number is None else trial_link(route_of(path).study, number)

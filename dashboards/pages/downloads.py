@@ -22,7 +22,7 @@ from space.errors import InputError
 FILE, ARCHITECTURE = "file", "architecture"
 
 
-class Wanted(NamedTuple):
+class Download(NamedTuple):
     """What an id stands for."""
 
     study: int
@@ -35,7 +35,7 @@ class Downloads:
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        self.ids: dict[Wanted, str] = {}
+        self.ids: dict[Download, str] = {}
         self.lock = Lock()
 
     def of(self, view: TrialView) -> list[tuple[str, str]]:
@@ -43,12 +43,12 @@ class Downloads:
         study, number = view.subject.identity, int(view.row["number"])
         offers = []
         if self.opened(view.subject.name, number) is not None:
-            offers.append(("student.safetensors", self._id(Wanted(study, number, FILE))))
+            offers.append(("student.safetensors", self._id(Download(study, number, FILE))))
         if isinstance(view.row["architecture"], dict):
-            offers.append(("architecture.json", self._id(Wanted(study, number, ARCHITECTURE))))
+            offers.append(("architecture.json", self._id(Download(study, number, ARCHITECTURE))))
         return offers
 
-    def _id(self, wanted: Wanted) -> str:
+    def _id(self, wanted: Download) -> str:
         with self.lock:
             return self.ids.setdefault(wanted, secrets.token_urlsafe(16))
 

@@ -8,7 +8,7 @@ import pandas as pd
 from dash import dcc, html
 
 from dashboards.figures.ablation import ABLATION as ABLATION_PICTURES
-from dashboards.figures.ablation import evidence, notes
+from dashboards.figures.ablation import evidence_tables, notes
 from dashboards.figures.search import SEARCH as SEARCH_PICTURES
 from dashboards.filters import SE, STATES, Filters, written
 from dashboards.library import Library
@@ -214,7 +214,7 @@ def ablation_page(view: AblationView) -> list[Any]:
 
 def evidence_parts(view: AblationView) -> list[Any]:
     """The tables that `distilnas ablate show` prints, and its notes."""
-    tables = [cells_table(cells) for cells in evidence(view)]
+    tables = [cells_table(cells) for cells in evidence_tables(view)]
     return [*tables, html.Ul([html.Li(note) for note in notes(view)], className="notes")]
 
 

@@ -14,7 +14,7 @@ from threading import Thread
 from dashboards.library import Library
 from dashboards.server.connections import Server
 from search.database.address import masked_for_shell
-from search.terminal import output as report
+from search.terminal import output
 from space.errors import InputError, require, require_range
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -50,7 +50,7 @@ def serve(
         document = {"address": address, "token": token, "storage": database}
         print(json.dumps(document), flush=True)  # one line: whoever reads it does not see an end
     else:
-        report.console().print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
+        output.console().print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
     Thread(target=library.warm, daemon=True).start()
     if browser and not as_json and _has_display():
         webbrowser.open(address)

@@ -16,7 +16,7 @@ from search.ablation.design import (
 )
 from search.study.plan import FACTORIAL, ONE_FACTOR, Arm, training_key
 from search.study.settings import NO_TEACHER, training_recipe
-from search.study.spec import Ground
+from search.study.spec import StudySpec
 from space.architecture import Architecture
 from space.changes import change, is_change, relative
 from space.errors import InputError, require, require_one_of
@@ -47,11 +47,11 @@ class Resolved(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Maker:
+class ArmBuilder:
     """Makes arms on one data set."""
 
     design: Design
-    ground: Ground
+    ground: StudySpec
     teachers: Collection[str]  # names
     precision: str  # for recipes that leave it open: arms must not differ in it by chance
 
@@ -115,8 +115,8 @@ class Maker:
             shape.check()
             return shape, None
         budget = self.budget(settings, format) or self.own_size(shape, recipe, format)
-        card = self.ground.card_for(recipe)
-        solution = solve(relative(shape), budget, card, multiple=self.design.multiple)
+        metadata = self.ground.metadata_for(recipe)
+        solution = solve(relative(shape), budget, metadata, multiple=self.design.multiple)
         if solution.repairs:
             raise InputError(
                 f"budget {budget} is too small for it: it would need {', '.join(solution.repairs)}"
@@ -136,44 +136,44 @@ class Maker:
         for name, value in self.design.base.items():
             if is_change(name):
                 base = change(base, name, value)
-        card = self.ground.card_for(recipe)
+        metadata = self.ground.metadata_for(recipe)
         own = str(self.design.base.get("format", self.design.format))
-        size = stored_bytes(base.canonical(), own, card)
+        size = stored_bytes(base.canonical(), own, metadata)
         return Budget.parse(f"{size}B", format, self.design.macs)
 
 
-def resolve(maker: Maker) -> Resolved:
+def resolve(builder: ArmBuilder) -> Resolved:
     """All arms of a design.
 
     Raises:
         InputError: the baseline cannot exist, or there is nothing to compare it with. Other arms
             that cannot exist are in the answer.
     """
-    resolved = _resolved(maker)
+    resolved = _resolved(builder)
     names = [arm.name for arm in resolved.arms] + [arm.name for arm in resolved.impossible]
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise InputError(f"arms must have names of their own, but two are named {repeated!r}")
     require("number of arms", len(names), len(names) > 1, "at least 2, the baseline included")
-    names += [candidate.name for candidate in maker.design.single_changes()]  # the baseline's too
-    for name in (maker.design.published or {}).get("accuracy", {}):
+    names += [candidate.name for candidate in builder.design.single_changes()]  # the baseline's too
+    for name in (builder.design.published or {}).get("accuracy", {}):
         require_one_of("arm of the published accuracies", name, names)
     return resolved
 
 
-def _resolved(maker: Maker) -> Resolved:
-    design = maker.design
+def _resolved(builder: ArmBuilder) -> Resolved:
+    design = builder.design
     try:
-        baseline = maker.arm(Candidate(design.baseline_name, {}, {}))
+        baseline = builder.arm(Candidate(design.baseline_name, {}, {}))
     except InputError as error:
         raise InputError(f"the baseline cannot exist: {error}") from None
-    budget = maker.budget(dict(design.base), baseline.format)
+    budget = builder.budget(dict(design.base), baseline.format)
     words = str(budget) if budget else "what the baseline takes"
     words = words if design.widths == SIZE_MATCHED else ""
     if design.design == ONE_FACTOR:
-        return _one_factor(maker, baseline, words)
+        return _one_factor(builder, baseline, words)
     candidates = design.combinations() if design.design == FACTORIAL else design.stated
-    arms, impossible = _attempt(maker.arm, candidates)
+    arms, impossible = _attempt(builder.arm, candidates)
     same = (arm.name for arm in arms if same_student(arm, baseline))
     first = arms[0].name if arms else design.baseline_name
     factors = {factor: tuple(levels) for factor, levels in design.levels.items()}
@@ -185,13 +185,13 @@ def same_student(left: Arm, right: Arm) -> bool:
     return training_key(left) == training_key(right) and left.format == right.format
 
 
-def _one_factor(maker: Maker, baseline: Arm, budget: str) -> Resolved:
+def _one_factor(builder: ArmBuilder, baseline: Arm, budget: str) -> Resolved:
     """One arm per level, each changing one factor. A level equal to the baseline's adds no arm.
 
     With a single factor the baseline is named after its level.
     """
-    arms, impossible = _attempt(maker.arm, maker.design.single_changes())
-    levels = dict.fromkeys(maker.design.levels, REST)
+    arms, impossible = _attempt(builder.arm, builder.design.single_changes())
+    levels = dict.fromkeys(builder.design.levels, REST)
     others = []
     for arm in arms:
         ((factor, label),) = arm.levels.items()
@@ -200,7 +200,7 @@ def _one_factor(maker: Maker, baseline: Arm, budget: str) -> Resolved:
         else:
             others.append(arm)
     name = baseline.name
-    if maker.design.is_unnamed and len(levels) == 1 and REST not in levels.values():
+    if builder.design.is_unnamed and len(levels) == 1 and REST not in levels.values():
         name = "".join(f"{factor}={label}" for factor, label in levels.items())
     whole = [replace(arm, levels={**levels, **arm.levels}) for arm in others]
     found = (replace(baseline, name=name, levels=levels), *whole)

@@ -5,7 +5,7 @@ from typing import Any
 
 from search.database import table as tables
 from search.database.address import database_errors
-from search.database.engine import engine as engine_of
+from search.database.engine import open_engine
 from search.study.folder import ARTIFACTS, Folder
 from search.study.ranking import ranked
 from search.study.spec import OWN_TEACHER
@@ -34,7 +34,7 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
         return dict(document)
     require("baseline study", name, isinstance(name, str), "a study's name")
     with database_errors(storage):
-        engine = engine_of(storage)
+        engine = open_engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
     spec = attributes.get("spec")
     if not spec or "space" not in spec:

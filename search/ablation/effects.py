@@ -45,7 +45,7 @@ ARM_COLUMNS = ("arm", "n", "failed", "mean", "sd", "low", "high", *SIZES, *COMPA
 LEVEL_COLUMNS = ("factor", "level", "n", "mean", "sd", "low", "high", *COMPARED)
 INTERACTION_COLUMNS = ("factor_a", "level_a", "factor_b", "level_b", "n", "mean")
 
-Plan = Mapping[str, Any]  # as `search.study.plan.Plan.to_dict` writes it
+AblationSpec = Mapping[str, Any]  # as `search.study.plan.AblationSpec.to_dict` writes it
 
 
 class Analysis(NamedTuple):
@@ -72,7 +72,7 @@ class Analysis(NamedTuple):
     notes: tuple[str, ...]
 
 
-def analyse(trials: pd.DataFrame, plan: Plan) -> Analysis:
+def analyse(trials: pd.DataFrame, plan: AblationSpec) -> Analysis:
     """The evidence in a study's trials.
 
     Args:
@@ -105,7 +105,7 @@ def analyse(trials: pd.DataFrame, plan: Plan) -> Analysis:
     return Analysis(arms, _levels(accuracy, plan), terms, tuple(notes))
 
 
-def interactions(trials: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def interactions(trials: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """Cell means of every pair of a factorial design's factors, for heat maps.
 
     Returns:
@@ -124,7 +124,7 @@ def interactions(trials: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(INTERACTION_COLUMNS))
 
 
-def _of_plan(trials: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def _of_plan(trials: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """The rows that are trainings of the plan's arms; a trial that has only begun may be none.
 
     `value` is NaN unless the training is complete.
@@ -136,7 +136,7 @@ def _of_plan(trials: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return rows.assign(value=value.where((rows["state"] == "COMPLETE") & np.isfinite(value)))
 
 
-def _accuracies(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def _accuracies(rows: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """(seeds, arms), seeds rising: what is computed does not depend on the order of the rows."""
     done = rows[rows["value"].notna()]
     names = [arm["name"] for arm in plan["arms"]]
@@ -156,7 +156,7 @@ def _sharing(rows: pd.DataFrame) -> tuple[str, str] | None:
     return str(first), str(copy["params_arm"])
 
 
-def _arms(rows: pd.DataFrame, accuracy: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def _arms(rows: pd.DataFrame, accuracy: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     baseline, ended = str(plan["baseline"]), rows[rows["state"].isin(ENDED)]
     samples = [
         np.empty(0) if name == baseline else _paired(accuracy[name], accuracy[baseline])
@@ -173,7 +173,7 @@ def _arms(rows: pd.DataFrame, accuracy: pd.DataFrame, plan: Plan) -> pd.DataFram
     return pd.concat([found, compared], axis=1)[list(ARM_COLUMNS)]
 
 
-def _levels(accuracy: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def _levels(accuracy: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """Marginal means. A mean of m roundings moves in finer steps: by sqrt(m), as its deviation."""
     whole, step = _complete(accuracy, plan), 1 / plan["validation"]
     own = next(arm["levels"] for arm in plan["arms"] if arm["name"] == plan["baseline"])
@@ -193,13 +193,13 @@ def _levels(accuracy: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return pd.concat([found, compared], axis=1)[list(LEVEL_COLUMNS)]
 
 
-def _complete(accuracy: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+def _complete(accuracy: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """The seeds that have every cell of the design: their marginal means are balanced."""
     cells = math.prod(map(len, plan["factors"].values()))
     return accuracy.dropna() if len(plan["arms"]) == cells else accuracy.iloc[:0]
 
 
-def _arms_with(plan: Plan, levels: Mapping[str, str]) -> list[str]:
+def _arms_with(plan: AblationSpec, levels: Mapping[str, str]) -> list[str]:
     """Names of the arms that have these levels."""
     return [arm["name"] for arm in plan["arms"] if levels.items() <= arm["levels"].items()]
 
@@ -255,10 +255,10 @@ def _notes_on_chance(arms: pd.DataFrame) -> list[str]:
     pooled = math.sqrt(float(np.average(tested["difference_sd"] ** 2, weights=degrees)))
     points = 100 * detectable(int(pairs.max()), pooled, count)
     seeds = f"{pairs.max()} seeds" if pairs.nunique() == 1 else f"at most {pairs.max()} seeds"
-    family = f" (Holm over {count} comparisons)" if count > 1 else ""
+    search_space = f" (Holm over {count} comparisons)" if count > 1 else ""
     notes = [
         f"with {seeds}, true differences under about {points:.1f} points are shown in less than "
-        f"{100 * POWER:.0f} % of all studies{family}"
+        f"{100 * POWER:.0f} % of all studies{search_space}"
     ]
     if count > 1:
         notes.append(
@@ -276,7 +276,7 @@ def _notes_on_bootstrap(seeds: int) -> list[str]:
     ]
 
 
-def _notes_on_cells(accuracy: pd.DataFrame, plan: Plan) -> list[str]:
+def _notes_on_cells(accuracy: pd.DataFrame, plan: AblationSpec) -> list[str]:
     seeds, whole = len(accuracy), len(_complete(accuracy, plan))
     if seeds in (0, whole):
         return []

@@ -8,8 +8,8 @@ from statistics import fmean
 
 import torch
 
-from search.study.plan import Arm, Plan, training_key
-from search.training.teacher_cache import Named, Wanted, is_cached
+from search.study.plan import AblationSpec, Arm, training_key
+from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached
 from space.build import build
 from trainers.data.datasets import Data, Split
 from trainers.engine.evaluation import evaluate
@@ -37,23 +37,23 @@ class Forecast:
 
 
 def forecast(
-    plan: Plan,
+    plan: AblationSpec,
     seeds: int,
     data: Data,
-    named: Mapping[str, Named],
+    named: Mapping[str, TeacherSource],
     cache: Path,
     device: torch.device,
 ) -> Forecast:
     """Measure for seconds what will take minutes or hours."""
     heard = {name: its for name, its in named.items() if name in {a.teacher for a in plan.arms}}
-    to_train = [its for its in heard.values() if isinstance(its, Wanted)]
+    to_train = [its for its in heard.values() if isinstance(its, TeacherSpec)]
     training = sum(_teacher_seconds(wanted, data, cache, device) for wanted in to_train)
     students = _students_seconds(plan, data, device) * seeds
     logits = _logits_seconds(plan, seeds, heard, data, device)
     return Forecast(students, training, logits)
 
 
-def _students_seconds(plan: Plan, data: Data, device: torch.device) -> float:
+def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> float:
     """For one seed of every arm; arms with the same training count once."""
     arms = list({training_key(arm): arm for arm in plan.arms}.values())
     measured = [_epoch_seconds(plan, arm, data, device) for arm in arms[:MEASURED_ARMS]]
@@ -63,16 +63,18 @@ def _students_seconds(plan: Plan, data: Data, device: torch.device) -> float:
     )
 
 
-def _epoch_seconds(plan: Plan, arm: Arm, data: Data, device: torch.device) -> float:
-    card = plan.card_for(arm.recipe)
-    model = Model(build(arm.architecture, seed=0), size=card.size, mean=card.mean, std=card.std)
+def _epoch_seconds(plan: AblationSpec, arm: Arm, data: Data, device: torch.device) -> float:
+    metadata = plan.metadata_for(arm.recipe)
+    model = Model(
+        build(arm.architecture, seed=0), size=metadata.size, mean=metadata.mean, std=metadata.std
+    )
     rate = images_per_second(model, arm.recipe, data, device, PROBE_SECONDS)
     began = time.perf_counter()
     evaluate(model, data.validation, device)
     return len(data.train) / rate + time.perf_counter() - began
 
 
-def _teacher_seconds(wanted: Wanted, data: Data, cache: Path, device: torch.device) -> float:
+def _teacher_seconds(wanted: TeacherSpec, data: Data, cache: Path, device: torch.device) -> float:
     if is_cached(wanted.path(data, cache)):
         return 0.0
     model, _ = teachers.untrained(wanted.network, data, size=wanted.size)
@@ -81,7 +83,11 @@ def _teacher_seconds(wanted: Wanted, data: Data, cache: Path, device: torch.devi
 
 
 def _logits_seconds(
-    plan: Plan, seeds: int, heard: Mapping[str, Named], data: Data, device: torch.device
+    plan: AblationSpec,
+    seeds: int,
+    heard: Mapping[str, TeacherSource],
+    data: Data,
+    device: torch.device,
 ) -> float:
     """At most: what earlier studies left in the cache is not looked for."""
     banks: dict[tuple[str, str, int], Recipe] = {}
@@ -98,9 +104,9 @@ def _logits_seconds(
     return each * (1 if plan.shared_views else seeds)
 
 
-def _image_seconds(named: Named, data: Data, device: torch.device) -> float:
+def _image_seconds(named: TeacherSource, data: Data, device: torch.device) -> float:
     """What a teacher takes to look at one image."""
-    if isinstance(named, Wanted):
+    if isinstance(named, TeacherSpec):
         model, _ = teachers.untrained(named.network, data, size=named.size)
     else:
         model = teachers.load(named).model

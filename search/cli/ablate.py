@@ -102,7 +102,7 @@ def run(
     from search.commands.session import Session
     from search.study.folder import named_cache
     from search.study.limits import asked_limits
-    from search.study.settings import parse_grace, parse_place, parse_workers
+    from search.study.settings import parse_backend, parse_grace, parse_workers
 
     session = Session(
         join=join,
@@ -113,7 +113,7 @@ def run(
         cache=named_cache(cache),
         limits=asked_limits(timeout, gpu_hours),
         grace=parse_grace(grace),
-        on=parse_place(on),
+        on=parse_backend(on),
         gpus_per_worker=gpus_per_worker,
     )
     ablations.ablate(
@@ -137,6 +137,6 @@ def run(
 @STORAGE
 def show(name: str, format: str | None, storage: str) -> None:
     """The evidence of an ablation: means, differences, intervals, verdicts."""
-    from search.terminal import evidence as ablation_views
+    from search.terminal import evidence
 
-    ablation_views.show(storage, name, format)
+    evidence.show(storage, name, format)

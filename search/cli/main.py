@@ -106,14 +106,14 @@ def search(config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **f
     Without arguments: the built-in handwritten digits, 16 students of at most 20 KB in int8.
     """
     starting("dry run" if dry_run else "search")
-    from search.commands import search as running
+    from search.commands import search as search_command
     from search.study.settings import resolve
 
     settings = resolve(config, flags)
     if dry_run:
-        running.dry_run(settings, as_json)
+        search_command.dry_run(settings, as_json)
     else:
-        running.search(settings, as_json, prepare)
+        search_command.search(settings, as_json, prepare)
 
 
 @cli.command()
@@ -144,9 +144,9 @@ def resume(name: str, as_json: bool, **flags: Any) -> None:
     command given again after an interruption goes on with what is left of them, and adds nothing.
     """
     starting(f"resume {name}")
-    from search.commands import resume as resuming
+    from search.commands import resume as resume_command
 
-    resuming.resume(name, as_json, **flags)
+    resume_command.resume(name, as_json, **flags)
 
 
 @cli.command()
@@ -172,9 +172,9 @@ def worker(name: str, as_json: bool, **flags: Any) -> None:
     after the current epoch; another worker continues unfinished trials.
     """
     starting(f"worker for {name}")
-    from search.commands import join as joining
+    from search.commands import join as join_command
 
-    joining.join(name, as_json, **flags)
+    join_command.join(name, as_json, **flags)
 
 
 @cli.command()
@@ -188,9 +188,9 @@ def doctor(name: str, dry_run: bool, artifacts: str | None, storage: str, as_jso
 
     Exit status 1 where something is left: what cannot be mended, or, in a dry run, anything.
     """
-    from search.commands import doctor as examination
+    from search.commands import doctor as doctor_command
 
-    sys.exit(examination.doctor(name, storage, artifacts, dry_run, as_json))
+    sys.exit(doctor_command.doctor(name, storage, artifacts, dry_run, as_json))
 
 
 @cli.command()
@@ -210,12 +210,12 @@ def studies(storage: str, as_json: bool) -> None:
 @JSON
 def show(name: str, trial: int | None, storage: str, as_json: bool) -> None:
     """Show a study, or one TRIAL of it layer by layer."""
-    from search.commands import show as views
+    from search.commands import show as show_command
 
     if trial is None:
-        views.study(storage, name, as_json)
+        show_command.study(storage, name, as_json)
     else:
-        views.trial(storage, name, trial, as_json)
+        show_command.trial(storage, name, trial, as_json)
 
 
 @cli.command()
@@ -229,9 +229,9 @@ def export(
     name: str, trial: int | None, format: str | None, out: Path, storage: str, as_json: bool
 ) -> None:
     """Write a student's file."""
-    from search.commands import students as files
+    from search.commands import students
 
-    files.export(storage, name, trial, format, out, as_json)
+    students.export(storage, name, trial, format, out, as_json)
 
 
 @cli.command()
@@ -243,9 +243,9 @@ def export(
 def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
     """Accuracy of a student's FILE on the test split: for the final figure, never to choose by."""
     starting(f"test of {file}")
-    from search.commands import students as files
+    from search.commands import students
 
-    files.test(file, data, cache, device, as_json)
+    students.test(file, data, cache, device, as_json)
 
 
 @cli.command()
@@ -256,9 +256,9 @@ def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
 @JSON
 def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
     """Classify IMAGES with a student's FILE."""
-    from search.commands import students as files
+    from search.commands import students
 
-    files.predict(file, images, top, device, as_json)
+    students.predict(file, images, top, device, as_json)
 
 
 @cli.command()
@@ -272,9 +272,9 @@ def size(what: str, classes: int, channels: str, size: int, as_json: bool) -> No
 
     A student's file knows its own classes, channels and size.
     """
-    from search.commands import students as files
+    from search.commands import students
 
-    files.size(what, classes, int(channels), size, as_json)
+    students.size(what, classes, int(channels), size, as_json)
 
 
 cli.add_command(ablate)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from search.ablation.arms import Maker, Resolved, resolve
+from search.ablation.arms import ArmBuilder, Resolved, resolve
 from search.ablation.design import SHARED, SIZE_MATCHED, Design, read_design
 from search.ablation.forecast import forecast
 from search.commands.go_on import go_on
@@ -16,13 +16,18 @@ from search.commands.teachers import taught
 from search.database.address import database_errors
 from search.database.storage import open_storage, reachable
 from search.study.folder import cache_folder
-from search.study.plan import Plan
+from search.study.plan import AblationSpec
 from search.study.settings import HERE
 from search.study.spec import kept_source
-from search.study.study import FIRST_SEEDS, SEEDS, create, place_for, require_free
+from search.study.study import FIRST_SEEDS, SEEDS, create, folder_for, require_free
 from search.terminal.plan import planned
-from search.training.context import Station
-from search.training.teacher_cache import Named, check_teachers, keep_teachers, named_teachers
+from search.training.context import ContextSpec
+from search.training.teacher_cache import (
+    TeacherSource,
+    check_teachers,
+    keep_teachers,
+    named_teachers,
+)
 from search.workers import on_ray
 from space.errors import InputError
 from trainers.data.datasets import Data, load
@@ -44,7 +49,7 @@ def ablate(
 ) -> None:
     """Resolve a design, print the plan, train every arm over every seed, print the table."""
     session.prepare()
-    design, place = read_design(file, quick, flags, session.storage), cache_folder(cache)
+    design, cache_path = read_design(file, quick, flags, session.storage), cache_folder(cache)
     chosen = choose_device(device)
     if session.on != HERE:
         on_ray.require_ray()
@@ -52,8 +57,8 @@ def ablate(
     with database_errors(session.storage):
         # All that can be refused is asked in a dry run, too.
         storage = reachable(session.storage)
-        place_for(session.storage, design.name, session.artifacts)
-        data = load(design.data, design.size, cache=place)
+        folder_for(session.storage, design.name, session.artifacts)
+        data = load(design.data, design.size, cache=cache_path)
         session.say(data.words)
         check_teachers(teachers, data)
         plan, resolved = make_plan(design, data, teachers, chosen)
@@ -61,28 +66,28 @@ def ablate(
             raise refusal(resolved)
         if storage is not None:
             require_free(storage, design.name, plan)
-        expected = forecast(plan, design.seeds, data, teachers, place, chosen)
-        seen = survey(design.data, data, place) if dry_run else None
+        expected = forecast(plan, design.seeds, data, teachers, cache_path, chosen)
+        seen = survey(design.data, data, cache_path) if dry_run else None
         planned(
             plan, resolved, design.seeds, expected, session.console, seen, as_json=session.as_json
         )
         if resolved.impossible:
             raise refusal(resolved)
         if not dry_run:
-            _begin(session, design, plan, data, teachers, place, device)
+            _begin(session, design, plan, data, teachers, cache_path, device)
 
 
 def _begin(
     session: Session,
     design: Design,
-    plan: Plan,
+    plan: AblationSpec,
     data: Data,
-    teachers: Mapping[str, Named],
+    teachers: Mapping[str, TeacherSource],
     cache: Path,
     device: str,
 ) -> None:
     storage, name = open_storage(session.storage, create=True), design.name
-    folder, where = place_for(session.storage, name, session.artifacts)
+    folder, where = folder_for(session.storage, name, session.artifacts)
     chosen = choose_device(device)
     with folder.lock(name):
         require_free(storage, name, plan)
@@ -100,15 +105,15 @@ def _begin(
         )
         asked = {SEEDS: design.seeds, FIRST_SEEDS: design.seeds}
         study = create(storage, name, plan, {**asked, **session.limits, **where})
-    station = Station(plan, folder, plan.source, cache, device)
-    go_on(session, station, station.furnished(data, own, chosen), study)
+    context_spec = ContextSpec(plan, folder, plan.source, cache, device)
+    go_on(session, context_spec, context_spec.furnished(data, own, chosen), study)
 
 
 def make_plan(
-    design: Design, data: Data, teachers: Mapping[str, Named], device: torch.device
-) -> tuple[Plan, Resolved]:
+    design: Design, data: Data, teachers: Mapping[str, TeacherSource], device: torch.device
+) -> tuple[AblationSpec, Resolved]:
     """The plan of a design on some data, its teachers yet to be trained."""
-    plan = Plan(
+    plan = AblationSpec(
         source=kept_source(design.data),
         data=data.fingerprint,
         classes=data.classes,
@@ -129,7 +134,7 @@ def make_plan(
         published=design.published or {},
     )
     precision = default_mode(device).precision
-    resolved = resolve(Maker(design, plan, tuple(teachers), precision))
+    resolved = resolve(ArmBuilder(design, plan, tuple(teachers), precision))
     plan = replace(
         plan,
         arms=resolved.arms,

@@ -11,17 +11,17 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.text import Text
 
 from search.database.address import command, database_errors
-from search.database.leases import Lease, all_leases, locked, place_of, swap
+from search.database.leases import Lease, all_leases, locked, swap, trial_key
 from search.database.storage import open_storage
 from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
 from search.study.ranking import FURTHER_SEEDS, attribute
-from search.study.spec import Ground
+from search.study.spec import StudySpec
 from search.study.study import HASH, best_trials, folder_of, open_study, publish
-from search.terminal import output as report
+from search.terminal import output
 from search.training.context import own_teacher
 from search.training.drafts import abandoned, discard
 from search.training.objective import digest
-from search.trials.finalists import place as finalist_place
+from search.trials.finalists import seed_key
 from search.workers import crashes
 from search.workers.presence import boot, host, is_dead
 from space.architecture import Architecture
@@ -42,11 +42,11 @@ class Finding(NamedTuple):
     mend: Mend | None = None  # None: nothing here can
 
 
-class Patient(NamedTuple):
+class Examined(NamedTuple):
     """A study under examination."""
 
     study: optuna.Study
-    spec: Ground
+    spec: StudySpec
     folder: Folder
     dead: frozenset[str]  # workers with leases that nobody keeps alive
     living: frozenset[str]
@@ -62,7 +62,7 @@ def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_jso
         folder.require(name)
         folder.fetch_all()
         dead, living = watched(study, folder, as_json)
-        patient = Patient(study, spec, folder, dead, living)
+        patient = Examined(study, spec, folder, dead, living)
         found = [finding for check in CHECKS for finding in check(patient)]
         for finding in found:
             if finding.mend is not None and not dry_run:
@@ -77,10 +77,10 @@ def watched(
     """Workers of leases, dead and living: told by this machine, or watched for the grace."""
     begin = _leases(study)
     dead = {lease.worker for lease in begin.values() if _died_here(lease, folder)}
-    unsure = {place: lease for place, lease in begin.items() if lease.worker not in dead}
+    unsure = {key: lease for key, lease in begin.items() if lease.worker not in dead}
     if unsure:
         seconds = max(lease.grace for lease in unsure.values())
-        console = report.console(stderr=True)
+        console = output.console(stderr=True)
         said = f"watching {len(unsure)} trials in training for up to {seconds:.0f} s"
         with console.status(said):
             if not quiet and not console.is_terminal:
@@ -106,28 +106,28 @@ def _leases(study: optuna.Study) -> dict[str, Lease]:
         return all_leases(connection, study._study_id)
 
 
-def zombies(patient: Patient) -> Iterator[Finding]:
+def zombies(patient: Examined) -> Iterator[Finding]:
     """Leases that nobody keeps alive, or of what has ended."""
-    ended = {place_of(t.number) for t in _trials(patient) if t.state.is_finished()}
-    for place, lease in _leases(patient.study).items():
+    ended = {trial_key(t.number) for t in _trials(patient) if t.state.is_finished()}
+    for key, lease in _leases(patient.study).items():
         gone = lease.worker in patient.dead
-        if gone or place in ended:
+        if gone or key in ended:
             why = "which is dead" if gone else "though it has ended"
             yield Finding(
-                f"{place} is held by worker {lease.worker}, {why}",
+                f"{key} is held by worker {lease.worker}, {why}",
                 "given back: the next worker goes on from its checkpoint",
-                partial(_give_back, patient.study, patient.folder, place, lease),
+                partial(_give_back, patient.study, patient.folder, key, lease),
             )
 
 
-def _give_back(study: optuna.Study, folder: Folder, place: str, lease: Lease) -> None:
+def _give_back(study: optuna.Study, folder: Folder, key: str, lease: Lease) -> None:
     engine = study._storage._backend.engine  # type: ignore[attr-defined]
     with locked(engine, study._study_id) as connection:
-        if swap(connection, study._study_id, place, lease, None):
-            crashes.note(connection, study._study_id, folder, place, lease)
+        if swap(connection, study._study_id, key, lease, None):
+            crashes.note(connection, study._study_id, folder, key, lease)
 
 
-def rows(patient: Patient) -> Iterator[Finding]:
+def rows(patient: Examined) -> Iterator[Finding]:
     """Rows that disagree with themselves, with each other, or with the study."""
     trials, hash = _trials(patient), patient.study.user_attrs.get(HASH)
     if hash != patient.spec.hash:
@@ -154,43 +154,43 @@ def rows(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def students(patient: Patient) -> Iterator[Finding]:
+def students(patient: Examined) -> Iterator[Finding]:
     """Students' files that are missing, damaged, or not those of their rows."""
     for trial in _trials(patient):
         if trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
-            yield from _student(patient.folder, place_of(trial.number), trial.user_attrs)
+            yield from _student(patient.folder, trial_key(trial.number), trial.user_attrs)
     attributes = patient.study.user_attrs
     for trial in _trials(patient):
         for seed in FURTHER_SEEDS:
             row = attributes.get(attribute(trial.number, seed))
             if row is not None and row.get("file_accuracy") is not None:
                 known = {"format": trial.user_attrs.get("format"), **row}
-                yield from _student(patient.folder, finalist_place(trial.number, seed), known)
+                yield from _student(patient.folder, seed_key(trial.number, seed), known)
 
 
-def _student(folder: Folder, place: str, row: dict[str, object]) -> Iterator[Finding]:
-    path = folder.path / place / STUDENT
+def _student(folder: Folder, key: str, row: dict[str, object]) -> Iterator[Finding]:
+    path = folder.path / key / STUDENT
     wrong = _what_is_wrong(path, row)
     if wrong is None:
         return
     exact, format = path.with_name(EXACT), str(row.get("format"))
     if format != "fp32" and _what_is_wrong(exact, {}) is None:
         yield Finding(
-            f"{place}/{STUDENT} {wrong}",
+            f"{key}/{STUDENT} {wrong}",
             f"made again from {EXACT}",
-            partial(_made_again, folder, place, format),
+            partial(_made_again, folder, key, format),
         )
     else:
         yield Finding(
-            f"{place}/{STUDENT} {wrong}",
+            f"{key}/{STUDENT} {wrong}",
             "bring it back from a copy; its row's accuracy stands",
         )
 
 
-def _made_again(folder: Folder, place: str, format: str) -> None:
-    path = folder.path / place / STUDENT
+def _made_again(folder: Folder, key: str, format: str) -> None:
+    path = folder.path / key / STUDENT
     export.convert(path.with_name(EXACT), format, path)
-    folder.keep(f"{place}/{STUDENT}")
+    folder.keep(f"{key}/{STUDENT}")
 
 
 def _what_is_wrong(path: Path, row: dict[str, object]) -> str | None:
@@ -209,7 +209,7 @@ def _what_is_wrong(path: Path, row: dict[str, object]) -> str | None:
     return None
 
 
-def best(patient: Patient) -> Iterator[Finding]:
+def best(patient: Examined) -> Iterator[Finding]:
     """The study's best file must be one of its students'."""
     path, leaders = patient.folder.best, best_trials(patient.study, 1)
     if not leaders or patient.living or _unfinished(patient):
@@ -229,7 +229,7 @@ def best(patient: Patient) -> Iterator[Finding]:
         yield Finding(what, "the best trial has no file to write it from")
 
 
-def teachers(patient: Patient) -> Iterator[Finding]:
+def teachers(patient: Examined) -> Iterator[Finding]:
     """The study's own copies of its teachers."""
     for name, hash in patient.spec.teachers.items():
         try:
@@ -238,12 +238,12 @@ def teachers(patient: Patient) -> Iterator[Finding]:
             yield Finding(f"teacher {name!r}: {error}", "without it the study cannot go on")
 
 
-def checkpoints(patient: Patient) -> Iterator[Finding]:
+def checkpoints(patient: Examined) -> Iterator[Finding]:
     """Checkpoints of what has ended, and damaged ones."""
-    ended = {place_of(t.number) for t in _trials(patient) if t.state.is_finished()}
+    ended = {trial_key(t.number) for t in _trials(patient) if t.state.is_finished()}
     results = patient.study.user_attrs
     ended_finals = {
-        finalist_place(trial.number, seed)
+        seed_key(trial.number, seed)
         for trial in _trials(patient)
         for seed in FURTHER_SEEDS
         if attribute(trial.number, seed) in results
@@ -251,16 +251,16 @@ def checkpoints(patient: Patient) -> Iterator[Finding]:
     held = {p for p, lease in _leases(patient.study).items() if lease.worker in patient.living}
     for name in (CHECKPOINT, SUFFIX_BEFORE):
         for path in sorted(patient.folder.path.glob(f"trial*/**/{name}")):
-            place = str(path.parent.relative_to(patient.folder.path))
-            drop = partial(patient.folder.drop, f"{place}/{name}")
-            if place in ended | ended_finals:
-                yield Finding(f"{place}/{name} is left of what has ended", "removed", drop)
-            elif place not in held and unsealed(path) is None:
+            key = str(path.parent.relative_to(patient.folder.path))
+            drop = partial(patient.folder.drop, f"{key}/{name}")
+            if key in ended | ended_finals:
+                yield Finding(f"{key}/{name} is left of what has ended", "removed", drop)
+            elif key not in held and unsealed(path) is None:
                 remedy = "removed: it costs the epochs since the one before"
-                yield Finding(f"{place}/{name} is damaged", remedy, drop)
+                yield Finding(f"{key}/{name} is damaged", remedy, drop)
 
 
-def leftovers(patient: Patient) -> Iterator[Finding]:
+def leftovers(patient: Examined) -> Iterator[Finding]:
     """What dead workers had begun to write."""
     root = patient.folder.path
     dead = [d for d in abandoned(patient.folder) if d.stem not in patient.living]
@@ -283,16 +283,16 @@ def leftovers(patient: Patient) -> Iterator[Finding]:
 CHECKS = (zombies, rows, students, best, teachers, checkpoints, leftovers)
 
 
-def _trials(patient: Patient) -> list[FrozenTrial]:
+def _trials(patient: Examined) -> list[FrozenTrial]:
     return patient.study.get_trials(deepcopy=False)
 
 
-def _unfinished(patient: Patient) -> int:
+def _unfinished(patient: Examined) -> int:
     return sum(trial.state == TrialState.RUNNING for trial in _trials(patient))
 
 
 def _told(
-    patient: Patient, found: list[Finding], storage: str, dry_run: bool, as_json: bool
+    patient: Examined, found: list[Finding], storage: str, dry_run: bool, as_json: bool
 ) -> None:
     name, leases = patient.study.study_name, _leases(patient.study).values()
     waiting = _unfinished(patient) - sum(lease.worker in patient.living for lease in leases)
@@ -302,9 +302,9 @@ def _told(
             for f in found
         ]
         workers = {"living": sorted(patient.living), "dead": sorted(patient.dead)}
-        report.print_json({"study": name, "workers": workers, "findings": documents})
+        output.print_json({"study": name, "workers": workers, "findings": documents})
         return
-    out = report.console()
+    out = output.console()
     for finding in found:
         mended = finding.mend is not None
         sign, color = ("mended", "green") if mended and not dry_run else ("left", "red")

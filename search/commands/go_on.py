@@ -11,10 +11,10 @@ from rich.console import Console
 from search.commands.session import Session
 from search.database.address import command
 from search.study.folder import STUDENT
-from search.study.plan import Plan
+from search.study.plan import AblationSpec
 from search.study.ranking import FURTHER_SEEDS, Finalist
 from search.study.settings import HERE
-from search.study.spec import Spec
+from search.study.spec import SearchSpec
 from search.study.study import (
     FINALISTS,
     SEEDS,
@@ -25,48 +25,55 @@ from search.study.study import (
     settle,
     target,
 )
-from search.terminal import evidence as views
-from search.terminal import output as report
+from search.terminal import evidence, output
 from search.terminal.progress import Display
-from search.training.context import Bench, Station
+from search.training.context import ContextSpec, TrainingContext
 from search.trials import finalists as final
 from search.trials.loop import run_trials
 from search.trials.planned import Planned
 from search.trials.sampled import Sampled
 from search.workers import on_ray
-from search.workers.auto import Typical, open_crew, typical_student
-from search.workers.executor import Crew
+from search.workers.auto import Typical, open_executor, typical_student
+from search.workers.executor import Executor
 from search.workers.worker import Worker
 from space.count import macs
 
 
-def go_on(session: Session, station: Station, bench: Bench, study: optuna.Study) -> None:
+def go_on(
+    session: Session, context_spec: ContextSpec, context: TrainingContext, study: optuna.Study
+) -> None:
     """Run what is left of a study, and print its results."""
-    if isinstance(bench.spec, Spec):
-        _search(session, station, bench, bench.spec, study)
-    elif isinstance(bench.spec, Plan):
-        _ablation(session, station, bench, bench.spec, study)
+    if isinstance(context.spec, SearchSpec):
+        _search(session, context_spec, context, context.spec, study)
+    elif isinstance(context.spec, AblationSpec):
+        _ablation(session, context_spec, context, context.spec, study)
 
 
 def _search(
-    session: Session, station: Station, bench: Bench, spec: Spec, study: optuna.Study
+    session: Session,
+    context_spec: ContextSpec,
+    context: TrainingContext,
+    spec: SearchSpec,
+    study: optuna.Study,
 ) -> None:
     """Run what is left of a search, beside its other workers, and write the best student."""
-    bench = replace(bench, say=session.say)
+    context = replace(context, say=session.say)
     if session.on != HERE:
         with session.resumable(study.study_name), shown(study, session.console) as display:
-            on_ray.run(session, session.join, station, study, display)
+            on_ray.run(session, session.join, context_spec, study, display)
         ranking = final.finalists(study)
     else:
         typical, console = partial(typical_student, spec), session.console
         with (
-            session.worker(study, station.folder) as worker,
-            open_crew(bench, station, session.workers, left(study), typical, console) as crew,
+            session.worker(study, context_spec.folder) as worker,
+            open_executor(
+                context, context_spec, session.workers, left(study), typical, console
+            ) as executor,
             shown(study, console) as display,
         ):
-            ranking = finish(spec, worker, crew, display)
+            ranking = finish(spec, worker, executor, display)
     session.say_limit(study)
-    conclude(session, station, study, ranking)
+    conclude(session, context_spec, study, ranking)
     if not left(study):
         settle(study)
 
@@ -88,27 +95,29 @@ def shown(study: optuna.Study, console: Console) -> Display:
     return display
 
 
-def finish(spec: Spec, worker: Worker, crew: Crew, display: Display) -> list[Finalist]:
+def finish(
+    spec: SearchSpec, worker: Worker, executor: Executor, display: Display
+) -> list[Finalist]:
     """Run what is left of a study: its trials, then its finalists; best finalist first."""
-    with worker.at_work(crew.devices, in_process=crew.in_process):
-        run_trials(Sampled(spec, worker.folder), worker, crew, display)
+    with worker.at_work(executor.devices, in_process=executor.in_process):
+        run_trials(Sampled(spec, worker.folder), worker, executor, display)
         rounds = int(worker.study.user_attrs.get(FINALISTS, 0))
         if not rounds:
             return []
-        return final.run_finalists(spec, worker, rounds, crew, display)
+        return final.run_finalists(spec, worker, rounds, executor, display)
 
 
 def conclude(
-    session: Session, station: Station, study: optuna.Study, ranking: list[Finalist]
+    session: Session, context_spec: ContextSpec, study: optuna.Study, ranking: list[Finalist]
 ) -> None:
     """Choose the winner, write its file, print the table."""
-    leaders, folder = best_trials(study, 1), station.folder
+    leaders, folder = best_trials(study, 1), context_spec.folder
     if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
         publish(folder.path / final.best_seed(ranking[0]) / STUDENT, folder)
     elif leaders:
         publish(folder.student(leaders[0].number), folder)
     if session.out is not None and leaders:
-        report.copy_best(folder.best, Path(session.out))
+        output.copy_best(folder.best, Path(session.out))
     name, storage = study.study_name, session.storage
     if session.joined:
         return
@@ -116,35 +125,41 @@ def conclude(
         command("show", name, storage),
         session.to_resume(name, "--trials", str(asked_last(study))),
         shlex.join(
-            ["distilnas", "test", str(folder.best), "--data", station.source, *session.cache]
+            ["distilnas", "test", str(folder.best), "--data", context_spec.source, *session.cache]
         ),
     ]
-    report.finished(storage, name, ranking, station.spec, folder, hints, session.as_json)
+    output.finished(storage, name, ranking, context_spec.spec, folder, hints, session.as_json)
 
 
 def _ablation(
-    session: Session, station: Station, bench: Bench, plan: Plan, study: optuna.Study
+    session: Session,
+    context_spec: ContextSpec,
+    context: TrainingContext,
+    plan: AblationSpec,
+    study: optuna.Study,
 ) -> None:
     """Train what is left of an ablation, and print its table."""
-    bench = replace(bench, say=session.say)
+    context = replace(context, say=session.say)
     total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
     done = ended(study)
     console, typical = session.console, partial(typical_arm, plan)
     shown = Display(console, trials=total, done=done, best=False)
     if session.on != HERE:
         with session.resumable(name), shown as display:
-            on_ray.run(session, session.join, station, study, display)
+            on_ray.run(session, session.join, context_spec, study, display)
     else:
         with (
-            session.worker(study, station.folder) as worker,
-            open_crew(bench, station, session.workers, total - done, typical, console) as crew,
+            session.worker(study, context_spec.folder) as worker,
+            open_executor(
+                context, context_spec, session.workers, total - done, typical, console
+            ) as executor,
             shown as display,
-            worker.at_work(crew.devices, in_process=crew.in_process),
+            worker.at_work(executor.devices, in_process=executor.in_process),
         ):
-            run_trials(Planned(plan, bench), worker, crew, display)
+            run_trials(Planned(plan, context), worker, executor, display)
     session.say_limit(study)
     if not session.joined:
-        views.finished(session, name, int(study.user_attrs[SEEDS]))
+        evidence.finished(session, name, int(study.user_attrs[SEEDS]))
     if ended(study) >= total:
         settle(study)
 
@@ -154,7 +169,7 @@ def ended(study: optuna.Study) -> int:
     return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
-def typical_arm(plan: Plan) -> Typical:
+def typical_arm(plan: AblationSpec) -> Typical:
     """The arm of middle work."""
     order = sorted(plan.arms, key=lambda arm: macs(arm.architecture, plan.size))
     middle = order[len(order) // 2]

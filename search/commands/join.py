@@ -12,14 +12,14 @@ from search.database.address import database_errors
 from search.database.storage import open_storage
 from search.study.folder import cache_folder, named_cache
 from search.study.settings import parse_grace, parse_workers
-from search.study.spec import Ground
+from search.study.spec import StudySpec
 from search.study.study import (
     folder_of,
     open_study,
 )
-from search.terminal import output as report
-from search.training.context import Station
-from search.workers.stopping import Leaving
+from search.terminal import output
+from search.training.context import ContextSpec
+from search.workers.stopping import StopRequest
 from search.workers.worker import FINALIST
 from space.errors import InputError
 from trainers.engine.evaluation import choose_device
@@ -39,7 +39,7 @@ def join(
     workers: str,
     grace: float | None,
     wait: float,
-    leaving: Leaving | None = None,
+    stop_request: StopRequest | None = None,
 ) -> None:
     """Work on a study beside its other workers, until it has ended."""
     session = Session(
@@ -50,7 +50,7 @@ def join(
         joined=True,
         cache=named_cache(cache),
         grace=parse_grace(grace),
-        leaving=leaving or Leaving(),
+        stop_request=stop_request or StopRequest(),
     )
     session.prepare()
     choose_device(device)
@@ -58,11 +58,11 @@ def join(
         study, spec = _awaited(storage, name, wait)
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
-        station = Station(spec, folder, data or spec.source, cache_folder(cache), device)
+        context_spec = ContextSpec(spec, folder, data or spec.source, cache_folder(cache), device)
         with _account(session, name):
-            bench = station.bench()
-            session.say(bench.data.words)
-            go_on(session, station, bench, study)
+            context = context_spec.context()
+            session.say(context.data.words)
+            go_on(session, context_spec, context, study)
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def _account(session: Session, name: str) -> Iterator[None]:
     except KeyboardInterrupt:
         _tell(session, name, ended=False)
         raise
-    _tell(session, name, ended=not session.leaving.asked)
+    _tell(session, name, ended=not session.stop_request.asked)
 
 
 def _tell(session: Session, name: str, *, ended: bool) -> None:
@@ -81,7 +81,7 @@ def _tell(session: Session, name: str, *, ended: bool) -> None:
     finalists = stored.pop(FINALIST, 0)
     if session.as_json:
         document = {"study": name, "trials": stored, "finalists": finalists, "ended": ended}
-        report.print_json(document)
+        output.print_json(document)
         return
     words = [f"{count} {state.lower()}" for state, count in stored.items()]
     words += [f"{finalists} of finalists"] if finalists else []
@@ -89,7 +89,7 @@ def _tell(session: Session, name: str, *, ended: bool) -> None:
     session.say(f"{begin}trained here: {', '.join(words) or 'nothing'}")
 
 
-def _awaited(storage: str, name: str, wait: float) -> tuple[optuna.Study, Ground]:
+def _awaited(storage: str, name: str, wait: float) -> tuple[optuna.Study, StudySpec]:
     """A study, as soon as there is one, if within so many seconds."""
     until = time.monotonic() + wait
     while True:

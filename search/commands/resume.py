@@ -14,8 +14,8 @@ from search.database.address import database_errors
 from search.database.storage import open_storage
 from search.study.folder import cache_folder, named_cache, require_writable
 from search.study.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, in_words, spent_of
-from search.study.settings import parse_grace, parse_place, parse_workers
-from search.study.spec import Ground, Spec
+from search.study.settings import parse_backend, parse_grace, parse_workers
+from search.study.spec import SearchSpec, StudySpec
 from search.study.study import (
     ADDED,
     FINALISTS,
@@ -27,7 +27,7 @@ from search.study.study import (
     open_study,
     target,
 )
-from search.training.context import Station
+from search.training.context import ContextSpec
 from space.errors import InputError, require_range
 from trainers.engine.evaluation import choose_device
 
@@ -63,7 +63,7 @@ def resume(
         cache=named_cache(cache),
         limits=asked_limits(timeout, gpu_hours),
         grace=parse_grace(grace),
-        on=parse_place(on),
+        on=parse_backend(on),
         gpus_per_worker=gpus_per_worker,
     )
     session.prepare()
@@ -77,15 +77,15 @@ def resume(
         _refuse(name, spec, {**asked, "out": session.out})
         folder = folder_of(storage, study, artifacts)
         folder.require(name)
-        station = Station(spec, folder, data or spec.source, cache_folder(cache), device)
-        bench = station.bench()
-        session.say(bench.data.words)
+        context_spec = ContextSpec(spec, folder, data or spec.source, cache_folder(cache), device)
+        context = context_spec.context()
+        session.say(context.data.words)
         _add_limits(study, session)
-        if isinstance(spec, Spec):
+        if isinstance(spec, SearchSpec):
             _add(study, session, asked["trials"], asked["finalists"])
         else:
             _add_seeds(study, asked["seeds"])
-        go_on(session, station, bench, study)
+        go_on(session, context_spec, context, study)
 
 
 def _flags(**given: str | None) -> tuple[str, ...]:
@@ -154,10 +154,10 @@ def _add_seeds(study: optuna.Study, seeds: int | None) -> None:
         study.set_user_attr(SEEDS, seeds)
 
 
-def _refuse(name: str, spec: Ground, asked: dict[str, Any]) -> None:
+def _refuse(name: str, spec: StudySpec, asked: dict[str, Any]) -> None:
     """Raise InputError for what this kind of study cannot be asked, or has otherwise."""
     given = {key: value for key, value in asked.items() if value is not None}
-    if isinstance(spec, Spec):
+    if isinstance(spec, SearchSpec):
         if "seeds" in given:
             raise InputError(f"{name!r} is a search: --seeds is for ablations; use --trials")
         _refuse_changes(name, spec, given)
@@ -170,7 +170,7 @@ def _refuse(name: str, spec: Ground, asked: dict[str, Any]) -> None:
         )
 
 
-def _refuse_changes(name: str, spec: Spec, given: dict[str, Any]) -> None:
+def _refuse_changes(name: str, spec: SearchSpec, given: dict[str, Any]) -> None:
     """Raise InputError for a setting that differs from the study's."""
     mine: dict[str, Any] = {
         "budget": str(spec.budget),

@@ -15,23 +15,23 @@ from search.database.address import database_errors
 from search.database.storage import open_storage, reachable
 from search.study.folder import named_cache, require_writable
 from search.study.settings import HERE, NO_TEACHER, Settings, parse_workers
-from search.study.spec import OWN_TEACHER, Spec, kept_source
+from search.study.spec import OWN_TEACHER, SearchSpec, kept_source
 from search.study.study import (
     DESCRIBED,
     FINALISTS,
     TARGET,
     create,
+    folder_for,
     free_name,
-    place_for,
     require_free,
 )
-from search.terminal import output as report
+from search.terminal import output
 from search.terminal.dry_run import planned
-from search.training.context import Station
-from search.training.teacher_cache import Wanted, keep_teachers, read
+from search.training.context import ContextSpec
+from search.training.teacher_cache import TeacherSpec, keep_teachers, read
 from search.workers import on_ray
 from search.workers.auto import middle_student, sampled_students
-from space import spaces as families
+from space import spaces
 from space.build import build
 from space.errors import InputError
 from trainers.data.datasets import Data, load
@@ -66,7 +66,7 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
         data, device, given = checked(settings, console)
         storage = open_storage(settings.storage, create=True)
         name = settings.name or free_name(storage, settings.default_name)
-        folder, where = place_for(settings.storage, name, settings.artifacts)
+        folder, where = folder_for(settings.storage, name, settings.artifacts)
         with folder.lock(name):
             require_free(storage, name, make_spec(settings, data, ""))
             teacher = own_teacher(settings, given, data, device, console)
@@ -77,10 +77,12 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
             facts = {name: teacher.facts for name, teacher in own.items()}
             study = create(storage, name, spec, asked | where | {DESCRIBED: facts})
         if prepare:
-            report.prepared(settings.storage, name, as_json)
+            output.prepared(settings.storage, name, as_json)
             return
-        station = Station(spec, folder, spec.source, settings.cache_folder, settings.device)
-        go_on(session, station, station.furnished(data, own, device), study)
+        context_spec = ContextSpec(
+            spec, folder, spec.source, settings.cache_folder, settings.device
+        )
+        go_on(session, context_spec, context_spec.furnished(data, own, device), study)
 
 
 class Checked(NamedTuple):
@@ -102,7 +104,7 @@ def checked(settings: Settings, console: Console) -> Checked:
     if settings.out is not None:
         require_writable(Path(settings.out))
     storage = reachable(settings.storage)
-    place_for(settings.storage, settings.name or settings.default_name, settings.artifacts)
+    folder_for(settings.storage, settings.name or settings.default_name, settings.artifacts)
     teacher = named_teacher(settings)
     data = load(settings.data, settings.size, cache=settings.cache_folder)
     console.print(data.words, soft_wrap=True)
@@ -116,8 +118,8 @@ def checked(settings: Settings, console: Console) -> Checked:
     return Checked(data, device, given)
 
 
-def make_spec(settings: Settings, data: Data, teacher_hash: str) -> Spec:
-    return Spec(
+def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
+    return SearchSpec(
         space=settings.space,
         compressed_stem=settings.compressed_stem,
         budget=settings.limit,
@@ -136,9 +138,9 @@ def make_spec(settings: Settings, data: Data, teacher_hash: str) -> Spec:
     )
 
 
-def check_space(spec: Spec, console: Console) -> None:
+def check_space(spec: SearchSpec, console: Console) -> None:
     """An impossible budget is an error before anything is trained; a tight one is a warning."""
-    warning = families.check(spec.family, spec.budget, spec.card, spec.multiple)
+    warning = spaces.check(spec.search_space, spec.budget, spec.metadata, spec.multiple)
     if warning:
         console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
 
@@ -149,7 +151,7 @@ def own_teacher(
     """The file's, or one from the cache, or trained now; None where the recipe needs none."""
     if given is not None or not settings.training().needs_teacher:
         return given
-    wanted = Wanted(network=settings.teacher_network, recipe=settings.teaching())
+    wanted = TeacherSpec(network=settings.teacher_network, recipe=settings.teaching())
     then = f"then {settings.trials} trials"
     return obtain(wanted, data, settings.cache_folder, device, console, then=then)
 
@@ -170,13 +172,16 @@ def named_teacher(settings: Settings) -> Path | None:
 def dry_run(settings: Settings, as_json: bool) -> None:
     """What a search would do: settings, the space at this budget, the time it would take."""
     with database_errors(settings.storage):
-        data, device, _ = checked(settings, report.console(stderr=True))
+        data, device, _ = checked(settings, output.console(stderr=True))
     spec = make_spec(settings, data, "")
-    low, high = families.floor_range(spec.family, spec.budget, spec.card, spec.multiple)
+    low, high = spaces.floor_range(spec.search_space, spec.budget, spec.metadata, spec.multiple)
     students = sampled_students(spec, settings.seed)
-    card = spec.card
+    metadata = spec.metadata
     model = Model(
-        build(middle_student(students), seed=0), size=card.size, mean=card.mean, std=card.std
+        build(middle_student(students), seed=0),
+        size=metadata.size,
+        mean=metadata.mean,
+        std=metadata.std,
     )
     an_epoch = seconds_per_epoch(model, spec.recipe, data, device)
     seconds = an_epoch * spec.recipe.epochs * settings.trials

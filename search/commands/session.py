@@ -12,8 +12,8 @@ from search.database.address import command
 from search.database.leases import GRACE
 from search.study.folder import Folder
 from search.study.limits import limits_of, spent_of
-from search.terminal import output as report
-from search.workers.stopping import Leaving
+from search.terminal import output
+from search.workers.stopping import StopRequest
 from search.workers.worker import Worker
 from trainers.engine.memory import keep_freed_memory
 
@@ -32,12 +32,12 @@ class Session:
     limits: Mapping[str, float] = field(default_factory=dict)  # of a new study: its attributes
     on: str = "here"  # or ray, or ray://HEAD:PORT
     gpus_per_worker: float | None = None  # on Ray
-    leaving: Leaving = field(default_factory=Leaving)
+    stop_request: StopRequest = field(default_factory=StopRequest)
     stored: Counter[str] = field(default_factory=Counter)  # what ended here; see `Worker`
     elsewhere: tuple[str, ...] = ()  # flags that say where this machine has a study's files
     cache: tuple[str, ...] = ()  # the flag that names its cache, where it is not the usual one
     joined: bool = False  # beside whoever reports the results
-    console: Console = field(default_factory=lambda: report.console(stderr=True))
+    console: Console = field(default_factory=lambda: output.console(stderr=True))
 
     def prepare(self) -> None:
         """Set the process up: once, before anything is loaded."""
@@ -52,10 +52,12 @@ class Session:
     def worker(self, study: optuna.Study, folder: Folder) -> Iterator[Worker]:
         """A worker on a study."""
         storage = study._storage._backend  # type: ignore[attr-defined]
-        storage.endurance.say = self.say
+        storage.retry.say = self.say
         with (
             self.resumable(study.study_name),
-            Worker(study, folder, self.leaving, grace=self.grace, stored=self.stored) as worker,
+            Worker(
+                study, folder, self.stop_request, grace=self.grace, stored=self.stored
+            ) as worker,
         ):
             folder.sweep()
             yield worker

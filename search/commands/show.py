@@ -8,10 +8,11 @@ from rich.text import Text
 from search.database import study_list
 from search.database import table as tables
 from search.database.address import command, database_errors
+from search.database.engine import open_engine
 from search.database.goal import Goal
 from search.study.folder import ARTIFACTS, Folder
 from search.study.ranking import ranked
-from search.terminal import output as report
+from search.terminal import output
 from search.terminal.savings import savings
 from search.terminal.trial_facts import facts, layers_of
 from space.errors import InputError
@@ -21,14 +22,14 @@ from space.solver import Budget, format_bytes
 def studies(storage: str, as_json: bool) -> None:
     """List the studies."""
     with database_errors(storage):
-        frame = study_list.studies(report.engine(storage))
+        frame = study_list.studies(open_engine(storage))
     if as_json:
-        report.print_json([report.trial_document(row) for _, row in frame.iterrows()])
+        output.print_json([output.trial_document(row) for _, row in frame.iterrows()])
         return
     if frame.empty:
-        report.console().print("no studies yet; begin with: distilnas search")
+        output.console().print("no studies yet; begin with: distilnas search")
         return
-    made = report.rows_table(
+    made = output.rows_table(
         "study",
         "space",
         "budget",
@@ -50,25 +51,25 @@ def studies(storage: str, as_json: bool) -> None:
         states = ("trials", "complete", "pruned", "failed", "running", "workers")
         counts = [str(row[count]) for count in states]
         made.add_row(row["name"], space, budget, *counts, best, last)
-    report.console().print(made)
+    output.console().print(made)
 
 
 def study(storage: str, name: str, as_json: bool) -> None:
     """One study: its settings, its trials, best first."""
     with database_errors(storage):
-        engine = report.engine(storage)
+        engine = open_engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
         spec = tables.spec_of(attributes)
         goal = tables.goal(engine, name, spec)
     ranking = ranked(attributes, tables.students(frame))
     saved = savings(frame, spec)
     if as_json:
-        trials = [report.trial_document(row) for _, row in frame.iterrows()]
-        finalists = [report.finalist_document(finalist) for finalist in ranking]
+        trials = [output.trial_document(row) for _, row in frame.iterrows()]
+        finalists = [output.finalist_document(finalist) for finalist in ranking]
         document = {"study": name, "spec": spec, "trials": trials, "finalists": finalists}
-        report.print_json(document | {"stopped_early": report.savings_document(saved)})
+        output.print_json(document | {"stopped_early": output.savings_document(saved)})
         return
-    out = report.console()
+    out = output.console()
     states = ", ".join(
         f"{count} {str(state).lower()}" for state, count in frame["state"].value_counts().items()
     )
@@ -89,7 +90,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
         out.print(f"value: {goal.several}")
     if saved:
         out.print(saved.words)
-    made = report.rows_table(
+    made = output.rows_table(
         "trial",
         "state",
         goal.name,
@@ -103,13 +104,13 @@ def study(storage: str, name: str, as_json: bool) -> None:
         made.add_row(*_cells(row, goal))
     out.print(made)
     if ranking:
-        out.print(report.finalists_table(ranking))
+        out.print(output.finalists_table(ranking))
 
 
 def trial(storage: str, name: str, number: int, as_json: bool) -> None:
     """One trial, layer by layer."""
     with database_errors(storage):
-        engine = report.engine(storage)
+        engine = open_engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
     spec = tables.spec_of(attributes)
     folder = Folder(storage, name, attributes.get(ARTIFACTS))
@@ -123,9 +124,9 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
     row = found.iloc[0]
     layers = layers_of(row, spec) if spec and isinstance(row["architecture"], dict) else []
     if as_json:
-        report.print_json(report.trial_document(row) | {"layers": layers})
+        output.print_json(output.trial_document(row) | {"layers": layers})
         return
-    out = report.console()
+    out = output.console()
     out.print(Text(f"trial {number}", "bold") + Text(f" of {name}: {row['state'].lower()}"))
     for label, text in [*facts(row, spec), *_file(row, folder)]:
         out.print(f"{label:<14}{text}", soft_wrap=True)
@@ -160,7 +161,7 @@ def _file(row: Any, folder: Folder) -> list[tuple[str, str]]:
 
 
 def _layers_table(layers: list[dict[str, Any]]) -> Any:
-    made = report.rows_table("layer", "type", "output", "params", "MACs", "bytes")
+    made = output.rows_table("layer", "type", "output", "params", "MACs", "bytes")
     for layer in layers:
         channels, side, _ = layer["output"]
         made.add_row(

@@ -7,12 +7,13 @@ import torch
 
 from search.database import table
 from search.database.address import command, database_errors
+from search.database.engine import open_engine
 from search.study.folder import ARTIFACTS, Folder, cache_folder, require_writable
-from search.terminal import output as report
+from search.terminal import output
 from space.architecture import Architecture
 from space.count import Cost, cost
 from space.errors import InputError
-from space.file_format import Card, normalisation
+from space.file_format import StudentMetadata, normalisation
 from space.references import read_architecture
 from space.solver import format_bytes
 from space.spaces import REFERENCES, reference
@@ -28,7 +29,7 @@ def export(
     """Write a trial's student to `out`, in its own format or converted to another one."""
     require_writable(out)
     with database_errors(storage):
-        database = report.engine(storage)
+        database = open_engine(storage)
         attributes = table.attributes(database, name)
         frame = table.trials(database, name, ("bytes", "duplicate_of"), with_params=False)
     if not table.spec_of(attributes):
@@ -57,30 +58,30 @@ def export(
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror}") from None
     if as_json:
-        report.print_json({"file": str(out), "bytes": size, "format": wanted})
+        output.print_json({"file": str(out), "bytes": size, "format": wanted})
     else:
-        report.console().print(f"{out}: {size:,} bytes ({format_bytes(size)})", soft_wrap=True)
+        output.console().print(f"{out}: {size:,} bytes ({format_bytes(size)})", soft_wrap=True)
 
 
 def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
     """Accuracy on the test split."""
     stored, chosen = exporting.read(file), choose_device(device)
     place = cache_folder(cache)
-    loaded, classes = load_test(data, stored.card.size, cache=place)
-    split = relabelled(loaded, classes, stored.card.classes)
+    loaded, classes = load_test(data, stored.metadata.size, cache=place)
+    split = relabelled(loaded, classes, stored.metadata.classes)
     if split is None:
         raise InputError(
-            f"{file} knows {len(stored.card.classes)} classes "
-            f"({', '.join(stored.card.classes[:3])}, ...), but {data} has {len(classes)} "
+            f"{file} knows {len(stored.metadata.classes)} classes "
+            f"({', '.join(stored.metadata.classes[:3])}, ...), but {data} has {len(classes)} "
             f"({', '.join(classes[:3])}, ...); test it on the data it was made for"
         )
     accuracy = evaluate(stored.model.to(chosen), split, chosen)
     if as_json:
         document = {"file": str(file), "accuracy": accuracy, "images": len(split)}
-        report.print_json(document | {"bytes": file.stat().st_size, "format": stored.format})
+        output.print_json(document | {"bytes": file.stat().st_size, "format": stored.format})
     else:
         size = f"{file.stat().st_size:,} bytes, {stored.format}"
-        report.console().print(
+        output.console().print(
             f"test accuracy {accuracy:.2%} on {len(split):,} images ({file}: {size})",
             soft_wrap=True,
         )
@@ -89,38 +90,38 @@ def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
 def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
     """The likeliest classes of every image, with probabilities."""
     stored, chosen = exporting.read(file), choose_device(device)
-    model, card = stored.model.to(chosen), stored.card
+    model, metadata = stored.model.to(chosen), stored.metadata
     # Copied: grey pixels may be a view of what Pillow holds, which may not be written to.
-    pixels = [torch.tensor(decode(path, card.size, len(card.mean))) for path in images]
+    pixels = [torch.tensor(decode(path, metadata.size, len(metadata.mean))) for path in images]
     answers = []
     for logits_NK in logits_of(model, torch.stack(pixels), chosen):
-        best = logits_NK.softmax(1).topk(min(top, len(card.classes)))
+        best = logits_NK.softmax(1).topk(min(top, len(metadata.classes)))
         for shares, places in zip(best.values.tolist(), best.indices.tolist(), strict=True):
             pairs = zip(places, shares, strict=True)
-            answers.append([{"class": card.classes[k], "probability": p} for k, p in pairs])
+            answers.append([{"class": metadata.classes[k], "probability": p} for k, p in pairs])
     if as_json:
         documents = [{"image": str(i), "classes": a} for i, a in zip(images, answers, strict=True)]
-        report.print_json(documents)
+        output.print_json(documents)
         return
     for image, answer in zip(images, answers, strict=True):
         words = ", ".join(f"{guess['class']} {guess['probability']:.1%}" for guess in answer)
-        report.console().print(f"{image}: {words}", soft_wrap=True)
+        output.console().print(f"{image}: {words}", soft_wrap=True)
 
 
 def size(what: str, classes: int, channels: int, pixels: int, as_json: bool) -> None:
     """Parameters, MACs and bytes in every format."""
-    architecture, card = _described(what, classes, channels, pixels)
-    counted = cost(architecture, card)
+    architecture, metadata = _described(what, classes, channels, pixels)
+    counted = cost(architecture, metadata)
     if as_json:
-        report.print_json({"architecture": architecture.to_dict()} | _document(counted))
+        output.print_json({"architecture": architecture.to_dict()} | _document(counted))
         return
-    out = report.console()
+    out = output.console()
     out.print(architecture.words, soft_wrap=True)
-    made = report.rows_table("what", "value")
+    made = output.rows_table("what", "value")
     made.columns[1].justify = "right"
     made.add_row("parameters", f"{counted.parameters:,}")
     made.add_row("batch norm buffers", f"{counted.buffers:,}")
-    made.add_row(f"MACs at {card.size} pixels", f"{counted.macs:,}")
+    made.add_row(f"MACs at {metadata.size} pixels", f"{counted.macs:,}")
     made.add_row("activations at the peak", f"{counted.activation_peak:,}")
     for format, count in counted.stored.items():
         made.add_row(f"file in {format}", f"{count:,} bytes")
@@ -137,15 +138,17 @@ def _document(counted: Cost) -> dict[str, Any]:
     }
 
 
-def _described(what: str, classes: int, channels: int, pixels: int) -> tuple[Architecture, Card]:
+def _described(
+    what: str, classes: int, channels: int, pixels: int
+) -> tuple[Architecture, StudentMetadata]:
     path = Path(what)
     if path.suffix == ".safetensors":
         stored = exporting.read(path)
-        return stored.architecture, stored.card
+        return stored.architecture, stored.metadata
     if what in REFERENCES:
         architecture = reference(what, classes=classes, channels=channels)
     else:
         architecture = read_architecture(path)
     mean, std = normalisation(architecture.channels)
     names = tuple(str(k) for k in range(architecture.classes))
-    return architecture, Card(classes=names, size=pixels, mean=mean, std=std)
+    return architecture, StudentMetadata(classes=names, size=pixels, mean=mean, std=std)

@@ -6,9 +6,9 @@ import torch
 from rich.console import Console
 
 from search.study.folder import cache_folder, require_writable
-from search.terminal import output as report
+from search.terminal import output
 from search.terminal.progress import Display
-from search.training.teacher_cache import Named, Wanted, is_cached, read
+from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached, read
 from trainers.data.datasets import Data, Split, load, load_test, relabelled
 from trainers.data.layouts import DIGITS
 from trainers.engine.evaluation import choose_device, evaluate
@@ -38,7 +38,7 @@ def train(
     """Train a teacher from scratch, or fine-tune `weights`."""
     require_writable(out, teachers.BESIDE)
     keep_freed_memory()
-    console, chosen = report.console(stderr=True), choose_device(device)
+    console, chosen = output.console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
     images = load(data, size, cache=cache_folder(cache))
@@ -96,9 +96,9 @@ def _tell(
     parameters = sum(p.numel() for p in teacher.model.parameters())
     if as_json:
         document = {"file": str(file), "network": teacher.info.network, "parameters": parameters}
-        report.print_json(document | {"split": split, "accuracy": accuracy, "images": images})
+        output.print_json(document | {"split": split, "accuracy": accuracy, "images": images})
         return
-    report.console().print(
+    output.console().print(
         f"{file}: {teacher.info.network}, {parameters:,} parameters, {split} accuracy "
         f"{accuracy:.2%} on {images:,} images",
         soft_wrap=True,
@@ -106,7 +106,7 @@ def _tell(
 
 
 def taught(
-    named: Named,
+    named: TeacherSource,
     data: Data,
     cache: Path,
     device: torch.device,
@@ -121,7 +121,7 @@ def taught(
 
 
 def obtain(
-    wanted: Wanted,
+    wanted: TeacherSpec,
     data: Data,
     cache: Path,
     device: torch.device,

@@ -14,7 +14,7 @@ from search.database.address import sqlite_path, url_of
 from space.errors import InputError
 
 
-def engine(storage: str) -> sa.Engine:
+def open_engine(storage: str) -> sa.Engine:
     """The database for reading; a SQLite file is opened read-only.
 
     Raises:

@@ -38,7 +38,7 @@ def read_trials(
     """
     wanted = [TRIALS.c.study_id == study]
     if beyond > -1:
-        few = [identity for identity in included if identity <= beyond]
+        few = [trial_id for trial_id in included if trial_id <= beyond]
         wanted.append(sa.or_(TRIALS.c.trial_id > beyond, TRIALS.c.trial_id.in_(few)))
     if states is not None:
         wanted.append(TRIALS.c.state.in_([state for state in TrialState if state in states]))
@@ -55,17 +55,17 @@ def read_trials(
             number=number,
             state=state,
             value=None,
-            values=parts.values.get(identity),
+            values=parts.values.get(trial_id),
             datetime_start=_local(start),
             datetime_complete=_local(complete),
-            params=parts.params[identity],
-            distributions=parts.distributions[identity],
-            user_attrs=parts.attributes[identity],
-            system_attrs=parts.marks[identity],
-            intermediate_values=parts.steps[identity],
-            trial_id=identity,
+            params=parts.params[trial_id],
+            distributions=parts.distributions[trial_id],
+            user_attrs=parts.attributes[trial_id],
+            system_attrs=parts.marks[trial_id],
+            intermediate_values=parts.steps[trial_id],
+            trial_id=trial_id,
         )
-        for identity, number, state, start, complete in trials
+        for trial_id, number, state, start, complete in trials
     ]
 
 
@@ -81,11 +81,11 @@ class _Parts:
 
         self.values: dict[int, list[float]] = {}
         read_value = models.TrialValueModel.stored_repr_to_value
-        for identity, value, kind in rows(VALUES, "value", "value_type", order="objective"):
-            self.values.setdefault(identity, []).append(read_value(value, kind))
+        for trial_id, value, kind in rows(VALUES, "value", "value_type", order="objective"):
+            self.values.setdefault(trial_id, []).append(read_value(value, kind))
         self.steps = _nested(
-            (identity, step, _step(value, kind))
-            for identity, step, value, kind in rows(
+            (trial_id, step, _step(value, kind))
+            for trial_id, step, value, kind in rows(
                 STEPS, "step", "intermediate_value", "intermediate_value_type", order="step"
             )
         )
@@ -94,21 +94,21 @@ class _Parts:
         chosen = rows(PARAMS, "param_name", "param_value", "distribution_json", order="param_id")
         self.params: dict[int, dict[str, Any]] = defaultdict(dict)
         self.distributions: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
-        for identity, name, value, text in chosen:
+        for trial_id, name, value, text in chosen:
             distribution = _distribution(text)
-            self.params[identity][name] = distribution.to_external_repr(value)
-            self.distributions[identity][name] = distribution
+            self.params[trial_id][name] = distribution.to_external_repr(value)
+            self.distributions[trial_id][name] = distribution
 
 
 def _nested(rows: Iterable[tuple[int, Any, Any]]) -> dict[int, dict[Any, Any]]:
     found: dict[int, dict[Any, Any]] = defaultdict(dict)
-    for identity, key, value in rows:
-        found[identity][key] = value
+    for trial_id, key, value in rows:
+        found[trial_id][key] = value
     return found
 
 
 def _parsed(rows: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, Any]]:
-    return ((identity, key, json.loads(text)) for identity, key, text in rows)
+    return ((trial_id, key, json.loads(text)) for trial_id, key, text in rows)
 
 
 def _step(value: float | None, kind: Any) -> float:
@@ -145,8 +145,8 @@ def drawn(engine: sa.Engine, name: str, numbers: Sequence[int]) -> optuna.Study:
     storage = optuna.storages.InMemoryStorage()
     ways = [optuna.study.StudyDirection[way] for way in directions]
     made = optuna.create_study(storage=storage, study_name=NAME, directions=ways)
-    identity = storage.get_study_id_from_name(NAME)
+    trial_id = storage.get_study_id_from_name(NAME)
     for trial in found:
         trial.user_attrs, trial.intermediate_values = {}, {}  # long, and of no concern here
-        storage.create_new_trial(identity, template_trial=trial)
+        storage.create_new_trial(trial_id, template_trial=trial)
     return made

@@ -53,7 +53,7 @@ class Lease:
             ) from None
 
 
-def place_of(number: int) -> str:
+def trial_key(number: int) -> str:
     """The place of a trial's files, and with it the name of its lease."""
     return f"trial{number:04d}"
 
@@ -77,18 +77,18 @@ def all_leases(connection: sa.Connection, study: int) -> dict[str, Lease]:
     return {key.removeprefix(PREFIX): Lease.read(text) for key, text in found}
 
 
-def grant(connection: sa.Connection, study: int, place: str, lease: Lease) -> None:
+def grant(connection: sa.Connection, study: int, leased: str, lease: Lease) -> None:
     """Write a lease where there is none."""
-    write_fact(connection, study, PREFIX + place, lease.text)
+    write_fact(connection, study, PREFIX + leased, lease.text)
 
 
 def swap(
-    connection: sa.Connection, study: int, place: str, before: Lease, after: Lease | None
+    connection: sa.Connection, study: int, leased: str, before: Lease, after: Lease | None
 ) -> bool:
     """Replace or remove (None) a lease; False where it is not `before` any more."""
     known = sa.and_(
         FACTS.c.study_id == study,
-        FACTS.c.key == PREFIX + place,
+        FACTS.c.key == PREFIX + leased,
         FACTS.c.value_json == before.text,
     )
     if after is None:

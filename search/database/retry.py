@@ -25,7 +25,7 @@ LASTING = ("disk is full", "readonly database", "no such table", "malformed", "n
 Say = Callable[[str], None]
 
 
-class Endurance:
+class Retry:
     """Asks until there is an answer, or patience ends."""
 
     def __init__(self, seconds: float = PATIENCE_SECONDS, say: Say = lambda text: None) -> None:
@@ -75,17 +75,17 @@ def _first_line(error: BaseException) -> str:
     return first_line(cause.orig if isinstance(cause, DBAPIError) and cause.orig else error)
 
 
-class EnduringStorage(RDBStorage):
+class RetryingStorage(RDBStorage):
     """Optuna's storage, which outlasts a database's absence."""
 
     def __init__(
         self,
         url: str,
-        endurance: Endurance,
+        retry: Retry,
         engine_kwargs: dict[str, Any],
         read_only: bool = False,
     ) -> None:
-        self.endurance, self.read_only = endurance, read_only
+        self.retry, self.read_only = retry, read_only
         super().__init__(url, engine_kwargs=engine_kwargs)
 
     def _get_trials(
@@ -108,7 +108,7 @@ class EnduringStorage(RDBStorage):
             with self.engine.connect().execution_options(**{READING: True}) as connection:
                 return question(connection)
 
-        return self.endurance(ask)
+        return self.retry(ask)
 
 
 # All that Optuna asks while a study runs; each is one transaction that may be done twice.
@@ -136,11 +136,11 @@ ASKED = (
 
 def _outlasting(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
-    def asked(self: EnduringStorage, *args: Any, **kwargs: Any) -> Any:
-        return self.endurance(lambda: method(self, *args, **kwargs))
+    def asked(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
+        return self.retry(lambda: method(self, *args, **kwargs))
 
     return asked
 
 
 for _name in ASKED:
-    setattr(EnduringStorage, _name, _outlasting(getattr(RDBStorage, _name)))
+    setattr(RetryingStorage, _name, _outlasting(getattr(RDBStorage, _name)))

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from search.database.address import database_errors, masked, no_database, sqlite_path, url_of
 from search.database.engine import readable
-from search.database.retry import READING, Endurance, EnduringStorage
+from search.database.retry import READING, Retry, RetryingStorage
 from space.errors import InputError
 
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
@@ -26,7 +26,7 @@ SERVER_SECONDS = {
 }
 
 
-def open_storage(storage: str, *, create: bool, to_look: bool = False) -> EnduringStorage:
+def open_storage(storage: str, *, create: bool, to_look: bool = False) -> RetryingStorage:
     """Open the study database.
 
     Args:
@@ -43,11 +43,11 @@ def open_storage(storage: str, *, create: bool, to_look: bool = False) -> Enduri
         if path is None:
             return _open_server(storage, create)
         if to_look and not _is_writable(path):
-            return EnduringStorage(readable(path), Endurance(), {}, read_only=True)
+            return RetryingStorage(readable(path), Retry(), {}, read_only=True)
         return _open_sqlite(url_of(storage), path)
 
 
-def reachable(storage: str) -> EnduringStorage | None:
+def reachable(storage: str) -> RetryingStorage | None:
     """The database, opened and made by nobody: None where it is yet to be made.
 
     Raises:
@@ -72,7 +72,7 @@ def exists(storage: str) -> bool:
     return path is None or path.exists()
 
 
-def _open_server(storage: str, create: bool) -> EnduringStorage:
+def _open_server(storage: str, create: bool) -> RetryingStorage:
     url = url_of(storage)
     options: dict[str, Any] = {"pool_pre_ping": True}
     if sa.make_url(url).get_driver_name() in LIBPQ:
@@ -84,13 +84,13 @@ def _open_server(storage: str, create: bool) -> EnduringStorage:
                 f"database {masked(storage)} holds no studies; begin with: distilnas search"
             )
     try:
-        return EnduringStorage(url, Endurance(), options)
+        return RetryingStorage(url, Retry(), options)
     except (ProgrammingError, IntegrityError):  # another process makes the tables just now
         time.sleep(TABLES_SECONDS)
-        return EnduringStorage(url, Endurance(), options)
+        return RetryingStorage(url, Retry(), options)
 
 
-def _open_sqlite(url: str, path: Path) -> EnduringStorage:
+def _open_sqlite(url: str, path: Path) -> RetryingStorage:
     if path.exists() and not _is_writable(path):
         raise InputError(
             f"study database {path} must be writable, with its folder, but is not; check its rights"
@@ -101,7 +101,7 @@ def _open_sqlite(url: str, path: Path) -> EnduringStorage:
     # The file must not be opened here by any other way than SQLite's: closing it would give up the
     # locks of every connection that this process has to it, and with them what others may not do.
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
-    storage = EnduringStorage(url, Endurance(), engine_kwargs)
+    storage = RetryingStorage(url, Retry(), engine_kwargs)
     sa.event.listen(storage.engine, "connect", _on_connect)
     sa.event.listen(storage.engine, "begin", _on_begin)
     storage.engine.dispose()  # connections from before the listeners

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from search.database import queries as rows
+from search.database import queries
 from search.database.goal import Goal
 from search.database.table import ATTRIBUTE_COLUMNS, ours, spec_of
 
@@ -23,28 +23,28 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
 
     Studies with several objectives have no best value.
     """
-    with rows.connection(engine) as connection:
-        named = rows.read(connection, "SELECT study_id, study_name AS name FROM studies")
-        states = rows.read(
+    with queries.connection(engine) as connection:
+        named = queries.read(connection, "SELECT study_id, study_name AS name FROM studies")
+        states = queries.read(
             connection,
             "SELECT study_id, state, COUNT(*) AS count, MAX(datetime_complete) AS completed,"
             " MAX(datetime_start) AS started FROM trials GROUP BY study_id, state",
         )
-        ways = rows.read(
+        ways = queries.read(
             connection, "SELECT study_id, direction FROM study_directions ORDER BY objective"
         )
-        best = rows.read(
+        best = queries.read(
             connection,
             "SELECT t.study_id, v.value_type AS kind, MIN(v.value) AS least, MAX(v.value) AS most"
             " FROM trials t JOIN trial_values v ON v.trial_id = t.trial_id AND v.objective = 0"
             " WHERE t.state = 'COMPLETE' GROUP BY t.study_id, v.value_type",
         )
-        stated = rows.read(
+        stated = queries.read(
             connection,
             "SELECT study_id, key, value_json FROM study_user_attributes"
             " WHERE key IN ('spec', 'target_trials', 'seeds')",
         )
-        leases = rows.read(
+        leases = queries.read(
             connection,
             "SELECT study_id, value_json FROM study_system_attributes WHERE key LIKE 'lease:%'",
         )
@@ -90,7 +90,7 @@ def _best_values(found: pd.DataFrame, directions: pd.Series) -> dict[int, float]
         if len(directions[study]) == 1:
             goal = Goal.of(directions[study], ours=False)
             values = [best[study]] if study in best else []
-            values += [rows.number(end, kind) for end in ends]
+            values += [queries.number(end, kind) for end in ends]
             best[study] = max(values, key=goal.worth)
     return best
 
@@ -126,16 +126,16 @@ def _asked(attributes: dict[str, Any]) -> int | None:
 
 def names(engine: sa.Engine) -> dict[int, str]:
     """Study id -> name."""
-    with rows.connection(engine) as connection:
-        found = rows.read(connection, "SELECT study_id, study_name FROM studies")
+    with queries.connection(engine) as connection:
+        found = queries.read(connection, "SELECT study_id, study_name FROM studies")
     return dict(zip(found["study_id"].tolist(), found["study_name"], strict=True))
 
 
 def progress(engine: sa.Engine) -> pd.DataFrame:
     """Every complete trial of studies with one objective: identity (of the study), trial_id,
     number, value, and worth: the value, or its negative where it is to be small."""
-    with rows.connection(engine) as connection:
-        return rows.read(
+    with queries.connection(engine) as connection:
+        return queries.read(
             connection,
             "SELECT t.study_id AS identity, t.trial_id, t.number, v.value,"
             " CASE d.direction WHEN 'MINIMIZE' THEN -v.value ELSE v.value END AS worth"
@@ -149,6 +149,6 @@ def progress(engine: sa.Engine) -> pd.DataFrame:
 
 def sizes(engine: sa.Engine, trial_ids: Sequence[int]) -> pd.Series:
     """Trial id -> bytes of its file, where it has one."""
-    with rows.connection(engine) as connection:
-        found = rows.attribute_of(connection, trial_ids, "bytes")
+    with queries.connection(engine) as connection:
+        found = queries.attribute_of(connection, trial_ids, "bytes")
     return pd.to_numeric(found.where(found.map(ATTRIBUTE_COLUMNS["bytes"]).astype(bool)))

@@ -27,7 +27,7 @@ from typing import Any
 import pandas as pd
 import sqlalchemy as sa
 
-from search.database import queries as rows
+from search.database import queries
 from search.database.goal import ACCURACY, Goal, order_key
 
 BASE_COLUMNS = ("number", "state", "value", "started", "completed")
@@ -110,8 +110,8 @@ def goal(engine: sa.Engine, name: str, spec: Mapping[str, Any]) -> Goal:
     Args:
         spec: as `spec_of` tells it.
     """
-    with rows.connection(engine) as connection:
-        directions = rows.directions(connection, rows.study_id(connection, name))
+    with queries.connection(engine) as connection:
+        directions = queries.directions(connection, queries.study_id(connection, name))
     return Goal.of(directions, ours=bool(spec))
 
 
@@ -134,10 +134,10 @@ def trials(
     Raises:
         InputError: no such study, or tables of another schema.
     """
-    span = rows.Span(since, rows.EVERY if until is None else until)
-    with rows.connection(engine) as connection:
-        study = rows.study_id(connection, name)
-        table = rows.read(
+    span = queries.Span(since, queries.EVERY if until is None else until)
+    with queries.connection(engine) as connection:
+        study = queries.study_id(connection, name)
+        table = queries.read(
             connection,
             "SELECT trial_id, number, state, datetime_start AS started,"
             " datetime_complete AS completed FROM trials"
@@ -145,12 +145,12 @@ def trials(
             study=study,
             **span._asdict(),
         ).set_index("trial_id")
-        table["value"] = rows.values(connection, study, span)
-        known = rows.attributes(connection, study, columns, span)
+        table["value"] = queries.values(connection, study, span)
+        known = queries.attributes(connection, study, columns, span)
         for column in set(columns) & set(known):
             is_one = ATTRIBUTE_COLUMNS[column]
             known[column] = [value if is_one(value) else None for value in known[column]]
-        params = rows.params(connection, study, span) if with_params else pd.DataFrame()
+        params = queries.params(connection, study, span) if with_params else pd.DataFrame()
     for column in ("started", "completed"):
         table[column] = pd.to_datetime(table[column], format="ISO8601")  # whole seconds have no dot
     table = table[list(BASE_COLUMNS)].join(known.reindex(columns=list(columns)))
@@ -160,22 +160,22 @@ def trials(
 def curves(engine: sa.Engine, name: str, numbers: Sequence[int]) -> pd.DataFrame:
     """Learning curves as they were reported: number, epoch (from 1), accuracy; also of trials
     that are still running."""
-    with rows.connection(engine) as connection:
+    with queries.connection(engine) as connection:
         wanted = _wanted(connection, name, numbers)
-        found = rows.intermediate(connection, wanted.index.tolist())
+        found = queries.intermediate(connection, wanted.index.tolist())
     found["number"] = found["trial_id"].map(wanted)
     return found[["number", "epoch", "accuracy"]].sort_values(["number", "epoch"])
 
 
 def trial_attribute(engine: sa.Engine, name: str, number: int, key: str) -> Any:
     """One attribute of one trial; None where it has none."""
-    with rows.connection(engine) as connection:
-        found = rows.read(
+    with queries.connection(engine) as connection:
+        found = queries.read(
             connection,
             "SELECT value_json FROM trial_user_attributes a JOIN trials t"
             " ON t.trial_id = a.trial_id"
             " WHERE t.study_id = :study AND t.number = :number AND a.key = :key",
-            study=rows.study_id(connection, name),
+            study=queries.study_id(connection, name),
             number=number,
             key=key,
         )
@@ -187,21 +187,21 @@ def version(engine: sa.Engine, name: str) -> str:
 
     Cheap, to be asked every second: a finished trial does not change.
     """
-    with rows.connection(engine) as connection:
-        study = rows.study_id(connection, name)
-        states = rows.read(
+    with queries.connection(engine) as connection:
+        study = queries.study_id(connection, name)
+        states = queries.read(
             connection,
             "SELECT state, COUNT(*) AS trials, MAX(datetime_complete) AS last FROM trials"
             " WHERE study_id = :study GROUP BY state ORDER BY state",
             study=study,
         )
-        epochs = rows.read(
+        epochs = queries.read(
             connection,
             "SELECT COUNT(*) AS epochs FROM trial_intermediate_values WHERE trial_id IN"
             " (SELECT trial_id FROM trials WHERE study_id = :study AND state = 'RUNNING')",
             study=study,
         )
-        told = rows.read(
+        told = queries.read(
             connection,
             "SELECT COUNT(*) AS told FROM study_user_attributes WHERE study_id = :study",
             study=study,
@@ -212,8 +212,8 @@ def version(engine: sa.Engine, name: str) -> str:
 
 def _wanted(connection: sa.Connection, name: str, numbers: Sequence[int]) -> pd.Series:
     """Trial ids -> numbers, of some trials of a study."""
-    study = rows.study_id(connection, name)
-    found = rows.read(
+    study = queries.study_id(connection, name)
+    found = queries.read(
         connection, "SELECT trial_id, number FROM trials WHERE study_id = :study", study=study
     )
     known = found.set_index("trial_id")["number"]
@@ -222,11 +222,11 @@ def _wanted(connection: sa.Connection, name: str, numbers: Sequence[int]) -> pd.
 
 def attributes(engine: sa.Engine, name: str) -> dict[str, Any]:
     """A study's user attributes, its spec among them; {} of another program's."""
-    with rows.connection(engine) as connection:
-        found = rows.read(
+    with queries.connection(engine) as connection:
+        found = queries.read(
             connection,
             "SELECT key, value_json FROM study_user_attributes WHERE study_id = :study",
-            study=rows.study_id(connection, name),
+            study=queries.study_id(connection, name),
         )
     return ours(dict(zip(found["key"], map(json.loads, found["value_json"]), strict=True)))
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
-from search.database.leases import Lease, all_leases, grant, place_of
+from search.database.leases import Lease, all_leases, grant, trial_key
 
 TRIALS: sa.Table = models.TrialModel.__table__
 VALUES: sa.Table = models.TrialValueModel.__table__
@@ -69,7 +69,7 @@ def tally(connection: sa.Connection, study: int) -> Tally:
 def unnoticed(connection: sa.Connection, study: int, worker: str, held: set[str]) -> Claim | None:
     """A trial that was claimed for a worker by a transaction whose end it did not hear of."""
     mine = {p for p, lease in all_leases(connection, study).items() if lease.worker == worker}
-    unheard = (c for c in running(connection, study) if place_of(c.number) in mine - held)
+    unheard = (c for c in running(connection, study) if trial_key(c.number) in mine - held)
     return next(unheard, None)
 
 
@@ -93,7 +93,7 @@ def add_trial(connection: sa.Connection, study: int, lease: Lease) -> Claim:
         added = sa.insert(TRIALS).values(study_id=study, number=number, **running)
         added_id = connection.execute(added.returning(TRIALS.c.trial_id)).scalar_one()
         claim = Claim(number, added_id)
-    grant(connection, study, place_of(claim.number), lease)
+    grant(connection, study, trial_key(claim.number), lease)
     return claim
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from search.study.spec import Ground
+from search.study.spec import StudySpec
 from space.architecture import Architecture
 from space.errors import InputError
 from trainers.recipe import Recipe
@@ -47,7 +47,7 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Ground):
+class AblationSpec(StudySpec):
     """An ablation, whole: stored with its study, so that a resume needs nothing else.
 
     Trial number n trains arm n mod A over seed n div A, A arms in all. So a trial's number says
@@ -72,13 +72,13 @@ class Plan(Ground):
     def teachers(self) -> Mapping[str, str]:
         return self.taught
 
-    def taught_like(self, other: Ground) -> "Plan":
-        described = other.described if isinstance(other, Plan) else {}
+    def taught_like(self, other: StudySpec) -> "AblationSpec":
+        described = other.described if isinstance(other, AblationSpec) else {}
         return replace(self, taught=dict(other.teachers), described=described)
 
     def with_teachers(
         self, hashes: Mapping[str, str], described: Mapping[str, Mapping[str, Any]]
-    ) -> "Plan":
+    ) -> "AblationSpec":
         """The same, its teachers being trained.
 
         Args:
@@ -93,8 +93,8 @@ class Plan(Ground):
 
     def trial(self, number: int) -> tuple[Arm, int]:
         """The arm and the seed of a trial."""
-        seed, place = divmod(number, len(self.arms))
-        return self.arms[place], seed
+        seed, index = divmod(number, len(self.arms))
+        return self.arms[index], seed
 
     def to_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {
@@ -108,7 +108,7 @@ class Plan(Ground):
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Plan":
+    def from_dict(cls, data: Mapping[str, Any]) -> "AblationSpec":
         """Read `to_dict`'s data back; InputError where another version wrote it."""
         given = dict(data)
         kind, schema = given.pop("kind", None), given.pop("schema", None)

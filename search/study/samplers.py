@@ -9,24 +9,24 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
 from space.errors import require_one_of
-from space.spaces import Family, Value
+from space.spaces import SearchSpace, Value
 
 SAMPLERS = ("tpe", "random", "gp", "nsga2")
 
 
-def distributions(family: Family) -> dict[str, BaseDistribution]:
+def distributions(search_space: SearchSpace) -> dict[str, BaseDistribution]:
     """Every parameter's distribution: evenly spaced numbers are ordered, the rest are not."""
-    return {name: _distribution(values) for name, values in family.choices.items()}
+    return {name: _distribution(values) for name, values in search_space.choices.items()}
 
 
-def suggest(trial: optuna.Trial, family: Family) -> dict[str, Value]:
+def suggest(trial: optuna.Trial, search_space: SearchSpace) -> dict[str, Value]:
     """A value for every parameter of the space.
 
     A trial that a killed process left has some of them already. Those that are drawn one by one
     are drawn once more for nothing, so that the others are those of a trial that was not killed.
     """
     params: dict[str, Value] = {}
-    for name, distribution in distributions(family).items():
+    for name, distribution in distributions(search_space).items():
         if name in trial.params and name not in trial.relative_params:
             frozen = trial.storage.get_trial(trial._trial_id)
             trial.study.sampler.sample_independent(trial.study, frozen, name, distribution)
@@ -34,7 +34,7 @@ def suggest(trial: optuna.Trial, family: Family) -> dict[str, Value]:
             low, high, step = distribution.low, distribution.high, distribution.step
             params[name] = trial.suggest_int(name, low, high, step=step)
         else:
-            params[name] = trial.suggest_categorical(name, family.choices[name])  # type: ignore
+            params[name] = trial.suggest_categorical(name, search_space.choices[name])  # type: ignore
     return params
 
 

@@ -72,7 +72,7 @@ class Settings:
         require("finalists", self.finalists, self.finalists >= 0, "at least 0")
         parse_workers(self.workers)
         parse_grace(self.grace)
-        parse_place(self.on)
+        parse_backend(self.on)
         asked_limits(self.timeout, self.gpu_hours)
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         if self.name is not None:
@@ -151,7 +151,7 @@ def default_network(data: str) -> str:
     return "teacher-small" if data == DIGITS else "resnet18"
 
 
-def parse_place(on: str | None) -> str:
+def parse_backend(on: str | None) -> str:
     """Where to train: here where nothing is given; InputError for what is no place."""
     given = HERE if on is None else on
     valid = given in (HERE, RAY) or given.startswith("ray://")

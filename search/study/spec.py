@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from space.errors import InputError
-from space.file_format import Card, normalisation
+from space.file_format import StudentMetadata, normalisation
 from space.solver import Budget
-from space.spaces import Family, family
+from space.spaces import SearchSpace, search_space
 from trainers.data.layouts import DIGITS
 from trainers.recipe import Recipe
 
@@ -20,7 +20,7 @@ OWN_TEACHER = "teacher"  # name of a search's one teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground(ABC):
+class StudySpec(ABC):
     """Fields shared by searches and ablations."""
 
     source: str  # of the data: "digits" or a folder; may move
@@ -30,10 +30,10 @@ class Ground(ABC):
     size: int  # pixels
     version: str  # of DistilNAS
 
-    def card_for(self, recipe: Recipe) -> Card:
+    def metadata_for(self, recipe: Recipe) -> StudentMetadata:
         """What a student's file says beside its weights."""
         mean, std = normalisation(self.channels)
-        return Card(
+        return StudentMetadata(
             classes=self.classes,
             size=self.size,
             mean=mean,
@@ -55,7 +55,7 @@ class Ground(ABC):
         return self.to_dict()
 
     @abstractmethod
-    def taught_like(self, other: "Ground") -> "Ground":
+    def taught_like(self, other: "StudySpec") -> "StudySpec":
         """The same with the other's teachers: for comparing before they are trained."""
 
     @property
@@ -70,7 +70,7 @@ class Ground(ABC):
             if name not in ("source", "version"):
                 yield name, value
 
-    def differences(self, other: "Ground") -> list[str]:
+    def differences(self, other: "StudySpec") -> list[str]:
         """`setting: this study has A, but got B` for each setting that differs."""
         mine, others = dict(self.compared()), dict(other.compared())
         return [
@@ -86,7 +86,7 @@ def kept_source(data: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spec(Ground):
+class SearchSpec(StudySpec):
     """A search's settings, stored with its study; a resume needs nothing else."""
 
     space: str
@@ -100,14 +100,14 @@ class Spec(Ground):
     teacher: str  # hash of its weights; empty without a teacher
 
     @property
-    def family(self) -> Family:
-        return family(self.space, size=self.size, compressed_stem=self.compressed_stem)
+    def search_space(self) -> SearchSpace:
+        return search_space(self.space, size=self.size, compressed_stem=self.compressed_stem)
 
     @property
     def teachers(self) -> Mapping[str, str]:
         return {OWN_TEACHER: self.teacher} if self.teacher else {}
 
-    def taught_like(self, other: Ground) -> "Spec":
+    def taught_like(self, other: StudySpec) -> "SearchSpec":
         return replace(self, teacher=other.teachers.get(OWN_TEACHER, ""))
 
     @property
@@ -116,15 +116,15 @@ class Spec(Ground):
         return OWN_TEACHER if self.teacher else None
 
     @property
-    def card(self) -> Card:
+    def metadata(self) -> StudentMetadata:
         """What every student's file says beside its weights, but for seeds."""
-        return self.card_for(self.recipe)
+        return self.metadata_for(self.recipe)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"schema": SCHEMA, "recipe": self.recipe.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Spec":
+    def from_dict(cls, data: Mapping[str, Any]) -> "SearchSpec":
         """Read `to_dict`'s data back; InputError where another version wrote it."""
         given = dict(data)
         if given.pop("schema", None) != SCHEMA:

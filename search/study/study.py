@@ -16,8 +16,8 @@ from search.database.table import ours, spec_of
 from search.study.folder import ARTIFACTS, Folder, check_name, expanded
 from search.study.limits import DEVICE_SECONDS, TIMEOUT
 from search.study.object_store import is_address
-from search.study.plan import Plan, is_plan
-from search.study.spec import Ground, Spec
+from search.study.plan import AblationSpec, is_plan
+from search.study.spec import SearchSpec, StudySpec
 from space.errors import InputError
 from trainers.files import copy_atomically
 
@@ -32,7 +32,7 @@ SETTLED = "settled"  # the same, as it was when the study last came to its end
 SHOWN_DIFFERENCES = 3
 
 
-def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
+def require_free(storage: RDBStorage, name: str, spec: StudySpec) -> None:
     """To be asked before a teacher is trained, so teachers are not compared.
 
     Raises:
@@ -44,7 +44,7 @@ def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
     if before is None:
         differences = ["it was not made by DistilNAS"]
     elif type(before) is not type(spec):
-        differences = [f"it is {'an ablation' if isinstance(before, Plan) else 'a search'}"]
+        differences = [f"it is {'an ablation' if isinstance(before, AblationSpec) else 'a search'}"]
     else:
         differences = before.differences(spec.taught_like(before))
     if differences:
@@ -60,7 +60,7 @@ def require_free(storage: RDBStorage, name: str, spec: Ground) -> None:
 
 
 def create(
-    storage: RDBStorage, name: str, spec: Ground, attributes: Mapping[str, Any]
+    storage: RDBStorage, name: str, spec: StudySpec, attributes: Mapping[str, Any]
 ) -> optuna.Study:
     """A new study, under a name that `require_free` let pass.
 
@@ -91,7 +91,7 @@ def names(storage: RDBStorage) -> list[str]:
     return [study.study_name for study in storage.get_all_studies()]
 
 
-def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Ground]:
+def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, StudySpec]:
     """A study of DistilNAS and its spec.
 
     Raises:
@@ -109,12 +109,12 @@ def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, Ground]:
     return optuna.load_study(storage=storage, study_name=name), spec
 
 
-def read_spec(storage: RDBStorage, name: str) -> Ground | None:
+def read_spec(storage: RDBStorage, name: str) -> StudySpec | None:
     """The spec stored with a study; None where there is none of ours."""
     spec = spec_of(ours(storage.get_study_user_attrs(storage.get_study_id_from_name(name))))
     if not spec:
         return None
-    return Plan.from_dict(spec) if is_plan(spec) else Spec.from_dict(spec)
+    return AblationSpec.from_dict(spec) if is_plan(spec) else SearchSpec.from_dict(spec)
 
 
 def free_name(storage: RDBStorage, wanted: str) -> str:
@@ -177,7 +177,7 @@ def folder_of(storage: str, study: optuna.Study, here: str | None = None) -> Fol
     return Folder(storage, study.study_name, here or study.user_attrs.get(ARTIFACTS))
 
 
-def place_for(storage: str, name: str, given: str | None) -> tuple[Folder, dict[str, Any]]:
+def folder_for(storage: str, name: str, given: str | None) -> tuple[Folder, dict[str, Any]]:
     """The folder of a new study, and what the study says of it.
 
     Args:

@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from search.terminal import output as report
+from search.terminal import output
 from trainers.data.survey import Survey
 from trainers.data.walk import printable
 
@@ -15,7 +15,7 @@ def print_survey(out: Console, seen: Survey) -> None:
     """For people."""
     splits = list(seen.counts)
     classes = list(seen.counts[splits[0]])
-    made = report.rows_table("class", *splits)
+    made = output.rows_table("class", *splits)
     for column in made.columns[1:]:
         column.justify = "right"
     for name in classes[:ROWS]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from search.terminal import output as report
+from search.terminal import output
 from search.terminal.data import print_survey, survey_document
 from search.terminal.progress import duration
 from space.solver import Solution
@@ -25,11 +25,11 @@ def planned(
     budget = spec.budget
     shares = sorted(student.share for student in students)
     if as_json:
-        report.print_json(
+        output.print_json(
             {
                 "settings": asdict(settings),
                 "recipe": spec.recipe.to_dict(),
-                "budget": report.budget_document(budget),
+                "budget": output.budget_document(budget),
                 "smallest": {"cost": low.cost, "architecture": low.architecture.to_dict()},
                 "largest_floor": {"cost": high.cost, "architecture": high.architecture.to_dict()},
                 "shares": shares,
@@ -39,8 +39,8 @@ def planned(
             }
         )
         return
-    out = report.console()
-    made = report.rows_table("setting", "value")
+    out = output.console()
+    made = output.rows_table("setting", "value")
     for name, value in asdict(settings).items():
         if value is not None and name != "recipe":
             made.add_row(name, str(value))

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from search.database import table as tables
 from search.database.address import command, database_errors
-from search.terminal import output as report
+from search.database.engine import open_engine
+from search.terminal import output
 from space.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def show(storage: str, name: str, format: str | None) -> None:
     )
 
     with database_errors(storage):
-        engine = report.engine(storage)
+        engine = open_engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
     plan = tables.spec_of(attributes)
     if plan.get("kind") != "ablation":
@@ -56,15 +57,15 @@ def show(storage: str, name: str, format: str | None) -> None:
     seeds = int(attributes["seeds"])
     analysis = with_notes(analyse(frame, plan), frame, attributes)
     if format == "json":
-        report.print_json(document(name, plan, seeds, frame, analysis))
+        output.print_json(document(name, plan, seeds, frame, analysis))
     elif format == "csv":
         _print_csv(analysis.arms)
     elif format == "rows":
         levels = [f"params_{factor}" for factor in plan["factors"]]
         _print_csv(frame.reindex(columns=[*ROW, *levels]))
     elif format == "markdown":
-        said = "\n".join(f"- {note}" for note in notes(plan, analysis))
-        print("\n\n".join([*map(markdown, evidence(plan, analysis)), said]))
+        message = "\n".join(f"- {note}" for note in notes(plan, analysis))
+        print("\n\n".join([*map(markdown, evidence(plan, analysis)), message]))
     else:
         _print(name, plan, seeds, frame, analysis)
 
@@ -75,7 +76,7 @@ def finished(session: Any, name: str, seeds: int) -> None:
     if not session.as_json:
         again = command("ablate show", name, session.storage)
         more = session.to_resume(name, "--seeds", str(seeds + MORE_SEEDS))
-        report.console().print(f"go on with:\n  {again} --markdown\n  {more}", soft_wrap=True)
+        output.console().print(f"go on with:\n  {again} --markdown\n  {more}", soft_wrap=True)
 
 
 def document(
@@ -97,7 +98,7 @@ def document(
 
 
 def _documents(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [report.trial_document(row) for _, row in frame.iterrows()]
+    return [output.trial_document(row) for _, row in frame.iterrows()]
 
 
 def evidence(plan: Mapping[str, Any], analysis: "Analysis") -> list[Cells]:
@@ -179,8 +180,8 @@ def teachers_cells(described: Mapping[str, Mapping[str, Any]]) -> Cells:
 
 def notes(plan: Mapping[str, Any], analysis: "Analysis") -> list[str]:
     source = plan["published"].get("source")
-    said = [f"published: {source}"] if source else []
-    return [*analysis.notes, *said]
+    message = [f"published: {source}"] if source else []
+    return [*analysis.notes, *message]
 
 
 def with_notes(
@@ -211,7 +212,7 @@ def markdown(cells: Cells) -> str:
 
 
 def rich_table(cells: Cells) -> Table:
-    made = report.rows_table()
+    made = output.rows_table()
     made.title = Text(cells.title, "bold") if cells.title else None
     made.title_justify = "left"
     for column in cells.columns:
@@ -230,7 +231,7 @@ def rich_table(cells: Cells) -> Table:
 def _print(
     name: str, plan: Mapping[str, Any], seeds: int, frame: pd.DataFrame, analysis: "Analysis"
 ) -> None:
-    out = report.console()
+    out = output.console()
     done = int((frame["state"] == "COMPLETE").sum())
     asked = Text(f": {plan['question']}".rstrip(": "))
     out.print(Text(name, "bold") + asked, soft_wrap=True)
@@ -261,7 +262,7 @@ def _print_csv(frame: pd.DataFrame) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(frame.columns)
     for _, row in frame.iterrows():
-        writer.writerow("" if pd.isna(value) else report.neutral(value) for value in row)
+        writer.writerow("" if pd.isna(value) else output.neutral(value) for value in row)
 
 
 def _mean(row: Any) -> tuple[str, str]:
@@ -298,7 +299,7 @@ def _p(value: float) -> str:
 
 
 def _short(count: float) -> str:
-    return "" if pd.isna(count) else report.short(count)
+    return "" if pd.isna(count) else output.short(count)
 
 
 def _whole(value: float) -> str:

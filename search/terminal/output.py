@@ -13,7 +13,7 @@ from rich.table import Table
 
 from search.database import table as tables
 from search.database.address import command, masked_for_shell
-from search.database.engine import engine as engine
+from search.database.engine import open_engine
 from search.terminal.savings import Savings, savings
 from space.errors import InputError
 from space.solver import Budget
@@ -121,7 +121,7 @@ def finished(
     Args:
         hints: commands to type next.
     """
-    frame = tables.trials(engine(storage), name)
+    frame = tables.trials(open_engine(storage), name)
     best, budget = folder.best, spec.budget
     leaders = tables.best(frame, 5)
     size = best.stat().st_size if best.exists() and len(leaders) else None

@@ -7,8 +7,8 @@ from rich.text import Text
 
 from search.ablation.arms import Resolved, same_student
 from search.ablation.forecast import Forecast
-from search.study.plan import Arm, Plan, training_key
-from search.terminal import output as report
+from search.study.plan import AblationSpec, Arm, training_key
+from search.terminal import output
 from search.terminal.data import print_survey, survey_document
 from search.terminal.evidence import summary
 from search.terminal.progress import duration
@@ -20,7 +20,7 @@ UNEVEN = 0.02  # of the budget: arms that far apart are hardly of one size
 
 
 def planned(
-    plan: Plan,
+    plan: AblationSpec,
     resolved: Resolved,
     seeds: int,
     expected: Forecast,
@@ -36,13 +36,13 @@ def planned(
     """
     if seen is not None and as_json:
         told = document(plan, resolved, seeds, expected)
-        report.print_json(told | {"survey": survey_document(seen)})
+        output.print_json(told | {"survey": survey_document(seen)})
         return
-    out = console if seen is None else report.console()
+    out = console if seen is None else output.console()
     for line in [plan.question, *summary(plan.to_dict(), seeds)]:
         if line:
             out.print(line, soft_wrap=True)
-    made = report.rows_table("arm", "bytes", "budget", "params", "MACs", "architecture")
+    made = output.rows_table("arm", "bytes", "budget", "params", "MACs", "architecture")
     for arm in plan.arms:
         made.add_row(*map(Text, _cells(plan, arm)))
     for name, reason in resolved.impossible:
@@ -54,7 +54,9 @@ def planned(
         out.print(line, soft_wrap=True)
 
 
-def document(plan: Plan, resolved: Resolved, seeds: int, expected: Forecast) -> dict[str, Any]:
+def document(
+    plan: AblationSpec, resolved: Resolved, seeds: int, expected: Forecast
+) -> dict[str, Any]:
     """The plan as JSON data."""
     arms = [
         arm.to_dict() | {"bytes": stored(plan, arm), "same_as": twin(plan, arm)}
@@ -72,32 +74,32 @@ def document(plan: Plan, resolved: Resolved, seeds: int, expected: Forecast) -> 
     }
 
 
-def stored(plan: Plan, arm: Arm) -> int:
+def stored(plan: AblationSpec, arm: Arm) -> int:
     """Bytes of an arm's file."""
-    return stored_bytes(arm.architecture, arm.format, plan.card_for(arm.recipe))
+    return stored_bytes(arm.architecture, arm.format, plan.metadata_for(arm.recipe))
 
 
-def twin(plan: Plan, arm: Arm) -> str | None:
+def twin(plan: AblationSpec, arm: Arm) -> str | None:
     """An earlier arm that is the same thing under another name."""
     earlier = plan.arms[: plan.arms.index(arm)]
     return next((other.name for other in earlier if same_student(other, arm)), None)
 
 
-def _cells(plan: Plan, arm: Arm) -> tuple[str, ...]:
-    counted = cost(arm.architecture, plan.card_for(arm.recipe))
+def _cells(plan: AblationSpec, arm: Arm) -> tuple[str, ...]:
+    counted = cost(arm.architecture, plan.metadata_for(arm.recipe))
     share = "" if arm.budget_share is None else f"{arm.budget_share:.1%}"
     marked = f"{arm.name} *" if arm.name == plan.baseline else arm.name
     size = f"{stored(plan, arm):,}"
-    params, work = f"{counted.parameters:,}", report.short(counted.macs)
+    params, work = f"{counted.parameters:,}", output.short(counted.macs)
     return (marked, size, share, params, work, arm.architecture.words)
 
 
-def _trainings(plan: Plan) -> int:
+def _trainings(plan: AblationSpec) -> int:
     """Arms that differ in more than the storage format."""
     return len({training_key(arm) for arm in plan.arms})
 
 
-def _remarks(plan: Plan, seeds: int, expected: Forecast) -> list[str]:
+def _remarks(plan: AblationSpec, seeds: int, expected: Forecast) -> list[str]:
     same = [(arm.name, twin(plan, arm)) for arm in plan.arms]
     levels = next(arm.levels for arm in plan.arms if arm.name == plan.baseline)
     own = ", ".join(f"{factor}={label}" for factor, label in levels.items())

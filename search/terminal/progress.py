@@ -19,13 +19,13 @@ from rich.progress import (
 )
 
 from search.database.goal import order_key
-from search.training.watcher import Outcome
+from search.training.listener import Outcome
 from space.solver import format_bytes
 from trainers.engine.result import Epoch, Report
 
 
 class Display:
-    """A `Watcher`: trials done, the best so far, a row a running student."""
+    """A `ProgressListener`: trials done, the best so far, a row a running student."""
 
     def __init__(
         self, console: Console, *, trials: int | None, done: int, best: bool = True
@@ -76,7 +76,7 @@ class Display:
         """Tell of a training run that begins."""
         self.rows[label] = self.progress.add_task(label, total=epochs, note="")
         self.epochs[label] = epochs
-        self.said(f"{label}: {words}", style="dim")
+        self.message(f"{label}: {words}", style="dim")
 
     def epoch_done(self, label: str, epoch: Epoch) -> None:
         note = f"accuracy {epoch.accuracy:.1%}"
@@ -84,7 +84,7 @@ class Display:
         epochs = self.epochs[label]
         quarter = max(1, epochs // 4)
         if not self.live and (epoch.epoch % quarter == 0 and epoch.epoch < epochs):
-            self.said(f"  {label}: epoch {epoch.epoch}/{epochs}, {note}")
+            self.message(f"  {label}: epoch {epoch.epoch}/{epochs}, {note}")
 
     def ended(self, label: str) -> None:
         self.progress.remove_task(self.rows.pop(label))
@@ -103,27 +103,27 @@ class Display:
         attributes = row.attributes
         if row.value is not None and "duplicate_of" not in attributes:
             self.known_best(row.value, row.number, attributes["bytes"])
-        self.said(f"{row.label} {_how(row)}")
+        self.message(f"{row.label} {_how(row)}")
         if attributes.get("fallback") and not self.fell_back:
             self.fell_back = True  # said once; every row keeps its own
             why = attributes["fallback"]
-            self.said(f"steps run eagerly, not as CUDA graphs, which is slower: {why}")
+            self.message(f"steps run eagerly, not as CUDA graphs, which is slower: {why}")
         note = ""
         if self.best and self.names_best:
             accuracy, number, size = self.best
             note = f"best {accuracy:.1%} (trial {number}, {format_bytes(size)})"
         self.progress.update(self.overall, completed=self.done, note=note)
         if not self.live and row.counted:
-            said = [f"{self.done}/{self.trials} trials", note, self._left()]
-            self.said("; ".join(filter(None, said)))
+            message = [f"{self.done}/{self.trials} trials", note, self._left()]
+            self.message("; ".join(filter(None, message)))
 
-    def stands_at(self, done: int) -> None:
+    def ended_so_far(self, done: int) -> None:
         if done == self.done:
             return
         self.done = done  # with other workers' trials
         self.progress.update(self.overall, completed=done)
         if not self.live:
-            self.said(f"{done}/{self.trials} trials")
+            self.message(f"{done}/{self.trials} trials")
 
     def _left(self) -> str:
         new = self.done - self.first
@@ -132,7 +132,7 @@ class Display:
         seconds = (time.monotonic() - self.started) / new * (self.trials - self.done)
         return f"about {duration(seconds)} left"
 
-    def said(self, text: str, style: str = "") -> None:
+    def message(self, text: str, style: str = "") -> None:
         # Without markup: what PyTorch says of an error has brackets of its own.
         self.console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 

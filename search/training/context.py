@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from search.study.folder import Folder
-from search.study.spec import Ground
+from search.study.spec import StudySpec
 from space.architecture import Architecture
 from space.errors import InputError
 from trainers.data.datasets import Data, load
@@ -26,19 +26,19 @@ class Job(NamedTuple):
     recipe: Recipe
     format: str  # of the file that is scored
     teacher: str | None  # its name; None learns from the labels alone
-    place: str  # of its checkpoint, and in the end of its files, within the study's folder
+    key: str  # of its checkpoint, and in the end of its files, within the study's folder
     draft: str = ""  # where its files are written; the place itself where none is named
 
     @property
     def written_to(self) -> str:
-        return self.draft or self.place
+        return self.draft or self.key
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class TrainingContext:
     """All that the students of a study have in common."""
 
-    spec: Ground
+    spec: StudySpec
     data: Data
     teachers: Mapping[str, Teacher]
     folder: Folder
@@ -51,14 +51,14 @@ class Bench:
         """What a teacher says to a recipe's views; None where nobody listens."""
         if teacher is None or not recipe.needs_teacher:
             return None
-        key = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
-        if key not in self._banks:
+        wanted = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
+        if wanted not in self._banks:
             self._banks.clear()  # each may hold the photographs on the device
-            place, asked = self.cache / "banks", self.teachers[teacher]
-            self._banks[key] = LogitBank(
-                place, asked, self.data, recipe, self.device, self._asking(), self.share
+            folder, asked = self.cache / "banks", self.teachers[teacher]
+            self._banks[wanted] = LogitBank(
+                folder, asked, self.data, recipe, self.device, self._asking(), self.share
             )
-        return self._banks[key]
+        return self._banks[wanted]
 
     def _asking(self) -> Callable[[int], None]:
         """Say at the first epoch that a teacher is asked about that this takes time, once."""
@@ -83,16 +83,16 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
+class ContextSpec:
     """Where a bench's parts lie: small and picklable, for a process that makes its own."""
 
-    spec: Ground
+    spec: StudySpec
     folder: Folder
     source: str  # of the data
     cache: Path
     device: str  # auto, cpu, cuda or cuda:1
 
-    def bench(self, *, progress: bool = True) -> Bench:
+    def context(self, *, progress: bool = True) -> TrainingContext:
         """Load the data through the cache, the study's own teachers and the device.
 
         Args:
@@ -118,9 +118,11 @@ class Station:
         own = {name: own_teacher(self.folder, name, h) for name, h in self.spec.teachers.items()}
         return self.furnished(data, own, device)
 
-    def furnished(self, data: Data, teachers: Mapping[str, Teacher], device: torch.device) -> Bench:
+    def furnished(
+        self, data: Data, teachers: Mapping[str, Teacher], device: torch.device
+    ) -> TrainingContext:
         """The bench, from parts that are loaded already."""
-        return Bench(self.spec, data, teachers, self.folder, device, self.cache)
+        return TrainingContext(self.spec, data, teachers, self.folder, device, self.cache)
 
 
 def own_teacher(folder: Folder, name: str, hash: str) -> Teacher:

@@ -11,13 +11,13 @@ from pathlib import Path
 from search.study.folder import EXACT, STUDENT, Folder
 
 
-def publish(folder: Folder, place: str, draft: str) -> None:
+def publish(folder: Folder, key: str, draft: str) -> None:
     """Move what a worker wrote to its place; the student's file last. Done twice, it is done."""
-    own, written = folder.path / place, folder.path / draft
+    own, written = folder.path / key, folder.path / draft
     for name in (EXACT, STUDENT):
         with suppress(FileNotFoundError):
             (written / name).replace(own / name)
-    folder.keep(f"{place}/{EXACT}", f"{place}/{STUDENT}")
+    folder.keep(f"{key}/{EXACT}", f"{key}/{STUDENT}")
     discard(folder, draft)
 
 

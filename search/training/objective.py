@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
 from search.study.ranking import UNSTORABLE
-from search.training.context import Bench, Job
+from search.training.context import Job, TrainingContext
 from space.architecture import Architecture
 from space.build import build
 from space.count import cost
-from space.file_format import FORMATS, Card, stored_bytes
+from space.file_format import FORMATS, StudentMetadata, stored_bytes
 from trainers import export
 from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.evaluation import accuracy_of, confusion
@@ -38,37 +38,37 @@ class Trained(NamedTuple):
     formats: dict[str, float | None] | None = None  # format -> accuracy of a file in it
 
 
-def train_student(bench: Bench, job: Job, report: Callable[[Epoch], bool]) -> Trained:
+def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], bool]) -> Trained:
     """Train one student and write its file `student.safetensors` where the job says.
 
     Goes on from the checkpoint there; the caller removes it when the outcome is stored.
     """
-    recipe, card = job.recipe, bench.spec.card_for(job.recipe)
+    recipe, metadata = job.recipe, context.spec.metadata_for(job.recipe)
     student = build(job.architecture, seed=recipe.seed)
-    model = Model(student, size=card.size, mean=card.mean, std=card.std)
-    checkpoint = checkpoint_at(bench.folder, job.place)
+    model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
+    checkpoint = checkpoint_at(context.folder, job.key)
     result = train(
         model,
         recipe,
-        bench.data,
+        context.data,
         report,
-        device=bench.device,
-        teacher=bench.bank(job.teacher, recipe),
+        device=context.device,
+        teacher=context.bank(job.teacher, recipe),
         checkpoint=checkpoint,
     )
     if result.ended != FINISHED:
         return Trained(result, None)
-    place = bench.folder.path / job.written_to
-    place.mkdir(parents=True, exist_ok=True)
-    path = place / STUDENT
+    directory = context.folder.path / job.written_to
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / STUDENT
     try:
         if job.format != "fp32":  # first: other formats may hold what this one cannot
-            export.write(student, card, "fp32", place / EXACT)
-        export.write(student, card, job.format, path)
+            export.write(student, metadata, "fp32", directory / EXACT)
+        export.write(student, metadata, job.format, path)
     except OverflowError as error:
         return Trained(result._replace(ended=UNSTORABLE, reason=str(error)), None)
-    score = scored(bench, path)
-    formats = format_accuracies(bench, path, job.format, score.accuracy)
+    score = scored(context, path)
+    formats = format_accuracies(context, path, job.format, score.accuracy)
     return Trained(result, *score, digest(path), formats)
 
 
@@ -85,16 +85,16 @@ class Score(NamedTuple):
     confusion: list[list[int]] | None  # None for more classes than a row should hold
 
 
-def scored(bench: Bench, path: Path) -> Score:
+def scored(context: TrainingContext, path: Path) -> Score:
     """The score of a student's file."""
-    model = export.read(path).model.to(bench.device)
-    found_KK = confusion(model, bench.data.validation, bench.device)
+    model = export.read(path).model.to(context.device)
+    found_KK = confusion(model, context.data.validation, context.device)
     kept = found_KK.tolist() if len(found_KK) <= MOST_CLASSES else None
     return Score(accuracy_of(found_KK), kept)
 
 
 def format_accuracies(
-    bench: Bench, path: Path, own: str, accuracy: float
+    context: TrainingContext, path: Path, own: str, accuracy: float
 ) -> dict[str, float | None]:
     """Storage format -> validation accuracy of the student's file in it; None: it cannot hold it.
 
@@ -111,7 +111,7 @@ def format_accuracies(
             continue
         try:
             export.convert(source, format, probe)
-            found[format] = scored(bench, probe).accuracy
+            found[format] = scored(context, probe).accuracy
         except OverflowError:
             found[format] = None
     probe.unlink(missing_ok=True)
@@ -121,9 +121,9 @@ def format_accuracies(
 class StoredCheckpoint(Checkpoint):
     """A checkpoint that lies in the study's store too, for whoever takes the trial over."""
 
-    def __init__(self, folder: Folder, place: str) -> None:
-        super().__init__(folder.path / place / CHECKPOINT, every=STORED_SECONDS)
-        self.folder, self.name = folder, f"{place}/{CHECKPOINT}"
+    def __init__(self, folder: Folder, key: str) -> None:
+        super().__init__(folder.path / key / CHECKPOINT, every=STORED_SECONDS)
+        self.folder, self.name = folder, f"{key}/{CHECKPOINT}"
 
     def write(self, identity: Mapping[str, str], snapshot: Mapping[str, Any]) -> None:
         super().write(identity, snapshot)
@@ -139,16 +139,16 @@ class StoredCheckpoint(Checkpoint):
         self.folder.store.remove(self.name)
 
 
-def checkpoint_at(folder: Folder, place: str) -> Checkpoint:
+def checkpoint_at(folder: Folder, key: str) -> Checkpoint:
     """The checkpoint of what is trained at a place in the study's folder."""
     if folder.store is not None:
-        return StoredCheckpoint(folder, place)
-    return Checkpoint(folder.path / place / CHECKPOINT, every=CHECKPOINT_SECONDS)
+        return StoredCheckpoint(folder, key)
+    return Checkpoint(folder.path / key / CHECKPOINT, every=CHECKPOINT_SECONDS)
 
 
-def describe(architecture: Architecture, card: Card, format: str) -> dict[str, Any]:
+def describe(architecture: Architecture, metadata: StudentMetadata, format: str) -> dict[str, Any]:
     """What is known of a student before it is trained: the first half of its row."""
-    counted = cost(architecture, card)
+    counted = cost(architecture, metadata)
     return {
         "architecture": architecture.to_dict(),
         "fingerprint": architecture.fingerprint,
@@ -156,7 +156,7 @@ def describe(architecture: Architecture, card: Card, format: str) -> dict[str, A
         "params": counted.parameters,
         "macs": counted.macs,
         "activation_peak": counted.activation_peak,
-        "bytes": stored_bytes(architecture, format, card),
+        "bytes": stored_bytes(architecture, format, metadata),
         "format": format,
     }
 
@@ -183,9 +183,11 @@ def results(trained: Trained) -> dict[str, Any]:
     }
 
 
-def speed(bench: Bench, architecture: Architecture, recipe: Recipe, seconds: float) -> float:
+def speed(
+    context: TrainingContext, architecture: Architecture, recipe: Recipe, seconds: float
+) -> float:
     """Images a second that such a student trains with, measured for so many seconds."""
-    card = bench.spec.card_for(recipe)
+    metadata = context.spec.metadata_for(recipe)
     student = build(architecture, seed=0)
-    model = Model(student, size=card.size, mean=card.mean, std=card.std)
-    return images_per_second(model, recipe, bench.data, bench.device, seconds)
+    model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
+    return images_per_second(model, recipe, context.data, context.device, seconds)

@@ -19,7 +19,7 @@ from trainers.teachers.weights import read_content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class TeacherSpec:
     """A teacher to train, or to read where it was trained already."""
 
     network: str
@@ -47,7 +47,7 @@ class Wanted:
         return cache / "teachers" / f"{self.network}-{key}.pt"
 
 
-Named = Wanted | Path  # a teacher to train, or a file of one
+TeacherSource = TeacherSpec | Path  # a teacher to train, or a file of one
 
 # A teacher's table in an ablation's file.
 KEYS = ("file", "network", "pretrained", "epochs", "lr", "input_size", "recipe", "seed")
@@ -55,7 +55,7 @@ KEYS = ("file", "network", "pretrained", "epochs", "lr", "input_size", "recipe",
 
 def named_teachers(
     data: str, tables: Mapping[str, Any] | None, pretrained: str | None
-) -> dict[str, Named]:
+) -> dict[str, TeacherSource]:
     """Teachers by name; where none is stated, one from scratch.
 
     Args:
@@ -74,7 +74,7 @@ def named_teachers(
     return {name: _named(name, data, table, pretrained) for name, table in stated.items()}
 
 
-def _named(name: str, data: str, table: Any, pretrained: str | None) -> Named:
+def _named(name: str, data: str, table: Any, pretrained: str | None) -> TeacherSource:
     where = f"teacher {name!r}"
     check_name(name, "a teacher")
     require("teacher's name", name, name != NO_TEACHER, f"another one than {NO_TEACHER!r}")
@@ -95,7 +95,7 @@ def _file(table: Mapping[str, Any]) -> Path:
     return path
 
 
-def _wanted(data: str, table: Mapping[str, Any], pretrained: str | None) -> Wanted:
+def _wanted(data: str, table: Mapping[str, Any], pretrained: str | None) -> TeacherSpec:
     weights = (pretrained or table["pretrained"]) if "pretrained" in table else None
     default = teacher_base(data) if weights is None else "teacher-finetune"
     base = stated_recipe(table.get("recipe"), default)
@@ -108,12 +108,12 @@ def _wanted(data: str, table: Mapping[str, Any], pretrained: str | None) -> Want
     require("input_size", size, valid, f"1 to {MAX_SIZE} pixels")
     if recipe.needs_teacher:
         raise InputError("its recipe must learn from the labels alone: phases = [[0, 0]]")
-    wanted = Wanted(network=str(network), recipe=recipe, weights=weights, size=size)
+    wanted = TeacherSpec(network=str(network), recipe=recipe, weights=weights, size=size)
     wanted.check()
     return wanted
 
 
-def check_teachers(named: Mapping[str, Named], data: Data) -> None:
+def check_teachers(named: Mapping[str, TeacherSource], data: Data) -> None:
     """Raise InputError for a teacher that cannot be read, or cannot be made for the data."""
     for its in named.values():
         if isinstance(its, Path):

@@ -6,21 +6,22 @@ from optuna.trial import FrozenTrial
 from search.study.study import is_counted
 
 
-class Standing:
+class EndedTrials:
     """Counts of a study's ended trials, and which students they trained."""
 
-    def __init__(self, study: optuna.Study, identity: str) -> None:
+    def __init__(self, study: optuna.Study, training_attribute: str) -> None:
         """Take a study.
 
         Args:
-            identity: the attribute that rows share if, and only if, their training is the same.
+            training_attribute: the one that rows share if, and only if, their training is the
+                same.
         """
-        self.study, self.identity = study, identity
+        self.study, self.training_attribute = study, training_attribute
         self.counted, self.uncounted = 0, 0  # ended trials with a training, and without
         self.trained: dict[str, FrozenTrial] = {}  # by identity, the first
         self.seen, self.open = 0, set[int]()  # trials looked at, and those that had not ended then
 
-    def look(self) -> "Standing":
+    def look(self) -> "EndedTrials":
         """Bring it up to date."""
         trials = self.study.get_trials(deepcopy=False)
         by_number = trials if _are_numbered(trials) else {trial.number: trial for trial in trials}
@@ -44,7 +45,7 @@ class Standing:
         counts = is_counted(trial)
         self.counted += counts
         self.uncounted += not counts
-        training = trial.user_attrs.get(self.identity)
+        training = trial.user_attrs.get(self.training_attribute)
         if training is not None and "duplicate_of" not in trial.user_attrs:
             self.trained.setdefault(training, trial)
 

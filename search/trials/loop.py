@@ -7,20 +7,20 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from search.database.leases import place_of
+from search.database.leases import trial_key
 from search.database.transactions import Claim
 from search.study.pruners import Pruner
 from search.study.ranking import FAILED
 from search.training.context import Job
 from search.training.drafts import discard, publish
+from search.training.listener import Outcome, ProgressListener
 from search.training.objective import Trained, checkpoint_at, results
-from search.training.watcher import Outcome, Watcher
-from search.trials.ended import Standing
+from search.trials.ended import EndedTrials
 from search.workers import crashes
-from search.workers.executor import Crew, Failure, keep_busy, reason_of
+from search.workers.executor import Executor, Failure, keep_busy, reason_of
 from search.workers.worker import Worker
 from space.solver import InfeasibleError
-from trainers.engine.result import Epoch, Leave, Report
+from trainers.engine.result import Epoch, Report, StopTraining
 
 
 class Draw(NamedTuple):
@@ -43,7 +43,7 @@ class Source(Protocol):
     """Where the students of a study come from: a sampler (`search.trials.sampled`) or a plan."""
 
     @property
-    def identity(self) -> str:
+    def training_attribute(self) -> str:
         """The attribute that rows share if, and only if, their training is the same."""
         ...
 
@@ -85,20 +85,24 @@ class _Drawn(NamedTuple):
     training: str  # its identity
 
 
-def run_trials(source: Source, worker: Worker, crew: Crew, watcher: Watcher) -> None:
+def run_trials(
+    source: Source, worker: Worker, executor: Executor, listener: ProgressListener
+) -> None:
     """Run trials while the source wants some, and until the study's other workers' have ended.
 
     Unfinished ones come first, from where they stood. Returns early when the worker should leave.
     """
-    run = _Run(source, worker, crew, watcher)
-    keep_busy(crew, run.start_next, run.pending)
+    run = _Run(source, worker, executor, listener)
+    keep_busy(executor, run.start_next, run.pending)
 
 
 class _Run:
-    def __init__(self, source: Source, worker: Worker, crew: Crew, watcher: Watcher) -> None:
+    def __init__(
+        self, source: Source, worker: Worker, executor: Executor, listener: ProgressListener
+    ) -> None:
         self.source, self.worker, self.study = source, worker, worker.study
-        self.crew, self.watcher = crew, watcher
-        self.standing = Standing(worker.study, source.identity)
+        self.executor, self.listener = executor, listener
+        self.ended_trials = EndedTrials(worker.study, source.training_attribute)
         # Students in training, by identity, with the trials that drew the same one meanwhile.
         self.training: dict[str, list[_Drawn]] = {}
         self.elsewhere: list[_Drawn] = []  # trials whose student another worker trains
@@ -106,32 +110,32 @@ class _Run:
 
     def start_next(self) -> bool:
         """Begin one trial, or settle it; False where there is none to begin now."""
-        if self.worker.leaving.asked:
+        if self.worker.stop_request.asked:
             return False
         for drawn in self.elsewhere:
             if self.announced(drawn):
                 self.elsewhere.remove(drawn)
                 self.settle_or_train(drawn)
                 return True
-        self.watcher.stands_at(self.standing.look().counted)
+        self.listener.ended_so_far(self.ended_trials.look().counted)
         claim = self.worker.take_over() or self.worker.add(self.most())
         if claim is not None:
             self.begin(claim)
         return claim is not None
 
     def most(self) -> int:
-        return self.source.most(self.study, self.standing.uncounted, self.idle)
+        return self.source.most(self.study, self.ended_trials.uncounted, self.idle)
 
     def pending(self) -> bool:
         """Whether trials may be left for this worker though it has none now."""
-        if self.worker.leaving.asked:
+        if self.worker.stop_request.asked:
             for drawn in self.elsewhere:
-                self.worker.release(place_of(drawn.claim.number))
+                self.worker.release(trial_key(drawn.claim.number))
             return False
         if self.elsewhere or self.worker.busy_elsewhere:
             return True
-        standing = self.standing.look()
-        return standing.counted + standing.uncounted < self.most()
+        ended_trials = self.ended_trials.look()
+        return ended_trials.counted + ended_trials.uncounted < self.most()
 
     def begin(self, claim: Claim) -> None:
         """Draw a student; train it unless that was done, is being done, or cannot be."""
@@ -143,14 +147,14 @@ class _Run:
         try:
             draw = self.source.draw(trial)
         except UpdateFinishedTrialError:
-            self.lost(place_of(claim.number), f"trial {claim.number}")
+            self.lost(trial_key(claim.number), f"trial {claim.number}")
             return
         except InfeasibleError as error:
             attributes = {"ended": "infeasible", "reason": str(error)}
             label = f"trial {claim.number}"
             self.store(claim, Outcome(claim.number, TrialState.FAIL, None, attributes, label))
             return
-        drawn = _Drawn(claim, trial, draw, str(draw.described[self.source.identity]))
+        drawn = _Drawn(claim, trial, draw, str(draw.described[self.source.training_attribute]))
         if drawn.training in self.training:
             self.training[drawn.training].append(drawn)
         else:
@@ -164,7 +168,7 @@ class _Run:
             self.elsewhere.append(drawn)
 
     def announced(self, drawn: _Drawn) -> bool:
-        return self.worker.announce(place_of(drawn.claim.number), drawn.training)
+        return self.worker.announce(trial_key(drawn.claim.number), drawn.training)
 
     def settle_or_train(self, drawn: _Drawn) -> None:
         twin = self.twin(drawn)
@@ -175,51 +179,51 @@ class _Run:
             self.train(drawn)
 
     def twin(self, drawn: _Drawn) -> FrozenTrial | None:
-        return self.standing.twin(drawn.claim.number, drawn.training)
+        return self.ended_trials.twin(drawn.claim.number, drawn.training)
 
     def train(self, drawn: _Drawn) -> None:
-        claim, draw, place = drawn.claim, drawn.draw, place_of(drawn.claim.number)
+        claim, draw, key = drawn.claim, drawn.draw, trial_key(drawn.claim.number)
         self.training[drawn.training] = []
-        self.watcher.began(draw.label, draw.described["words"], draw.job.recipe.epochs)
+        self.listener.began(draw.label, draw.described["words"], draw.job.recipe.epochs)
 
-        def done(trained: Trained | Failure | Leave) -> None:
+        def done(trained: Trained | Failure | StopTraining) -> None:
             twins = self.training.pop(drawn.training)
-            self.watcher.ended(draw.label)
-            if isinstance(trained, Leave):
+            self.listener.ended(draw.label)
+            if isinstance(trained, StopTraining):
                 for left in (drawn, *twins):
-                    self.worker.release(place_of(left.claim.number))
+                    self.worker.release(trial_key(left.claim.number))
                 return
             self.store(claim, _outcome(drawn, trained))
             for twin in twins:
                 self.settle_later(twin)
 
-        failure = crashes.failure(self.worker.crashes(place), draw.label, self.watcher.said)
+        failure = crashes.failure(self.worker.crashes(key), draw.label, self.listener.message)
         if failure is not None:
             done(failure)
             return
-        draft = self.worker.draft(place)
-        self.crew.start(draw.job._replace(draft=draft), self.reporter(drawn), done)
+        draft = self.worker.draft(key)
+        self.executor.start(draw.job._replace(draft=draft), self.reporter(drawn), done)
 
     def reporter(self, drawn: _Drawn) -> Report:
         """Store a trial's epochs, and say whether it should stop."""
         claim, draw = drawn.claim, drawn.draw
-        epochs, place = draw.job.recipe.epochs, place_of(claim.number)
+        epochs, key = draw.job.recipe.epochs, trial_key(claim.number)
         known = dict(_reported(drawn.trial))
 
         def report(epoch: Epoch) -> bool:
-            if not self.worker.holds(place):
-                raise Leave(keep=False)
+            if not self.worker.holds(key):
+                raise StopTraining(keep=False)
             if epoch.epoch not in known:
                 if not self.worker.report(claim, epoch.epoch, epoch.accuracy):
-                    raise Leave(keep=False)
+                    raise StopTraining(keep=False)
                 known[epoch.epoch] = epoch.accuracy
-            self.watcher.epoch_done(draw.label, epoch)
+            self.listener.epoch_done(draw.label, epoch)
             # Epochs that are trained again for want of a checkpoint were judged the first time.
             again = epoch.epoch < max(known)
             if not again and epoch.epoch < epochs and self.should_stop(claim.number, known):
                 return True
-            if self.worker.leaving.asked and epoch.epoch < epochs:
-                raise Leave(keep=True)
+            if self.worker.stop_request.asked and epoch.epoch < epochs:
+                raise StopTraining(keep=True)
             return False
 
         return report
@@ -241,7 +245,7 @@ class _Run:
         return Outcome(drawn.claim.number, state, value, attributes, label, reported)
 
     def store(self, claim: Claim, outcome: Outcome) -> None:
-        place, value = place_of(claim.number), outcome.value
+        key, value = trial_key(claim.number), outcome.value
         if outcome.state == TrialState.PRUNED and value is None:
             value = self.last_report(claim)  # as Optuna keeps it
         worker = self.worker
@@ -250,21 +254,21 @@ class _Run:
             outcome.state,
             value,
             outcome.attributes,
-            lambda: publish(worker.folder, place, worker.draft(place)),
+            lambda: publish(worker.folder, key, worker.draft(key)),
             outcome.reported,
         )
         if not kept:
-            self.lost(place, outcome.label)
+            self.lost(key, outcome.label)
             return
         # Only now: a trial whose end is not yet stored goes on from its checkpoint.
-        checkpoint_at(worker.folder, place).remove()
-        self.watcher.trial_done(outcome)
+        checkpoint_at(worker.folder, key).remove()
+        self.listener.trial_done(outcome)
 
-    def lost(self, place: str, label: str) -> None:
+    def lost(self, key: str, label: str) -> None:
         """Drop what another worker has taken over, because this process was stopped for long."""
-        self.worker.release(place)
-        discard(self.worker.folder, self.worker.draft(place))
-        self.watcher.said(f"{label} was taken over by another worker: dropped here")
+        self.worker.release(key)
+        discard(self.worker.folder, self.worker.draft(key))
+        self.listener.message(f"{label} was taken over by another worker: dropped here")
 
     def last_report(self, claim: Claim) -> float | None:
         reported = self.study._storage.get_trial(claim.trial_id).intermediate_values

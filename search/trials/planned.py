@@ -9,10 +9,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.ablation.design import MAX_SEEDS
 from search.study.folder import EXACT, STUDENT
-from search.study.plan import Plan
+from search.study.plan import AblationSpec
 from search.study.ranking import UNSTORABLE
 from search.study.study import SEEDS
-from search.training.context import Bench, Job
+from search.training.context import Job, TrainingContext
 from search.training.objective import describe, digest, scored
 from search.trials.loop import Copied, Draw
 from trainers import export
@@ -24,11 +24,11 @@ NO_SCORE = {"file_accuracy": None, "confusion": None, "file_sha256": None}
 class Planned:
     """The students of an ablation, a `search.trials.loop.Source`: trial numbers say which."""
 
-    identity = "training"
+    training_attribute = "training"
     pruner = None  # a comparison needs every arm's last epoch
 
-    def __init__(self, plan: Plan, bench: Bench) -> None:
-        self.plan, self.bench = plan, bench
+    def __init__(self, plan: AblationSpec, context: TrainingContext) -> None:
+        self.plan, self.context = plan, context
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
         arm, seed = self.plan.trial(number)
@@ -47,9 +47,9 @@ class Planned:
         for factor in arm.levels:
             trial.suggest_categorical(factor, plan.factors[factor])
         recipe = arm.recipe_of(seed, shared_views=plan.shared_views)
-        place = self.bench.folder.trial(trial.number).name
+        place = self.context.folder.trial(trial.number).name
         job = Job(arm.architecture, recipe, arm.format, arm.teacher, place)
-        described = describe(arm.architecture, plan.card_for(recipe), arm.format) | {
+        described = describe(arm.architecture, plan.metadata_for(recipe), arm.format) | {
             "budget_share": arm.budget_share,
             "repairs": [],
             "training": training_identity(job),
@@ -59,9 +59,9 @@ class Planned:
     def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
         """The twin's network, stored in this arm's format and scored again: no training."""
         known: dict[str, Any] = {"trained_as": twin.number, "seconds": 0.0}
-        folder = self.bench.folder
+        folder = self.context.folder
         exact, student = folder.exact(twin.number), folder.student(twin.number)
-        own = folder.path / draw.job.place / STUDENT
+        own = folder.path / draw.job.key / STUDENT
         folder.fetch(*(str(path.relative_to(folder.path)) for path in (exact, student)))
         source = exact if exact.exists() else student
         ended = twin.user_attrs["ended"]
@@ -74,8 +74,8 @@ class Planned:
         except OverflowError as error:
             failed = {"ended": UNSTORABLE, "reason": str(error)}
             return Copied(TrialState.FAIL, None, known | failed | NO_SCORE)
-        folder.keep(f"{draw.job.place}/{EXACT}", f"{draw.job.place}/{STUDENT}")
-        accuracy, confusion = scored(self.bench, own)
+        folder.keep(f"{draw.job.key}/{EXACT}", f"{draw.job.key}/{STUDENT}")
+        accuracy, confusion = scored(self.context, own)
         stored = {"ended": FINISHED, "reason": "", "confusion": confusion}
         known |= stored | {"file_accuracy": accuracy, "file_sha256": digest(own)}
         return Copied(TrialState.COMPLETE, accuracy, known)

@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial
 from search.study.folder import Folder
 from search.study.pruners import make_pruner
 from search.study.samplers import make_sampler, suggest
-from search.study.spec import Spec
+from search.study.spec import SearchSpec
 from search.study.study import target
 from search.training.context import Job
 from search.training.objective import describe
@@ -19,9 +19,9 @@ DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
 class Sampled:
     """A `search.trials.loop.Source`."""
 
-    identity = "fingerprint"  # within a search the recipe is the same
+    training_attribute = "fingerprint"  # within a search the recipe is the same
 
-    def __init__(self, spec: Spec, folder: Folder) -> None:
+    def __init__(self, spec: SearchSpec, folder: Folder) -> None:
         self.spec, self.folder = spec, folder
         self.pruner = make_pruner(spec.pruner, spec.recipe.epochs)
 
@@ -33,15 +33,15 @@ class Sampled:
 
     def draw(self, trial: optuna.Trial) -> Draw:
         spec = self.spec
-        params = suggest(trial, spec.family)
-        shape = spec.family.shape(
+        params = suggest(trial, spec.search_space)
+        shape = spec.search_space.shape(
             params, classes=len(spec.classes), channels=spec.channels, size=spec.size
         )
-        solution = solve(shape, spec.budget, spec.card, multiple=spec.multiple)
+        solution = solve(shape, spec.budget, spec.metadata, multiple=spec.multiple)
         place = self.folder.trial(trial.number).name
         job = Job(solution.architecture, spec.recipe, spec.budget.format, spec.taught_by, place)
         solved = {"budget_share": solution.share, "repairs": list(solution.repairs)}
-        described = describe(solution.architecture, spec.card, spec.budget.format) | solved
+        described = describe(solution.architecture, spec.metadata, spec.budget.format) | solved
         return Draw(job, described, f"trial {trial.number}")
 
     def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 
-from search.study.spec import Spec
-from search.training.context import Bench, Station
+from search.study.spec import SearchSpec
+from search.training.context import ContextSpec, TrainingContext
 from search.workers.child import Probe
-from search.workers.executor import Alone, Crew
-from search.workers.processes import Processes
-from space import spaces as families
+from search.workers.executor import Executor, InProcessExecutor
+from search.workers.processes import ProcessExecutor
+from space import spaces
 from space.architecture import Architecture
 from space.solver import Solution, solve
 from trainers.machine import cores, free_memory
@@ -36,60 +36,60 @@ class Typical(NamedTuple):
     recipe: Recipe
 
 
-def open_crew(
-    bench: Bench,
-    station: Station,
+def open_executor(
+    context: TrainingContext,
+    context_spec: ContextSpec,
     workers: int | None,
     left: int,
     typical: Callable[[], Typical],
     console: Console,
-) -> Crew:
+) -> Executor:
     """A crew for a study.
 
     Args:
-        bench: for training in this process.
-        station: the same, for processes.
+        context: for training in this process.
+        context_spec: the same, for processes.
         workers: students at once; None measures.
         left: trainings that are left, as far as that is known.
         typical: makes the student to measure with.
     """
     if workers == 1:
-        return Alone(bench)
-    devices = _devices(bench.device, station.device)
+        return InProcessExecutor(context)
+    devices = _devices(context.device, context_spec.device)
     if workers is None:
-        return _measured(bench, station, devices, left, typical(), console)
-    if bench.device.type == "cpu" and workers > cores():
+        return _measured(context, context_spec, devices, left, typical(), console)
+    if context.device.type == "cpu" and workers > cores():
         _say(console, f"warning: {workers} workers share {cores()} CPU cores; fewer may be faster")
     _say(console, f"{workers} students at once, in processes that take some seconds to start")
-    return Processes(station, workers, devices)
+    return ProcessExecutor(context_spec, workers, devices)
 
 
 def _measured(
-    bench: Bench,
-    station: Station,
+    context: TrainingContext,
+    context_spec: ContextSpec,
     devices: tuple[str, ...],
     left: int,
     typical: Typical,
     console: Console,
-) -> Crew:
-    pixels = typical.recipe.batch * bench.spec.size**2
-    highest = min(_room(bench.device, MEMBER_BYTES + PIXEL_BYTES * pixels), left)
+) -> Executor:
+    pixels = typical.recipe.batch * context.spec.size**2
+    highest = min(_room(context.device, MEMBER_BYTES + PIXEL_BYTES * pixels), left)
     if highest < 2:
         _say(console, "workers: 1, there is no room or no work for more")
-        return Alone(bench)
+        return InProcessExecutor(context)
     _say(console, f"workers: measuring 1 to {highest} at once")
     probe = Probe(*typical, PROBE_SECONDS)
-    crew = Processes(station, highest, devices)
+    executor = ProcessExecutor(context_spec, highest, devices)
     try:
-        rates = {k: crew.speed(k, probe) for k in candidates(highest)}
+        rates = {k: executor.speed(k, probe) for k in candidates(highest)}
         chosen = best(rates)
-        crew.resize(chosen if chosen > 1 else 0)
+        executor.resize(chosen if chosen > 1 else 0)
     except BaseException:
-        crew.__exit__(None, None, None)
+        executor.__exit__(None, None, None)
         raise
     words = ", ".join(f"{k}: {rate:,.0f}" for k, rate in rates.items())
     _say(console, f"workers: {chosen} (images a second by workers: {words})")
-    return crew if chosen > 1 else Alone(bench)
+    return executor if chosen > 1 else InProcessExecutor(context)
 
 
 def candidates(highest: int) -> list[int]:
@@ -119,21 +119,21 @@ def _room(device: torch.device, member: int) -> int:
     return cores() if free is None else max(1, min(cores(), free // member))
 
 
-def typical_student(spec: Spec) -> Typical:
+def typical_student(spec: SearchSpec) -> Typical:
     """The middle one of a space's random students."""
     return Typical(middle_student(sampled_students(spec, spec.seed)), spec.recipe)
 
 
-def sampled_students(spec: Spec, seed: int) -> list[Solution]:
+def sampled_students(spec: SearchSpec, seed: int) -> list[Solution]:
     """Random students of a study's space."""
     rng = random.Random(seed)
     students = []
     for _ in range(SAMPLED):
-        params = families.random_params(spec.family, rng)
-        shape = spec.family.shape(
+        params = spaces.random_params(spec.search_space, rng)
+        shape = spec.search_space.shape(
             params, classes=len(spec.classes), channels=spec.channels, size=spec.size
         )
-        students.append(solve(shape, spec.budget, spec.card, multiple=spec.multiple))
+        students.append(solve(shape, spec.budget, spec.metadata, multiple=spec.multiple))
     return students
 
 

@@ -1,8 +1,8 @@
-"""A process of a crew: trains one student after the other, as it is told through a pipe.
+"""A child process of an executor: trains one student after the other, as it is told through a pipe.
 
-The parent sends a Station once, then Orders; after each epoch, whether to stop. The child sends
+The parent sends a ContextSpec once, then Orders; after each epoch, whether to stop. The child sends
 READY once, then for each order its epochs and a final result (Trained, images a second, or the
-exception; Leave, where it was told to leave).
+exception; StopTraining, where it was told to stop).
 """
 
 import os
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Nothing slow is imported here: a process must watch its coordinator before it loads torch.
 if TYPE_CHECKING:
-    from search.training.context import Bench, Job
+    from search.training.context import Job, TrainingContext
     from space.architecture import Architecture
     from trainers.engine.result import Epoch
     from trainers.recipe import Recipe
@@ -46,7 +46,7 @@ def main(connection: Connection) -> None:
         signal.signal(heeded, signal.SIG_IGN)  # but it is the coordinator's to leave
     threading.Thread(target=_die_with_coordinator, daemon=True).start()
     try:
-        station = connection.recv()  # loads torch
+        context_spec = connection.recv()  # loads torch
         import torch
 
         own_threads = torch.get_num_threads()  # OMP_NUM_THREADS, where it is set
@@ -54,12 +54,12 @@ def main(connection: Connection) -> None:
 
         keep_freed_memory()
         torch.set_num_threads(1)
-        bench = station.bench(progress=False)
+        context = context_spec.context(progress=False)
         connection.send(READY)
         while True:
             order: Order = connection.recv()
             torch.set_num_threads(min(order.threads, own_threads))
-            connection.send(_answer(bench, order.work, connection))
+            connection.send(_answer(context, order.work, connection))
     except (EOFError, ConnectionError):
         pass  # the coordinator is gone
     except Exception as error:
@@ -74,22 +74,22 @@ def _die_with_coordinator() -> None:
     os._exit(COORDINATOR_LOST)
 
 
-def _answer(bench: "Bench", work: "Job | Probe", connection: Connection) -> Any:
+def _answer(context: "TrainingContext", work: "Job | Probe", connection: Connection) -> Any:
     from search.training import objective
-    from trainers.engine.result import Leave
+    from trainers.engine.result import StopTraining
 
     def report(epoch: "Epoch") -> bool:
         connection.send(epoch)
-        answer: bool | Leave = connection.recv()
-        if isinstance(answer, Leave):
+        answer: bool | StopTraining = connection.recv()
+        if isinstance(answer, StopTraining):
             raise answer
         return answer
 
     try:
         if isinstance(work, Probe):
-            return objective.speed(bench, *work)
-        return objective.train_student(bench, work, report)
-    except Leave as leave:
+            return objective.speed(context, *work)
+        return objective.train_student(context, work, report)
+    except StopTraining as leave:
         return leave
     except Exception as error:
         return _portable(error)

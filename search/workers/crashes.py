@@ -28,7 +28,7 @@ def crash(mark: Path) -> str | None:
     return lines[0].removeprefix(FATAL) if lines else None
 
 
-def note(connection: sa.Connection, study: int, folder: Folder, place: str, before: Lease) -> None:
+def note(connection: sa.Connection, study: int, folder: Folder, key: str, before: Lease) -> None:
     """Keep how a lease's dead owner crashed, if it did; where the lease passes on.
 
     The owner may have held students, too, that waited for another one to be trained: a lease
@@ -36,13 +36,13 @@ def note(connection: sa.Connection, study: int, folder: Folder, place: str, befo
     """
     how = crash(folder.worker(before.worker)) if before.training else None
     if how is not None:
-        known = crashes(connection, study, place)
-        write_fact(connection, study, CRASHES + place, json.dumps([*known, how]))
+        known = crashes(connection, study, key)
+        write_fact(connection, study, CRASHES + key, json.dumps([*known, how]))
 
 
-def crashes(connection: sa.Connection, study: int, place: str) -> list[str]:
+def crashes(connection: sa.Connection, study: int, key: str) -> list[str]:
     """How processes crashed that trained at a place, the first crash first."""
-    return list(fact(connection, study, CRASHES + place) or [])
+    return list(fact(connection, study, CRASHES + key) or [])
 
 
 def failure(known: list[str], label: str, say: Callable[[str], None]) -> RuntimeError | None:

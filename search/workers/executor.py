@@ -10,19 +10,19 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from search.training.context import Bench, Job
+from search.training.context import Job, TrainingContext
 from search.training.objective import Trained, train_student
 from space.errors import first_line
-from trainers.engine.result import Leave, Report
+from trainers.engine.result import Report, StopTraining
 
 # One student's failure, which must not end the search: PyTorch's errors, and too little memory.
 FAILURES = (RuntimeError, MemoryError)
 Failure = RuntimeError | MemoryError
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds between two looks at what other workers do
-Done = Callable[[Trained | Failure | Leave], None]
+Done = Callable[[Trained | Failure | StopTraining], None]
 
 
-class Crew(Protocol):
+class Executor(Protocol):
     """Trains students; a context manager that leaves no process behind."""
 
     @property
@@ -50,7 +50,7 @@ class Crew(Protocol):
 
         Args:
             report: told every epoch; returning True ends the training as pruned. It may raise
-                `Leave`.
+                `StopTraining`.
             done: told what was trained, why the student failed, or that its training was left.
         """
         ...
@@ -64,7 +64,7 @@ class Crew(Protocol):
         """
         ...
 
-    def __enter__(self) -> "Crew": ...
+    def __enter__(self) -> "Executor": ...
 
     def __exit__(
         self,
@@ -75,7 +75,7 @@ class Crew(Protocol):
 
 
 def keep_busy(
-    crew: Crew, start_next: Callable[[], bool], pending: Callable[[], bool] = lambda: False
+    executor: Executor, start_next: Callable[[], bool], pending: Callable[[], bool] = lambda: False
 ) -> None:
     """Start jobs while there are free places, until nothing is left and nothing runs.
 
@@ -86,10 +86,10 @@ def keep_busy(
     """
     pause = FIRST_PAUSE
     while True:
-        while crew.free and start_next():
+        while executor.free and start_next():
             pause = FIRST_PAUSE
-        if crew.running:
-            crew.wait(pause if crew.free else None)
+        if executor.running:
+            executor.wait(pause if executor.free else None)
         elif pending():
             time.sleep(pause * random.uniform(0.5, 1))  # many workers ask one database
         else:
@@ -97,26 +97,26 @@ def keep_busy(
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-class Alone:
+class InProcessExecutor:
     """A crew of none but this process: `start` trains, and returns when the student is done."""
 
     free, running, devices, in_process = 1, 0, 1, True
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, context: TrainingContext) -> None:
+        self.context = context
 
     def start(self, job: Job, report: Report, done: Done) -> None:
-        trained: Trained | Failure | Leave
+        trained: Trained | Failure | StopTraining
         try:
-            trained = train_student(self.bench, job, report)
-        except (*FAILURES, Leave) as failure:
+            trained = train_student(self.context, job, report)
+        except (*FAILURES, StopTraining) as failure:
             trained = failure
         done(trained)
 
     def wait(self, seconds: float | None = None) -> None:
         raise AssertionError("nothing runs here after the return of start")
 
-    def __enter__(self) -> "Alone":
+    def __enter__(self) -> "InProcessExecutor":
         return self
 
     def __exit__(

@@ -16,41 +16,41 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.database.leases import BEATS, GRACE, Lease, all_leases, grant, locked, swap
-from search.database.retry import EnduringStorage
+from search.database.retry import RetryingStorage
 from search.study.folder import Folder
 from search.study.limits import account, limits_of
 from search.workers import crashes
 from search.workers.presence import boot, host, is_dead, marked, now
-from search.workers.stopping import Leaving
+from search.workers.stopping import StopRequest
 
 NOTHING: tuple[Lease | None, float] = (None, 0.0)
 
 
-class Leaseholder:
+class LeaseHolder:
     """A process that trains for a study, as the study's other workers see it."""
 
     def __init__(
         self,
         study: optuna.Study,
         folder: Folder,
-        leaving: Leaving | None = None,
+        stop_request: StopRequest | None = None,
         *,
         grace: float = GRACE,
     ) -> None:
         """Take a study.
 
         Args:
-            leaving: who asks it to leave.
+            stop_request: who asks it to leave.
             grace: seconds without a sign of life after which others may take over.
         """
         storage = study._storage._backend  # type: ignore[attr-defined]
-        assert isinstance(storage, EnduringStorage), "studies are opened by search.database.storage"
-        self.study, self.folder, self.identity = study, folder, study._study_id
+        assert isinstance(storage, RetryingStorage), "studies are opened by search.database.storage"
+        self.study, self.folder, self.study_id = study, folder, study._study_id
         self.storage, self.engine = storage, storage.engine
         self.grace, self.devices = grace, 1  # devices that it trains on, for the study's account
         self.host, self.boot = host(), boot()
         self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.leaving = leaving or Leaving()
+        self.stop_request = stop_request or StopRequest()
         self.limits = limits_of(study.user_attrs)
         self.held: dict[str, Lease] = {}
         # Others' leases, and since when they are unchanged; when they were looked at.
@@ -64,7 +64,7 @@ class Leaseholder:
 
     def __enter__(self) -> Self:
         self.mark = marked(self.folder.worker(self.name))
-        self.storage.endurance(self.renew)
+        self.storage.retry(self.renew)
         self.thread.start()
         return self
 
@@ -77,8 +77,8 @@ class Leaseholder:
         self.stopping.set()
         self.thread.join(self.grace / BEATS)
         try:
-            for place in list(self.held):
-                self._release(place)
+            for key in list(self.held):
+                self._release(key)
             self.renew()
         except (SQLAlchemyError, OSError):
             return  # others see that this process is dead, or its beat stand still
@@ -86,30 +86,30 @@ class Leaseholder:
         self.folder.worker(self.name).unlink(missing_ok=True)
         self.mark.close()
 
-    def holds(self, place: str) -> bool:
-        return place in self.held
+    def holds(self, key: str) -> bool:
+        return key in self.held
 
-    def release(self, place: str) -> None:
+    def release(self, key: str) -> None:
         """Give back what is not finished: the next worker goes on from its checkpoint."""
-        self.storage.endurance(lambda: self._release(place))
+        self.storage.retry(lambda: self._release(key))
 
     def renew(self) -> None:
         """Beat once: raise every lease's count, look at the others', keep the account."""
         with self.lock:
             kept: dict[str, Lease] = {}
-            with locked(self.engine, self.identity) as connection:
-                leases = all_leases(connection, self.identity)
-                for place in self.held:
-                    lease = leases.pop(place, None)
+            with locked(self.engine, self.study_id) as connection:
+                leases = all_leases(connection, self.study_id)
+                for key in self.held:
+                    lease = leases.pop(key, None)
                     if lease is not None and lease.worker == self.name:
-                        kept[place] = replace(lease, beat=lease.beat + 1, at=now())
-                        swap(connection, self.identity, place, lease, kept[place])
+                        kept[key] = replace(lease, beat=lease.beat + 1, at=now())
+                        swap(connection, self.study_id, key, lease, kept[key])
                 self._count()
                 training = bool(kept or leases)
-                spent = account(connection, self.identity, self.used, training, self.grace)
+                spent = account(connection, self.study_id, self.used, training, self.grace)
             self.held, self.used = kept, 0.0
             self._watch(leases)
-            self.leaving.limit = self.limits.reached(spent)
+            self.stop_request.limit = self.limits.reached(spent)
 
     def _beat(self) -> None:
         while not self.stopping.wait(self.grace / BEATS):
@@ -120,8 +120,8 @@ class Leaseholder:
         known = self.still if self._is_watching else {}
         self.watched = time.monotonic()
         self.still = {
-            place: known[place] if known.get(place, NOTHING)[0] == lease else (lease, self.watched)
-            for place, lease in others.items()
+            key: known[key] if known.get(key, NOTHING)[0] == lease else (lease, self.watched)
+            for key, lease in others.items()
         }
 
     @property
@@ -138,13 +138,13 @@ class Leaseholder:
         own = Lease(worker=self.name, host=self.host, boot=self.boot, grace=self.grace, at=now())
         return replace(own, training=training)
 
-    def _hold(self, place: str) -> None:
+    def _hold(self, key: str) -> None:
         with self.lock:
             self._count()
-            self.held.setdefault(place, self._lease())
+            self.held.setdefault(key, self._lease())
 
     def _taken(
-        self, connection: sa.Connection, place: str, lease: Lease | None, training: str = ""
+        self, connection: sa.Connection, key: str, lease: Lease | None, training: str = ""
     ) -> bool:
         """Take a lease that nobody has, that is ours, or whose owner is dead.
 
@@ -152,36 +152,36 @@ class Leaseholder:
             training: what is trained there, where that is known.
         """
         if lease is None:
-            grant(connection, self.identity, place, self._lease(training))
+            grant(connection, self.study_id, key, self._lease(training))
             return True
-        if lease.worker != self.name and not self._is_abandoned(place, lease):
+        if lease.worker != self.name and not self._is_abandoned(key, lease):
             return False
-        taken = swap(connection, self.identity, place, lease, self._lease(training))
+        taken = swap(connection, self.study_id, key, lease, self._lease(training))
         if taken and lease.worker != self.name:
-            crashes.note(connection, self.identity, self.folder, place, lease)
+            crashes.note(connection, self.study_id, self.folder, key, lease)
         return taken
 
-    def _is_abandoned(self, place: str, lease: Lease) -> bool:
+    def _is_abandoned(self, key: str, lease: Lease) -> bool:
         here = (lease.host, lease.boot) == (self.host, self.boot)
         if here and is_dead(self.folder.worker(lease.worker)):
             return True
-        kept, since = self.still.get(place, NOTHING)
+        kept, since = self.still.get(key, NOTHING)
         unchanged = kept == lease and time.monotonic() - since > lease.grace
         return unchanged and self._is_watching
 
-    def _owns(self, connection: sa.Connection, place: str) -> bool:
-        lease = all_leases(connection, self.identity).get(place)
+    def _owns(self, connection: sa.Connection, key: str) -> bool:
+        lease = all_leases(connection, self.study_id).get(key)
         return lease is not None and lease.worker == self.name
 
-    def _release(self, place: str) -> None:
-        with self.lock, locked(self.engine, self.identity) as connection:
-            lease = all_leases(connection, self.identity).get(place)
+    def _release(self, key: str) -> None:
+        with self.lock, locked(self.engine, self.study_id) as connection:
+            lease = all_leases(connection, self.study_id).get(key)
             if lease is not None and lease.worker == self.name:
-                swap(connection, self.identity, place, lease, None)
-        self._settled(place, True)
+                swap(connection, self.study_id, key, lease, None)
+        self._settled(key, True)
 
-    def _settled(self, place: str, ours: bool) -> bool:
+    def _settled(self, key: str, ours: bool) -> bool:
         with self.lock:
             self._count()
-            self.held.pop(place, None)
+            self.held.pop(key, None)
         return ours

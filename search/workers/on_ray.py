@@ -20,9 +20,9 @@ from search.database.address import sqlite_path
 from search.database.leases import all_leases
 from search.study.settings import RAY
 from search.study.study import counted
-from search.training.context import Station
-from search.training.watcher import Watcher
-from search.workers.stopping import Leaving
+from search.training.context import ContextSpec
+from search.training.listener import ProgressListener
+from search.workers.stopping import StopRequest
 from space.errors import InputError, first_line
 
 RESTARTS = 20  # of one worker: more are no accident
@@ -48,12 +48,12 @@ class Caller(Protocol):
     def grace(self) -> float: ...
 
     @property
-    def leaving(self) -> Leaving: ...
+    def stop_request(self) -> StopRequest: ...
 
     def say(self, text: str) -> None: ...
 
 
-class Placement(NamedTuple):
+class RayWorkerArgs(NamedTuple):
     """What every worker on the cluster is told: picklable."""
 
     join: Callable[..., None]  # what `distilnas worker` does
@@ -65,28 +65,28 @@ class Placement(NamedTuple):
     grace: float
 
 
-class Seat:
+class RayWorker:
     """An actor: a worker, on whatever node Ray has put it."""
 
-    def __init__(self, placement: Placement) -> None:
-        self.placement, self.leaving = placement, Leaving()
+    def __init__(self, args: RayWorkerArgs) -> None:
+        self.args, self.stop_request = args, StopRequest()
 
     def work(self) -> str | None:
         """Train until the study has ended or it is told to leave; one line of why it could not."""
-        place = self.placement
+        its = self.args
         try:
-            place.join(
-                place.study,
+            its.join(
+                its.study,
                 as_json=False,
-                data=place.data,
-                artifacts=place.artifacts,
-                storage=place.storage,
-                cache=place.cache,
+                data=its.data,
+                artifacts=its.artifacts,
+                storage=its.storage,
+                cache=its.cache,
                 device="auto",  # of the GPUs that Ray lets this process see
                 workers="1",
-                grace=place.grace,
+                grace=its.grace,
                 wait=0.0,
-                leaving=self.leaving,
+                stop_request=self.stop_request,
             )
         except KeyboardInterrupt:
             return None  # told to leave
@@ -96,11 +96,15 @@ class Seat:
 
     def leave(self) -> None:
         """Behind the epoch, with a checkpoint."""
-        self.leaving.signal = signal.SIGTERM
+        self.stop_request.signal = signal.SIGTERM
 
 
 def run(
-    session: Caller, join: Callable[..., None], station: Station, study: Study, display: Watcher
+    session: Caller,
+    join: Callable[..., None],
+    context_spec: ContextSpec,
+    study: Study,
+    display: ProgressListener,
 ) -> None:
     """Have the study trained on Ray until it has ended.
 
@@ -109,13 +113,13 @@ def run(
             that could begin.
         Stopped: a signal asked to leave; the workers have written their checkpoints.
     """
-    placement = Placement(
+    args = RayWorkerArgs(
         join,
         study.study_name,
         absolute(session.storage),
-        str(station.cache),
-        station.source,
-        str(station.folder.path.resolve()),
+        str(context_spec.cache),
+        context_spec.source,
+        str(context_spec.folder.path.resolve()),
         session.grace,
     )
     with connected(session.on) as ray:
@@ -124,30 +128,32 @@ def run(
         if len(nodes) > 1 and sqlite_path(session.storage) is not None:
             raise InputError(
                 f"workers on {len(nodes)} nodes must share a database server, but study "
-                f"{placement.study!r} is in an SQLite file; use --storage postgresql+psycopg://..."
+                f"{args.study!r} is in an SQLite file; use --storage postgresql+psycopg://..."
             )
         count = session.workers or _room(ray, share)
         session.say(f"{count} workers on Ray ({len(nodes)} nodes), {share:g} GPUs each")
-        seats = [_seat(ray, placement, number, share) for number in range(count)]
-        leaving = session.leaving
-        with leaving.heeding():
+        seats = [_seat(ray, args, number, share) for number in range(count)]
+        stop_request = session.stop_request
+        with stop_request.handling_signals():
             _attend(ray, seats, session, study, display)
-        leaving.raise_if_stopped()
+        stop_request.raise_if_stopped()
 
 
-def _seat(ray: Any, placement: Placement, number: int, share: float) -> Any:
+def _seat(ray: Any, args: RayWorkerArgs, number: int, share: float) -> Any:
     options = {
-        "name": f"distilnas/{placement.study}/{number}/{os.getpid()}",
+        "name": f"distilnas/{args.study}/{number}/{os.getpid()}",
         "num_cpus": 1,
         "num_gpus": share,
         "max_restarts": RESTARTS,
         "max_task_retries": -1,
         "max_concurrency": 2,  # to be told to leave while it works
     }
-    return ray.remote(Seat).options(**options).remote(placement)
+    return ray.remote(RayWorker).options(**options).remote(args)
 
 
-def _attend(ray: Any, seats: list[Any], session: Caller, study: Study, display: Watcher) -> None:
+def _attend(
+    ray: Any, seats: list[Any], session: Caller, study: Study, display: ProgressListener
+) -> None:
     """Until every worker has ended; tells them to leave when this process is asked to.
 
     One that no node has room for, since its own was lost, is not waited for.
@@ -165,8 +171,8 @@ def _attend(ray: Any, seats: list[Any], session: Caller, study: Study, display: 
                 if why is not None:
                     failures.append(why)
                     session.say(f"worker {number}: {why}")
-            display.stands_at(counted(study))
-            if session.leaving.asked and not told:
+            display.ended_so_far(counted(study))
+            if session.stop_request.asked and not told:
                 told = True
                 for seat in seats:
                     seat.leave.remote()

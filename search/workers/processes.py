@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-from search.training.context import Job, Station
+from search.training.context import ContextSpec, Job
 from search.training.objective import Trained
 from search.workers.child import READY, Order, Probe
 from search.workers.child import main as member_main
@@ -23,7 +23,7 @@ from search.workers.crashes import LIVES
 from search.workers.executor import FAILURES, Done, reason_of
 from search.workers.stopping import HEEDED
 from space.errors import InputError
-from trainers.engine.result import Epoch, Leave, Report
+from trainers.engine.result import Epoch, Report, StopTraining
 from trainers.machine import cores
 
 DYING_SECONDS = 5
@@ -38,31 +38,31 @@ class _Task:
 
 
 @dataclass(slots=True, eq=False)
-class _Member:
+class _Child:
     """A process, seen from the coordinator."""
 
-    place: int  # from 0; which GPU it has depends on it
+    number: int  # from 0; which GPU it has depends on it
     process: BaseProcess
     connection: Connection
     ready: bool = False
     task: _Task | None = None
 
 
-class Processes:
-    """A `search.workers.executor.Crew`; processes are begun when there is work for them."""
+class ProcessExecutor:
+    """A `search.workers.executor.Executor`; processes are begun when there is work for them."""
 
     in_process = False
 
-    def __init__(self, station: Station, size: int, devices: tuple[str, ...] = ()) -> None:
+    def __init__(self, context_spec: ContextSpec, size: int, devices: tuple[str, ...] = ()) -> None:
         """Take a study's station.
 
         Args:
             size: students at once.
             devices: given out to the processes in turn; the station's own by default.
         """
-        self.station, self.size = station, size
-        self.given = devices or (station.device,)
-        self.members: list[_Member] = []
+        self.context_spec, self.size = context_spec, size
+        self.given = devices or (context_spec.device,)
+        self.members: list[_Child] = []
 
     @property
     def devices(self) -> int:
@@ -87,7 +87,7 @@ class Processes:
                 self._died(member)
             elif isinstance(message, Epoch):
                 self._answer(member, message)
-            elif isinstance(message, Trained | Leave):
+            elif isinstance(message, Trained | StopTraining):
                 self._settle(member, message)
             elif message != READY:
                 self._failed(member, message)
@@ -116,7 +116,7 @@ class Processes:
         for member in self.members[size:]:
             self._dismiss(member)
 
-    def __enter__(self) -> "Processes":
+    def __enter__(self) -> "ProcessExecutor":
         return self
 
     def __exit__(
@@ -130,39 +130,39 @@ class Processes:
         for member in list(self.members):
             self._dismiss(member)
 
-    def _assign(self, task: _Task, member: _Member) -> None:
+    def _assign(self, task: _Task, member: _Child) -> None:
         member.task = task
         self._send(member, Order(task.job, threads(self.size)))
 
-    def _begin(self) -> _Member:
+    def _begin(self) -> _Child:
         """A new process: not ready yet, but its orders can be sent."""
-        place = min(set(range(len(self.members) + 1)) - {member.place for member in self.members})
+        number = min(set(range(len(self.members) + 1)) - {member.number for member in self.members})
         context = multiprocessing.get_context("spawn")  # torch's OpenMP does not outlive a fork
         here, there = context.Pipe()
         process = context.Process(target=member_main, args=(there,), daemon=True)
         with _signals_blocked():
             process.start()
         there.close()
-        member = _Member(place, process, here)
+        member = _Child(number, process, here)
         self.members.append(member)
-        self._send(member, replace(self.station, device=self.given[place % len(self.given)]))
+        self._send(member, replace(self.context_spec, device=self.given[number % len(self.given)]))
         return member
 
-    def _answer(self, member: _Member, epoch: Epoch) -> None:
+    def _answer(self, member: _Child, epoch: Epoch) -> None:
         assert member.task is not None, "only orders are answered"
-        answer: bool | Leave
+        answer: bool | StopTraining
         try:
             answer = member.task.report(epoch)
-        except Leave as leave:
+        except StopTraining as leave:
             answer = leave
         self._send(member, answer)
 
-    def _heard(self, seconds: float | None) -> list[_Member]:
+    def _heard(self, seconds: float | None) -> list[_Child]:
         """Members that have something to say, or have died."""
         heard = wait([member.connection for member in self.members], seconds)
         return [member for member in self.members if member.connection in heard]
 
-    def _received(self, member: _Member) -> Any:
+    def _received(self, member: _Child) -> Any:
         """The next message; None where the process has died."""
         try:
             message = member.connection.recv()
@@ -171,16 +171,16 @@ class Processes:
         member.ready |= message == READY
         return message
 
-    def _send(self, member: _Member, message: Any) -> None:
+    def _send(self, member: _Child, message: Any) -> None:
         with suppress(OSError):  # it has died, which the next `wait` hears
             member.connection.send(message)
 
-    def _settle(self, member: _Member, answer: Any) -> None:
+    def _settle(self, member: _Child, answer: Any) -> None:
         task, member.task = member.task, None
         assert task is not None, "only orders are answered"
         task.done(answer)
 
-    def _failed(self, member: _Member, error: Exception) -> None:
+    def _failed(self, member: _Child, error: Exception) -> None:
         if not isinstance(error, FAILURES):
             raise error
         if not member.ready:
@@ -190,7 +190,7 @@ class Processes:
         assert task is not None, "only orders are answered"
         task.done(error)
 
-    def _died(self, member: _Member) -> None:
+    def _died(self, member: _Child) -> None:
         member.process.join(DYING_SECONDS)  # the pipe closes a moment before the process ends
         task, ready, how = member.task, member.ready, _words(member.process.exitcode)
         self._dismiss(member)
@@ -206,7 +206,7 @@ class Processes:
         else:
             raise InputError(_too_many(self.size, how))
 
-    def _dismiss(self, member: _Member) -> None:
+    def _dismiss(self, member: _Child) -> None:
         self.members.remove(member)
         member.connection.close()
         member.process.kill()  # what it writes is whole or absent at any moment

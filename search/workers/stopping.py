@@ -1,4 +1,4 @@
-"""Leaving when asked to: after the epoch, with a checkpoint; or at once, when asked again."""
+"""Stop requests: a first signal stops after the epoch, with a checkpoint; a second one at once."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ class Stopped(KeyboardInterrupt):
         self.status = 128 + number  # as the shell says of a process that a signal ended
 
 
-class Leaving:
+class StopRequest:
     """Whether this process should begin nothing more, and why."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Leaving:
             raise Stopped(self.signal)
 
     @contextmanager
-    def heeding(self) -> Iterator[None]:
+    def handling_signals(self) -> Iterator[None]:
         """Ctrl-C and SIGTERM are heeded here; elsewhere they end the process as always."""
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread is told of signals

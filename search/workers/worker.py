@@ -12,19 +12,19 @@ import optuna
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
-from search.database import transactions as ledger
-from search.database.leases import GRACE, all_leases, locked, place_of, swap
+from search.database import transactions
+from search.database.leases import GRACE, all_leases, locked, swap, trial_key
 from search.database.transactions import Claim, Reached
 from search.study.folder import Folder
-from search.training.watcher import NOTHING_MORE
+from search.training.listener import NOTHING_MORE
 from search.workers import crashes
-from search.workers.lease_holder import Leaseholder
-from search.workers.stopping import Leaving
+from search.workers.lease_holder import LeaseHolder
+from search.workers.stopping import StopRequest
 
 FINALIST = "finalist"  # what was stored, where it is no trial
 
 
-class Worker(Leaseholder):
+class Worker(LeaseHolder):
     """Claims a study's trials, and stores what becomes of them.
 
     Each step is one transaction, and is refused when the lease is not this worker's any more.
@@ -34,7 +34,7 @@ class Worker(Leaseholder):
         self,
         study: optuna.Study,
         folder: Folder,
-        leaving: Leaving | None = None,
+        stop_request: StopRequest | None = None,
         *,
         grace: float = GRACE,
         stored: Counter[str] | None = None,
@@ -44,7 +44,7 @@ class Worker(Leaseholder):
         Args:
             stored: counts what this worker stores: trials by their state, and finalists' trainings.
         """
-        super().__init__(study, folder, leaving, grace=grace)
+        super().__init__(study, folder, stop_request, grace=grace)
         self.stored = Counter() if stored is None else stored
 
     @contextmanager
@@ -58,9 +58,9 @@ class Worker(Leaseholder):
             Stopped: a signal asked to leave.
         """
         self.devices = devices
-        with self.leaving.heeding(), self._watched() if in_process else nullcontext():
+        with self.stop_request.handling_signals(), self._watched() if in_process else nullcontext():
             yield
-        self.leaving.raise_if_stopped()
+        self.stop_request.raise_if_stopped()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -75,91 +75,91 @@ class Worker(Leaseholder):
             if before and sys.__stderr__ is not None:
                 faulthandler.enable(sys.__stderr__)
 
-    def crashes(self, place: str) -> list[str]:
+    def crashes(self, key: str) -> list[str]:
         """How earlier processes crashed that trained at a place."""
-        return self.storage.read(lambda c: crashes.crashes(c, self.identity, place))
+        return self.storage.read(lambda c: crashes.crashes(c, self.study_id, key))
 
     def add(self, most: int) -> Claim | None:
         """A new trial, unless `most` are begun already."""
 
         def ask() -> Claim | None:
-            with self.lock, locked(self.engine, self.identity) as connection:
-                study, held = self.identity, set(self.held)
-                claim = ledger.unnoticed(connection, study, self.name, held)
-                if claim is None and ledger.tally(connection, study).begun < most:
-                    claim = ledger.add_trial(connection, study, self._lease())
+            with self.lock, locked(self.engine, self.study_id) as connection:
+                study, held = self.study_id, set(self.held)
+                claim = transactions.unnoticed(connection, study, self.name, held)
+                if claim is None and transactions.tally(connection, study).begun < most:
+                    claim = transactions.add_trial(connection, study, self._lease())
             return claim
 
-        claim = self.storage.endurance(ask)
+        claim = self.storage.retry(ask)
         if claim is not None:
-            self._hold(place_of(claim.number))
+            self._hold(trial_key(claim.number))
         return claim
 
     def take_over(self) -> Claim | None:
         """The first trial that a dead worker, or one that left, has not finished."""
 
         def ask() -> Claim | None:
-            with self.lock, locked(self.engine, self.identity) as connection:
-                leases = all_leases(connection, self.identity)
-                for claim in ledger.running(connection, self.identity):
-                    place = place_of(claim.number)
-                    if place not in self.held and self._taken(connection, place, leases.get(place)):
+            with self.lock, locked(self.engine, self.study_id) as connection:
+                leases = all_leases(connection, self.study_id)
+                for claim in transactions.running(connection, self.study_id):
+                    key = trial_key(claim.number)
+                    if key not in self.held and self._taken(connection, key, leases.get(key)):
                         return claim
             return None
 
-        claim = self.storage.endurance(ask)
+        claim = self.storage.retry(ask)
         if claim is not None:
-            self._hold(place_of(claim.number))
+            self._hold(trial_key(claim.number))
         return claim
 
-    def claim(self, place: str, result: str) -> bool:
+    def claim(self, key: str, result: str) -> bool:
         """A training of a finalist, unless its result is stored or another worker has it."""
 
         def ask() -> bool:
-            with self.lock, locked(self.engine, self.identity) as connection:
-                if ledger.result(connection, self.identity, result) is not None:
+            with self.lock, locked(self.engine, self.study_id) as connection:
+                if transactions.result(connection, self.study_id, result) is not None:
                     return False
-                lease = all_leases(connection, self.identity).get(place)
-                return self._taken(connection, place, lease, training=result)
+                lease = all_leases(connection, self.study_id).get(key)
+                return self._taken(connection, key, lease, training=result)
 
-        claimed = self.storage.endurance(ask)
+        claimed = self.storage.retry(ask)
         if claimed:
-            self._hold(place)
+            self._hold(key)
         return claimed
 
-    def announce(self, place: str, training: str) -> bool:
-        """Say what is trained at `place`; False where another worker trains the same."""
+    def announce(self, key: str, training: str) -> bool:
+        """Say what is trained at `key`; False where another worker trains the same."""
 
         def ask() -> bool:
-            with self.lock, locked(self.engine, self.identity) as connection:
-                leases = all_leases(connection, self.identity)
-                mine = leases.pop(place, None)
+            with self.lock, locked(self.engine, self.study_id) as connection:
+                leases = all_leases(connection, self.study_id)
+                mine = leases.pop(key, None)
                 if any(lease.training == training for lease in leases.values()):
                     return False
                 if mine is not None and mine.worker == self.name:
-                    swap(connection, self.identity, place, mine, replace(mine, training=training))
+                    swap(connection, self.study_id, key, mine, replace(mine, training=training))
             return True
 
-        return self.storage.endurance(ask)
+        return self.storage.retry(ask)
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
         """Store what a trial reached after an epoch."""
 
         def ask() -> bool:
             with self.engine.begin() as connection:
-                if not self._owns(connection, place_of(claim.number)):
+                if not self._owns(connection, trial_key(claim.number)):
                     return False
-                ledger.report(connection, claim.trial_id, step, value)
+                transactions.report(connection, claim.trial_id, step, value)
             return True
 
-        kept = self.storage.endurance(ask)
+        kept = self.storage.retry(ask)
         if any(limit is not None for limit in self.limits):
-            self.storage.endurance(self.renew)
+            self.storage.retry(self.renew)
         return kept
 
     def reached(self, step: int) -> list[Reached]:
         """What the study's trials had reached after an epoch, as far as it is stored."""
-        return self.storage.read(lambda c: ledger.reached(c, self.identity, step))
+        return self.storage.read(lambda c: transactions.reached(c, self.study_id, step))
 
     def end(
         self,
@@ -178,51 +178,53 @@ class Worker(Leaseholder):
         """
 
         def is_stored(connection: sa.Connection) -> bool:
-            return ledger.ended_by(connection, claim.trial_id) == self.name
+            return transactions.ended_by(connection, claim.trial_id) == self.name
 
         def store(connection: sa.Connection) -> None:
             trial_id = claim.trial_id
-            ledger.end_trial(connection, trial_id, state, value, attributes, reported, self.name)
+            transactions.end_trial(
+                connection, trial_id, state, value, attributes, reported, self.name
+            )
             publish()
 
-        return self._end(place_of(claim.number), state.name, is_stored, store)
+        return self._end(trial_key(claim.number), state.name, is_stored, store)
 
-    def end_finalist(self, place: str, key: str, row: Any, publish: Callable[[], None]) -> bool:
+    def end_finalist(self, key: str, stored_as: str, row: Any, publish: Callable[[], None]) -> bool:
         """Store the result of a finalist's training, an attribute of the study."""
 
         def is_stored(connection: sa.Connection) -> bool:
-            return ledger.result(connection, self.identity, key) is not None
+            return transactions.result(connection, self.study_id, stored_as) is not None
 
         def store(connection: sa.Connection) -> None:
-            ledger.write_result(connection, self.identity, key, row)
+            transactions.write_result(connection, self.study_id, stored_as, row)
             publish()
 
-        return self._end(place, FINALIST, is_stored, store)
+        return self._end(key, FINALIST, is_stored, store)
 
     def _end(
         self,
-        place: str,
+        key: str,
         what: str,
         is_stored: Callable[[sa.Connection], bool],
         store: Callable[[sa.Connection], None],
     ) -> bool:
         def ask() -> bool:
-            with self.lock, locked(self.engine, self.identity) as connection:
-                lease = all_leases(connection, self.identity).get(place)
+            with self.lock, locked(self.engine, self.study_id) as connection:
+                lease = all_leases(connection, self.study_id).get(key)
                 if lease is None or lease.worker != self.name:
                     # Done all the same, where the word of an earlier attempt's success got lost.
                     return is_stored(connection)
-                swap(connection, self.identity, place, lease, None)
+                swap(connection, self.study_id, key, lease, None)
                 store(connection)
             return True
 
-        kept = self._settled(place, self.storage.endurance(ask))
+        kept = self._settled(key, self.storage.retry(ask))
         self.stored[what] += kept
         return kept
 
-    def draft(self, place: str) -> str:
+    def draft(self, key: str) -> str:
         """Where this worker writes a student's files, within the study's folder."""
-        return f"{place}/{self.name}.draft"
+        return f"{key}/{self.name}.draft"
 
     @property
     def busy_elsewhere(self) -> bool:
@@ -230,7 +232,9 @@ class Worker(Leaseholder):
 
         def ask() -> bool:
             with self.engine.begin() as connection:
-                running = {place_of(c.number) for c in ledger.running(connection, self.identity)}
+                running = {
+                    trial_key(c.number) for c in transactions.running(connection, self.study_id)
+                }
             return bool(running - self.held.keys())
 
-        return self.storage.endurance(ask)
+        return self.storage.retry(ask)

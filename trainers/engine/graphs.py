@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from trainers.engine.feed import Batch
+from trainers.engine.batches import Batch
 
 ONE_CAPTURE = threading.Lock()
 WARM_UP_STEPS = 3  # lazily made workspaces and optimiser states must exist before the capture

@@ -1,6 +1,6 @@
 """One step of training: views, losses, gradients, optimiser, average.
 
-Shape suffixes: N images, K classes; P photographs, as in `trainers.engine.feed`.
+Shape suffixes: N images, K classes; P photographs, as in `trainers.engine.batches`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,10 +11,10 @@ from torch import nn
 
 from space.errors import first_line
 from trainers.engine import averaging
-from trainers.engine.feed import Batch, Feed
+from trainers.engine.batches import Batch, Batches
 from trainers.engine.graphs import GraphedStep
 from trainers.engine.memory import is_out_of_memory
-from trainers.engine.modes import Mode
+from trainers.engine.modes import ComputeMode
 from trainers.engine.steps import make_optimizer
 from trainers.losses import hard_loss, soft_loss
 from trainers.model import set_layout
@@ -22,7 +22,7 @@ from trainers.recipe import Recipe
 from trainers.schedules import learning_rate, soft_share
 
 
-class Rates(NamedTuple):
+class StepScalars(NamedTuple):
     """What changes from step to step besides the batch."""
 
     learning_rate: float
@@ -30,25 +30,27 @@ class Rates(NamedTuple):
     average_weight: float  # of the new parameters in their average
 
 
-def rates(recipe: Recipe, step: int, steps: int) -> Rates:
+def rates(recipe: Recipe, step: int, steps: int) -> StepScalars:
     """The rates of one of a run's steps, counted from 0."""
     progress = step / steps
     rate = learning_rate(
         recipe.schedule, progress, start=recipe.lr, end=recipe.lr_end, warmup=recipe.warmup
     )
     share = soft_share(recipe.phases, progress)
-    return Rates(rate, share, averaging.weight(recipe.ema, step))
+    return StepScalars(rate, share, averaging.weight(recipe.ema, step))
 
 
 class Learner:
     """A network while it is taught, its optimiser and its average."""
 
-    def __init__(self, model: nn.Module, recipe: Recipe, feed: Feed, mode: Mode) -> None:
-        self.recipe, self.feed, self.device, self.mode = recipe, feed, feed.device, mode
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, batches: Batches, mode: ComputeMode
+    ) -> None:
+        self.recipe, self.batches, self.device, self.mode = recipe, batches, batches.device, mode
         self.model = set_layout(model.to(self.device), mode.memory_format)
         self.average = averaging.copy_of(self.model)
         # On the device, because a graph would keep a number's first value for ever.
-        self.rates = torch.zeros(len(Rates._fields), device=self.device)
+        self.rates = torch.zeros(len(StepScalars._fields), device=self.device)
         self.optimizer = make_optimizer(self.model, recipe, self.rates[0])
         self.soft_loss = soft_loss(recipe.loss)
         self.splits = 1  # micro-batches a batch
@@ -59,7 +61,7 @@ class Learner:
         """One optimiser step; gives the loss. Too large a batch is done in smaller parts.
 
         Args:
-            now: the step's `Rates`.
+            now: the step's `StepScalars`.
         """
         self.rates.copy_(torch.as_tensor(now))
         while True:
@@ -124,7 +126,7 @@ class Learner:
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Sum over the images of (1 - share) hard loss + share soft loss."""
-        logits_NK = self.model(self.feed.views(batch))
+        logits_NK = self.model(self.batches.views(batch))
         smoothing, own_N = self.recipe.label_smoothing, batch.labels_P[: len(batch)]
         hard_N = hard_loss(logits_NK, own_N, smoothing)
         if self.recipe.augment.mixup:

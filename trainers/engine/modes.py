@@ -17,7 +17,7 @@ GAIN = 1.15
 STEPS_WORTH_MEASURING = 450
 
 
-class Mode(NamedTuple):
+class ComputeMode(NamedTuple):
     """How a step is computed."""
 
     layout: str = "channels_last"  # NHWC in memory; or "contiguous", NCHW
@@ -37,21 +37,23 @@ class Mode(NamedTuple):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
 
-def default_mode(device: torch.device, precision: str = "auto") -> Mode:
+def default_mode(device: torch.device, precision: str = "auto") -> ComputeMode:
     """What is right more often than not; `auto` is bf16 on a GPU that has it, fp32 elsewhere."""
     on_gpu = device.type == "cuda"
     if precision == "auto":
         precision = "bf16" if on_gpu and has_bfloat16(device) else "fp32"
-    return Mode(precision=precision, graphs=on_gpu)
+    return ComputeMode(precision=precision, graphs=on_gpu)
 
 
 def measured_mode(
-    seconds_a_step: Callable[[Mode], float], device: torch.device, precision: str = "auto"
-) -> Mode:
+    seconds_a_step: Callable[[ComputeMode], float], device: torch.device, precision: str = "auto"
+) -> ComputeMode:
     """The fastest mode: first the layout, then, where it is free to choose, a CPU's precision."""
     best = default_mode(device, precision)
     least = seconds_a_step(best)
-    changes: list[Callable[[Mode], Mode]] = [lambda mode: mode._replace(layout="contiguous")]
+    changes: list[Callable[[ComputeMode], ComputeMode]] = [
+        lambda mode: mode._replace(layout="contiguous")
+    ]
     if precision == "auto" and device.type == "cpu" and has_bfloat16(device):
         changes.append(lambda mode: mode._replace(precision="bf16"))
     for change in changes:

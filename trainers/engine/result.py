@@ -39,7 +39,7 @@ class TrialResult(NamedTuple):
         return self.history[-1].accuracy if self.history else 0.0
 
 
-class Leave(Exception):  # noqa: N818  (an order, not an error)
+class StopTraining(Exception):  # noqa: N818  (an order, not an error)
     """Raised by a report: training ends after this epoch, without a result."""
 
     def __init__(self, keep: bool) -> None:

@@ -33,7 +33,7 @@ def make_optimizer(
     return adam(groups, lr=rate, fused=True, capturable=on_gpu)
 
 
-def batches(
+def batch_indices(
     count: int, recipe: Recipe, epoch: int, device: torch.device | str = "cpu"
 ) -> Iterator[torch.Tensor]:
     """Image indices of every batch; a last batch of one image is dropped: batch norm needs two."""

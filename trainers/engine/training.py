@@ -18,12 +18,12 @@ from torch import nn
 
 from trainers.data.datasets import Data, Split
 from trainers.engine import averaging
+from trainers.engine.batches import Batch, Batches, resident
 from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.evaluation import device_name, evaluate
-from trainers.engine.feed import Batch, Feed, resident
 from trainers.engine.learner import Learner, rates
-from trainers.engine.modes import STEPS_WORTH_MEASURING, Mode, default_mode, measured_mode
-from trainers.engine.result import FINISHED, Epoch, Leave, Report, TeacherLogits, TrialResult
+from trainers.engine.modes import STEPS_WORTH_MEASURING, ComputeMode, default_mode, measured_mode
+from trainers.engine.result import FINISHED, Epoch, Report, StopTraining, TeacherLogits, TrialResult
 from trainers.engine.steps import steps_per_epoch
 from trainers.model import text_hash, weights_hash
 from trainers.recipe import HARD_ONLY, Recipe
@@ -42,7 +42,7 @@ def train(
     device: torch.device,
     teacher: TeacherLogits | None = None,
     checkpoint: Checkpoint | None = None,
-    mode: Mode | None = None,
+    mode: ComputeMode | None = None,
 ) -> TrialResult:
     """Train `model` (images in [0, 1] -> logits) in place.
 
@@ -51,7 +51,7 @@ def train(
 
     Args:
         report: called after every epoch; returning True ends training as pruned. It may raise
-            `Leave`, which is raised again after the checkpoint that it asks for.
+            `StopTraining`, which is raised again after the checkpoint that it asks for.
         teacher: needed by recipes with a soft share.
         checkpoint: written after every epoch for which it is due; training goes on from it
             where it exists, in the mode that it was begun in.
@@ -66,31 +66,31 @@ def images_per_second(
     data: Data,
     device: torch.device,
     seconds: float = 1.5,
-    mode: Mode | None = None,
+    mode: ComputeMode | None = None,
 ) -> float:
     """Training images a second without a teacher, views included, measured for some seconds.
 
     The model is trained: give one that is not needed any more.
     """
     recipe = replace(recipe, phases=HARD_ONLY)
-    feed = Feed(data.train, recipe, device)
-    learner = Learner(model, recipe, feed, mode or default_mode(device, recipe.precision))
+    batches = Batches(data.train, recipe, device)
+    learner = Learner(model, recipe, batches, mode or default_mode(device, recipe.precision))
     learner.model.train()
-    batches = _without_end(feed)
-    learner.step(next(batches), rates(recipe, 0, 1))  # makes room in memory
+    endless = _without_end(batches)
+    learner.step(next(endless), rates(recipe, 0, 1))  # makes room in memory
     _synchronise(device)
     images, began = 0, time.perf_counter()
     while time.perf_counter() - began < seconds:
-        for batch in islice(batches, GPU_QUEUE if device.type == "cuda" else 1):
+        for batch in islice(endless, GPU_QUEUE if device.type == "cuda" else 1):
             learner.step(batch, rates(recipe, 0, 1))
             images += len(batch)
         _synchronise(device)
     return images / (time.perf_counter() - began)
 
 
-def _without_end(feed: Feed) -> Iterator[Batch]:
+def _without_end(batches: Batches) -> Iterator[Batch]:
     while True:
-        yield from feed.batches()
+        yield from batches
 
 
 def seconds_per_epoch(model: nn.Module, recipe: Recipe, data: Data, device: torch.device) -> float:
@@ -116,14 +116,14 @@ class _Training:
         data: Data,
         device: torch.device,
         teacher: TeacherLogits | None,
-        mode: Mode | None = None,
+        mode: ComputeMode | None = None,
     ) -> None:
         if recipe.needs_teacher and teacher is None:
             raise ValueError("a recipe with a soft share needs a teacher, but got none")
         self.model, self.recipe, self.device, self.data = model, recipe, device, data
         self.teacher = teacher if recipe.needs_teacher else None
         self.mode = mode
-        self.feed = Feed(data.train, recipe, device)
+        self.batches = Batches(data.train, recipe, device)
         validation = data.validation
         self.validation = Split(resident(validation.images_NCHW, device), validation.labels_N)
         self.steps_per_epoch = steps_per_epoch(data, recipe)
@@ -145,7 +145,7 @@ class _Training:
             accuracy = self.evaluated(last=epoch + 1 == self.recipe.epochs)
             seconds = time.perf_counter() - began
             self.seconds += seconds
-            self.history.append(Epoch(epoch + 1, accuracy, loss, self.feed.count / seconds))
+            self.history.append(Epoch(epoch + 1, accuracy, loss, self.batches.count / seconds))
             if self.told(report, checkpoint):
                 ended, reason = "pruned", f"stopped early after epoch {epoch + 1}"
                 break
@@ -167,7 +167,7 @@ class _Training:
         """What a report says to the last epoch."""
         try:
             return report is not None and report(self.history[-1])
-        except Leave as leave:
+        except StopTraining as leave:
             if leave.keep and checkpoint is not None:
                 checkpoint.write(self.identity, self.snapshot())
             raise
@@ -180,8 +180,8 @@ class _Training:
         """
         kept = checkpoint.read(self.identity) if checkpoint is not None else None
         if kept is not None:
-            mode = Mode(*kept["mode"])
-            learner = Learner(self.model, self.recipe, self.feed, mode)
+            mode = ComputeMode(*kept["mode"])
+            learner = Learner(self.model, self.recipe, self.batches, mode)
             learner.restore(kept)
             self.history = [Epoch(*epoch) for epoch in kept["history"]]
             self.seconds = kept["seconds"]
@@ -191,17 +191,17 @@ class _Training:
         if measured:
             self.mode = measured_mode(self.seconds_a_step, self.device, self.recipe.precision)
         mode = self.mode or default_mode(self.device, self.recipe.precision)
-        self.learner = Learner(self.model, self.recipe, self.feed, mode)
+        self.learner = Learner(self.model, self.recipe, self.batches, mode)
         if measured and checkpoint is not None:
             checkpoint.write(self.identity, self.snapshot())
         return self.learner
 
-    def seconds_a_step(self, mode: Mode) -> float:
+    def seconds_a_step(self, mode: ComputeMode) -> float:
         """What a step of this network takes in a mode, the least of a few."""
         with self.seeded(0):
-            learner = Learner(copy.deepcopy(self.model), self.recipe, self.feed, mode)
+            learner = Learner(copy.deepcopy(self.model), self.recipe, self.batches, mode)
             learner.model.train()
-            batch = next(self.feed.batches())
+            batch = next(iter(self.batches))
             taken = []
             for _ in range(MEASURED_STEPS + 1):
                 began = time.perf_counter()
@@ -212,7 +212,7 @@ class _Training:
 
     def train_epoch(self, epoch: int) -> float:
         """Mean training loss of one pass over the data."""
-        self.feed.begin(epoch, self.teacher_logits(epoch))
+        self.batches.begin(epoch, self.teacher_logits(epoch))
         self.learner.model.train()
         total, first = self.recipe.epochs * self.steps_per_epoch, epoch * self.steps_per_epoch
         steps = range(first, first + self.steps_per_epoch)
@@ -221,7 +221,7 @@ class _Training:
         )
         losses = [
             self.learner.step(batch, rates_R)
-            for batch, rates_R in zip(self.feed.batches(), rates_SR, strict=True)
+            for batch, rates_R in zip(self.batches, rates_SR, strict=True)
         ]
         return torch.stack(losses).mean().item()
 
@@ -240,7 +240,7 @@ class _Training:
 
     def evaluated(self, *, last: bool) -> float:
         """Validation accuracy: on the way in the mode's precision, at the end in float32."""
-        mode = Mode() if last else self.learner.mode
+        mode = ComputeMode() if last else self.learner.mode
         average = self.learner.average
         return evaluate(average, self.validation, self.device, mode.autocast(self.device))
 
@@ -253,8 +253,8 @@ class _Training:
         learner = self.learner
         if not self.recipe.ema:
             averaging.follow(learner.average, learner.model)
-        chosen = islice(self.feed.batches(), self.recipe.bn_batches)
-        views = (self.feed.views(part) for batch in chosen for part in learner.parts(batch))
+        chosen = islice(self.batches, self.recipe.bn_batches)
+        views = (self.batches.views(part) for batch in chosen for part in learner.parts(batch))
         averaging.recalibrate(learner.average, views, learner.mode.autocast(self.device))
 
     @property

@@ -17,8 +17,8 @@ import torch
 
 from space.errors import InputError
 from trainers.data.datasets import Data
+from trainers.engine.batches import Batches
 from trainers.engine.evaluation import batch_size
-from trainers.engine.feed import Feed
 from trainers.engine.memory import in_parts
 from trainers.engine.modes import default_mode
 from trainers.files import sealed, unsealed, write_atomically
@@ -103,22 +103,22 @@ class LogitBank:
 
     def live_logits(self, epoch: int) -> torch.Tensor:
         """What the teacher says now: float32, N x K, on the CPU."""
-        model, feed = self.teacher.model.to(self.device).eval(), self.feed
-        feed.begin(epoch)
+        model, batches = self.teacher.model.to(self.device).eval(), self.batches
+        batches.begin(epoch)
 
         @torch.inference_mode()
         def logits(begin: int, end: int) -> torch.Tensor:
-            index_N = torch.arange(begin, end, device=feed.images_NCHW.device)
+            index_N = torch.arange(begin, end, device=batches.images_NCHW.device)
             with self.mode.autocast(self.device):
-                return model(feed.views(feed.batch(index_N))).float().cpu()  # type: ignore[no-any-return]
+                return model(batches.views(batches.batch(index_N))).float().cpu()  # type: ignore[no-any-return]
 
-        together = batch_size(feed.images_NCHW, self.device)
-        return torch.cat(list(in_parts(feed.count, together, logits)))
+        together = batch_size(batches.images_NCHW, self.device)
+        return torch.cat(list(in_parts(batches.count, together, logits)))
 
     @cached_property
-    def feed(self) -> Feed:
+    def batches(self) -> Batches:
         """Made when the first epoch is computed: whoever finds them all needs none."""
-        return Feed(self.data.train, self.recipe, self.device)
+        return Batches(self.data.train, self.recipe, self.device)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
         return "duplicate_of" not in self.attributes and self.attributes["ended"] != "infeasible"
 
 
-class Watcher(Protocol):
+class ProgressListener(Protocol):
     """Who is told how a study goes (`search.terminal.progress`); labels say whose training."""
 
     def began(self, label: str, words: str, epochs: int) -> None: ...
@@ -38,7 +38,7 @@ class Watcher(Protocol):
 
     def trial_done(self, row: Outcome) -> None: ...
 
-    def stands_at(self, done: int) -> None:
+    def ended_so_far(self, done: int) -> None:
         """So many trials of the study have ended, whoever trained them."""
 
-    def said(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...

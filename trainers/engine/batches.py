@@ -12,7 +12,7 @@ import torch
 from trainers.data.augment import LANES, drawn_views, mixed, mixup_partners
 from trainers.data.datasets import Split
 from trainers.data.random import uniforms
-from trainers.engine.steps import batches
+from trainers.engine.steps import batch_indices
 from trainers.recipe import Recipe
 
 RESIDENT_SHARE = 0.4  # of a GPU's free memory that the images may take; larger ones are streamed
@@ -42,7 +42,7 @@ class Batch(NamedTuple):
         return Batch(pixels, draws, labels, self.weight_N[begin:end], self.teacher_NK[begin:end])
 
 
-class Feed:
+class Batches:
     """The training images of a run, and the tables of its current epoch."""
 
     def __init__(self, split: Split, recipe: Recipe, device: torch.device) -> None:
@@ -67,8 +67,8 @@ class Feed:
         unheard_N0 = torch.empty(self.count, 0, device=self.device)
         self.teacher_NK = unheard_N0 if teacher_NK is None else teacher_NK.to(self.device)
 
-    def batches(self) -> Iterator[Batch]:
-        for index_N in batches(self.count, self.recipe, self.epoch, self.images_NCHW.device):
+    def __iter__(self) -> Iterator[Batch]:
+        for index_N in batch_indices(self.count, self.recipe, self.epoch, self.images_NCHW.device):
             yield self.batch(index_N)
 
     def batch(self, index_N: torch.Tensor) -> Batch:
