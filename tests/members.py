@@ -1,7 +1,7 @@
-"""Stand-ins for training in a search's processes: quick, and failing as a file says.
+"""Stand-ins for training in a search's child processes: quick, and failing as a file says.
 
-`monkeypatch.setattr("search.commands.search.ContextSpec", members.Station)` makes the processes of a
-crew train by `quick_train`; `behave(folder, {"trial0002": "die"})` says what befalls whom there.
+`monkeypatch.setattr("search.commands.search.ContextSpec", members.ContextSpec)` makes the child
+processes train by `quick_train`; `behave(folder, {"trial0002": "die"})` says what happens there.
 """
 
 import errno
