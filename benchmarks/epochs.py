@@ -11,7 +11,8 @@ import torch
 from benchmarks import synthetic
 from search.study.folder import Folder
 from search.study.spec import SearchSpec
-from search.training.context import ContextSpec, Job
+from search.training.context import ContextSpec
+from search.training.job import Job
 from search.workers.child import Probe
 from search.workers.executor import keep_busy
 from search.workers.processes import ProcessExecutor

@@ -15,8 +15,9 @@ from benchmarks.rounds import Ran
 from benchmarks.task import Task
 from search.study.folder import Folder
 from search.study.spec import OWN_TEACHER, SearchSpec
-from search.training.context import ContextSpec, Job, TrainingContext
-from search.training.objective import Trained
+from search.training.context import ContextSpec, TrainingContext
+from search.training.job import Job
+from search.training.row import Trained
 from search.workers.executor import Executor, Failure, keep_busy
 from space.errors import InputError
 from space.file_format import stored_bytes

@@ -21,11 +21,12 @@ import optuna
 import sqlalchemy as sa
 from optuna.distributions import distribution_to_json
 
+from search.database.row import Row
 from search.database.storage import open_storage
 from search.study.samplers import distributions
 from search.study.spec import SearchSpec
 from search.study.study import FINALISTS, TARGET, create
-from search.training.objective import describe
+from search.training.row import described
 from space.solver import Budget, solve
 from space.spaces import SearchSpace, random_params
 from trainers.recipe import recipe
@@ -87,19 +88,19 @@ def student(spec: SearchSpec, rng: random.Random, number: int, trials: int) -> d
     shape = spec.search_space.shape(params, classes=len(CLASSES), channels=3, size=SIZE)
     limit = round(math.exp(rng.uniform(math.log(20e3), math.log(300e3))))
     solution = solve(shape, Budget.parse(f"{limit}B", "int8", None), spec.metadata, multiple=4)
-    described = describe(solution.architecture, spec.metadata, "int8")
-    share = described["bytes"] / spec.budget.limit
-    described |= {"budget_share": share, "repairs": list(solution.repairs)}
+    row = described(solution.architecture, spec.metadata, "int8")
+    share = (row.bytes or 0) / spec.budget.limit
+    row = replace(row, budget_share=share, repairs=list(solution.repairs))
     state = _state(rng, number, trials)
     epochs = {"PRUNED": rng.choice(PRUNED_BEHIND), "FAIL": 0, "RUNNING": 2}.get(state, EPOCHS)
-    curve = _curve(rng, _level(rng, described, params), epochs)
+    curve = _curve(rng, _level(rng, row, params), epochs)
     started = BEGIN + timedelta(seconds=12 * number)
     ended = {} if state == "RUNNING" else _ended(state, curve, rng)
     return {
         "number": number,
         "state": state,
         "params": params,
-        "attributes": described | ended if state != "RUNNING" else {},
+        "attributes": row.attributes | ended if state != "RUNNING" else {},
         "curve": curve,
         "value": curve[-1] if state in ("COMPLETE", "PRUNED") else None,
         "started": started,
@@ -114,12 +115,12 @@ def _state(rng: random.Random, number: int, trials: int) -> str:
     return "PRUNED" if drawn < PRUNED else "FAIL" if drawn < PRUNED + FAILED else "COMPLETE"
 
 
-def _level(rng: random.Random, described: dict[str, Any], params: Any) -> float:
+def _level(rng: random.Random, row: Row, params: Any) -> float:
     """Accuracy at the end of training."""
     blocks = [value for name, value in params.items() if name.endswith("_block")]
     block = sum(HELP[str(block)] for block in blocks) / len(blocks)
     se = 0.01 * sum(bool(value) for name, value in params.items() if name.endswith("_se"))
-    size = 0.055 * math.log(described["params"] / 20e3)
+    size = 0.055 * math.log((row.params or 0) / 20e3)
     return min(0.99, max(0.1, 0.42 + size + 2 * block + se / 2 + rng.gauss(0, 0.02)))
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import sqlalchemy as sa
 
-from dashboards.architecture_summary import summaries
 from dashboards.filters import Filters
 from dashboards.views import (
     ABLATION,
@@ -23,6 +22,7 @@ from dashboards.views import (
 from search.database import study_list, table
 from search.database.address import database_errors
 from search.database.engine import open_engine
+from search.database.row import OVERVIEW_COLUMNS
 from search.study.folder import ARTIFACTS, Folder
 from search.study.object_store import is_address
 from space.count import cost
@@ -108,9 +108,9 @@ class Library:
 
     def _fresh(self, name: str, before: Read | None) -> pd.DataFrame:
         known = _finished_part(before.trials) if before else pd.DataFrame()
-        columns, since = table.OVERVIEW_COLUMNS, len(known)
+        columns, since = OVERVIEW_COLUMNS, len(known)
         new = table.trials(self.engine, name, columns, with_params=False, since=since)
-        new = pd.concat([_as_numbers(new), summaries(new["words"])], axis=1)
+        new = _as_numbers(new)
         return pd.concat([known, new], ignore_index=True) if since else new
 
     def view(self, identity: int, filters: Filters) -> View:

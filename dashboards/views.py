@@ -2,8 +2,8 @@
 
 The columns of a view's trials are those of `search.database.table` (number, state, value, started,
 completed, words, params, macs, bytes, seconds, epochs, duplicate_of, budget_share, reason ...;
-params_<name> only of ablations and single trials), and what `dashboards.architecture_summary` reads
-from the words:
+params_<name> only of ablations and single trials), and the architecture in five values
+(`space.summary`):
 
     block     the type that most blocks have; "" where nothing is known
     groups    the largest number of groups; 1 without group convolutions

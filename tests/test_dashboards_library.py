@@ -10,7 +10,7 @@ from optuna.trial import TrialState, create_trial
 
 from dashboards.filters import Filters
 from dashboards.library import Library
-from search.database import table
+from search.database import row, table
 from search.database.engine import open_engine
 from search.database.storage import open_storage
 from space.errors import InputError
@@ -40,7 +40,7 @@ def test_a_view_is_what_the_table_says(path: Path) -> None:
     add(made, None, words="conv 4 | conv 8", bytes=90, reason="diverged")
     view = Library(str(path)).view(1, Filters())
     whole = table.trials(open_engine(str(path)), "s")
-    for column in table.OVERVIEW_COLUMNS:
+    for column in set(row.OVERVIEW_COLUMNS) - {"summary"}:
         left, right = view.trials[column].to_list(), whole[column].to_list()
         assert [x for x in left if x == x] == [x for x in right if x == x and x is not None]
     first = view.trials.iloc[0]

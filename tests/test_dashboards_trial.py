@@ -17,7 +17,8 @@ from dashboards.figures.architecture import stages_of
 from dashboards.figures.trial import TRIAL, facts, formats
 from dashboards.plotting.picture import BLOCK_COLOURS, GREY, Picture
 from dashboards.views import SEARCH, Subject, TrialView
-from search.database.table import ATTRIBUTE_COLUMNS, BASE_COLUMNS
+from search.database.row import COLUMNS
+from search.database.table import BASE_COLUMNS
 from space.architecture import Architecture, Head, Stage
 from space.count import cost
 from space.file_format import FORMATS, StudentMetadata, normalisation, stored_bytes
@@ -52,7 +53,7 @@ def view_of(
     budget = {"limit": 25_000, "unit": "bytes", "format": format}
     channels = network.channels if network else 1
     spec = {"classes": list(classes), "size": size, "channels": channels, "budget": budget}
-    row: dict[str, Any] = dict.fromkeys([*BASE_COLUMNS, *ATTRIBUTE_COLUMNS], math.nan)
+    row: dict[str, Any] = dict.fromkeys([*BASE_COLUMNS, *COLUMNS], math.nan)
     row |= {"number": 7, "state": "COMPLETE", "format": format}
     if network:
         counted = cost(network, card_of(network, classes, size))

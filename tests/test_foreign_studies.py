@@ -35,8 +35,8 @@ from dashboards.pages import study as study_page
 from dashboards.pages import trial as trial_page
 from dashboards.pages.downloads import Downloads
 from dashboards.pages.overview import known
+from search.database.row import COLUMNS
 from search.database.storage import open_storage
-from search.database.table import ATTRIBUTE_COLUMNS
 
 HOSTILE = '<script>alert("1")</script>[bold]\''
 DISTRIBUTIONS: Mapping[str, tuple[BaseDistribution, Any]] = {
@@ -66,9 +66,7 @@ def trials(draw: st.DrawFn, objectives: int) -> optuna.trial.FrozenTrial:
         values=values if state == TrialState.COMPLETE else None,
         params={name: draw(DISTRIBUTIONS[name][1]) for name in names},
         distributions={name: DISTRIBUTIONS[name][0] for name in names},
-        user_attrs=draw(
-            st.dictionaries(st.sampled_from(("confusion", *ATTRIBUTE_COLUMNS)), anything)
-        ),
+        user_attrs=draw(st.dictionaries(st.sampled_from(("confusion", *COLUMNS)), anything)),
         intermediate_values=draw(reports) if objectives == 1 else {},
     )
 

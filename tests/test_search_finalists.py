@@ -8,8 +8,10 @@ from commands import inside
 
 from search.database import table
 from search.database.engine import open_engine
-from search.training.context import Job, TrainingContext
-from search.training.objective import Trained, train_student
+from search.training.context import TrainingContext
+from search.training.job import Job
+from search.training.objective import train_student
+from search.training.row import Trained
 from search.workers import executor
 from trainers.engine.result import Epoch, TrialResult
 

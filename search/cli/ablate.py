@@ -1,7 +1,6 @@
 """The commands `ablate` and `ablate show`."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,6 +18,7 @@ from search.cli.options import (
     WORKERS,
     starting,
 )
+from search.study.flags import Flags
 
 
 class FileOrCommand(click.Group):
@@ -77,53 +77,18 @@ def ablate() -> None:
 @CACHE
 @DEVICE
 @JSON
-def run(
-    spec: Path,
-    quick: bool,
-    pretrained: str | None,
-    dry_run: bool,
-    workers: str,
-    artifacts: str | None,
-    timeout: str | None,
-    gpu_hours: float | None,
-    grace: float | None,
-    on: str | None,
-    gpus_per_worker: float | None,
-    storage: str,
-    cache: str,
-    device: str,
-    as_json: bool,
-    **settings: Any,
-) -> None:
+def run(spec: Path, quick: bool, pretrained: str | None, dry_run: bool, **given: object) -> None:
     """Train every arm of SPEC over every seed: a study that can be interrupted and resumed."""
     starting(f"ablation {spec}")
-    from search.commands import ablate as ablations
-    from search.commands.join import join
-    from search.commands.session import Session
-    from search.study.folder import named_cache
-    from search.study.limits import asked_limits
-    from search.study.settings import parse_backend, parse_grace, parse_workers
+    from search.commands import ablate as ablate_command
 
-    session = Session(
-        join=join,
-        storage=storage,
-        workers=parse_workers(workers),
-        as_json=as_json,
-        artifacts=artifacts,
-        cache=named_cache(cache),
-        limits=asked_limits(timeout, gpu_hours),
-        grace=parse_grace(grace),
-        on=parse_backend(on),
-        gpus_per_worker=gpus_per_worker,
-    )
-    ablations.ablate(
-        session,
+    flags, settings = Flags.split({name: given[name] for name in given if name != "data"})
+    ablate_command.ablate(
+        flags,
         spec,
         quick,
-        settings,
+        settings | {"data": given["data"]},
         pretrained=pretrained,
-        cache=cache,
-        device=device,
         dry_run=dry_run,
     )
 

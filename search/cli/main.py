@@ -26,6 +26,7 @@ from search.cli.options import (
 )
 from search.cli.teacher import teacher
 from search.database.address import STORAGE_VARIABLE, at_home
+from search.study.flags import Flags
 from search.study.folder import CACHE_VARIABLE
 from space.errors import InputError
 
@@ -137,7 +138,7 @@ def search(config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **f
 @CACHE
 @DEVICE
 @JSON
-def resume(name: str, as_json: bool, **flags: Any) -> None:
+def resume(name: str, **given: object) -> None:
     """Go on with a study: unfinished trials from their last epoch, then new ones.
 
     --trials, --timeout and --gpu-hours are more than the study was asked for, or has used. The same
@@ -146,7 +147,8 @@ def resume(name: str, as_json: bool, **flags: Any) -> None:
     starting(f"resume {name}")
     from search.commands import resume as resume_command
 
-    resume_command.resume(name, as_json, **flags)
+    flags, asked = Flags.split(given)
+    resume_command.resume(name, flags, resume_command.Asked(**asked))  # type: ignore[arg-type]
 
 
 @cli.command()
@@ -165,7 +167,7 @@ def resume(name: str, as_json: bool, **flags: Any) -> None:
 @CACHE
 @DEVICE
 @JSON
-def worker(name: str, as_json: bool, **flags: Any) -> None:
+def worker(name: str, wait: float, **given: object) -> None:
     """Join a study: train its trials beside its other workers, until it has ended.
 
     From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM stops
@@ -174,7 +176,7 @@ def worker(name: str, as_json: bool, **flags: Any) -> None:
     starting(f"worker for {name}")
     from search.commands import join as join_command
 
-    join_command.join(name, as_json, **flags)
+    join_command.join(name, Flags.split(given)[0], wait=wait)
 
 
 @cli.command()

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -11,10 +10,12 @@ from search.ablation.arms import ArmBuilder, Resolved, resolve
 from search.ablation.design import SHARED, SIZE_MATCHED, Design, read_design
 from search.ablation.forecast import forecast
 from search.commands.go_on import go_on
+from search.commands.join import join
 from search.commands.session import Session, version
 from search.commands.teachers import taught
 from search.database.address import database_errors
 from search.database.storage import open_storage, reachable
+from search.study.flags import Flags
 from search.study.folder import cache_folder
 from search.study.plan import AblationSpec
 from search.study.settings import HERE
@@ -37,20 +38,26 @@ from trainers.engine.modes import default_mode
 
 
 def ablate(
-    session: Session,
+    flags: Flags,
     file: Path,
     quick: bool,
-    flags: Mapping[str, Any],
+    settings: Mapping[str, object],
     *,
     pretrained: str | None,
-    cache: str,
-    device: str,
     dry_run: bool,
 ) -> None:
-    """Resolve a design, print the plan, train every arm over every seed, print the table."""
+    """Resolve a design, print the plan, train every arm over every seed, print the table.
+
+    Args:
+        settings: that stand in place of the file's.
+    """
+    session = Session.of(flags, join)
     session.prepare()
-    design, cache_path = read_design(file, quick, flags, session.storage), cache_folder(cache)
-    chosen = choose_device(device)
+    design, cache_path = (
+        read_design(file, quick, settings, flags.storage),
+        cache_folder(flags.cache),
+    )
+    chosen = choose_device(flags.device)
     if session.on != HERE:
         on_ray.require_ray()
     teachers = named_teachers(design.data, design.teachers, pretrained)
@@ -74,7 +81,7 @@ def ablate(
         if resolved.impossible:
             raise refusal(resolved)
         if not dry_run:
-            _begin(session, design, plan, data, teachers, cache_path, device)
+            _begin(session, design, plan, data, teachers, cache_path, flags.device)
 
 
 def _begin(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from search.database.address import command, database_errors
 from search.database.leases import Lease, all_leases, locked, swap, trial_key
+from search.database.row import Row
 from search.database.storage import open_storage
 from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
 from search.study.ranking import FURTHER_SEEDS, attribute
@@ -24,7 +26,6 @@ from search.training.objective import digest
 from search.trials.finalists import seed_key
 from search.workers import crashes
 from search.workers.presence import boot, host, is_dead
-from space.architecture import Architecture
 from space.errors import InputError
 from trainers import export
 from trainers.engine.checkpoint import Checkpoint
@@ -62,12 +63,12 @@ def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_jso
         folder.require(name)
         folder.fetch_all()
         dead, living = watched(study, folder, as_json)
-        patient = Examined(study, spec, folder, dead, living)
-        found = [finding for check in CHECKS for finding in check(patient)]
+        examined = Examined(study, spec, folder, dead, living)
+        found = [finding for check in CHECKS for finding in check(examined)]
         for finding in found:
             if finding.mend is not None and not dry_run:
                 finding.mend()
-    _told(patient, found, storage, dry_run, as_json)
+    _told(examined, found, storage, dry_run, as_json)
     return int(any(dry_run or finding.mend is None for finding in found))
 
 
@@ -106,17 +107,17 @@ def _leases(study: optuna.Study) -> dict[str, Lease]:
         return all_leases(connection, study._study_id)
 
 
-def zombies(patient: Examined) -> Iterator[Finding]:
+def zombies(examined: Examined) -> Iterator[Finding]:
     """Leases that nobody keeps alive, or of what has ended."""
-    ended = {trial_key(t.number) for t in _trials(patient) if t.state.is_finished()}
-    for key, lease in _leases(patient.study).items():
-        gone = lease.worker in patient.dead
+    ended = {trial_key(t.number) for t in _trials(examined) if t.state.is_finished()}
+    for key, lease in _leases(examined.study).items():
+        gone = lease.worker in examined.dead
         if gone or key in ended:
             why = "which is dead" if gone else "though it has ended"
             yield Finding(
                 f"{key} is held by worker {lease.worker}, {why}",
                 "given back: the next worker goes on from its checkpoint",
-                partial(_give_back, patient.study, patient.folder, key, lease),
+                partial(_give_back, examined.study, examined.folder, key, lease),
             )
 
 
@@ -127,12 +128,12 @@ def _give_back(study: optuna.Study, folder: Folder, key: str, lease: Lease) -> N
             crashes.note(connection, study._study_id, folder, key, lease)
 
 
-def rows(patient: Examined) -> Iterator[Finding]:
+def rows(examined: Examined) -> Iterator[Finding]:
     """Rows that disagree with themselves, with each other, or with the study."""
-    trials, hash = _trials(patient), patient.study.user_attrs.get(HASH)
-    if hash != patient.spec.hash:
+    trials, hash = _trials(examined), examined.study.user_attrs.get(HASH)
+    if hash != examined.spec.hash:
         yield Finding(
-            f"the study's settings have the hash {patient.spec.hash}, but its record says {hash}",
+            f"the study's settings have the hash {examined.spec.hash}, but its record says {hash}",
             "someone edited them: its trials may not be comparable",
         )
     numbers = [trial.number for trial in trials]
@@ -142,49 +143,41 @@ def rows(patient: Examined) -> Iterator[Finding]:
             "another program wrote to the database; copy what you need to a new study",
         )
     for trial in trials:
-        stated = trial.user_attrs.get("architecture")
-        if stated is None or trial.state != TrialState.COMPLETE:
+        row = Row.of(trial.user_attrs)
+        if row.network is None or trial.state != TrialState.COMPLETE:
             continue
-        fingerprint = Architecture.from_dict(stated).fingerprint
-        if fingerprint != trial.user_attrs.get("fingerprint"):
+        if row.network.fingerprint != row.fingerprint:
             yield Finding(
-                f"trial {trial.number}: its architecture's fingerprint is {fingerprint}, but its "
-                f"row says {trial.user_attrs.get('fingerprint')}",
+                f"trial {trial.number}: its architecture's fingerprint is "
+                f"{row.network.fingerprint}, but its row says {row.fingerprint}",
                 "someone edited the row: leave the trial out",
             )
 
 
-def students(patient: Examined) -> Iterator[Finding]:
+def students(examined: Examined) -> Iterator[Finding]:
     """Students' files that are missing, damaged, or not those of their rows."""
-    for trial in _trials(patient):
-        if trial.state == TrialState.COMPLETE and "duplicate_of" not in trial.user_attrs:
-            yield from _student(patient.folder, trial_key(trial.number), trial.user_attrs)
-    attributes = patient.study.user_attrs
-    for trial in _trials(patient):
+    attributes = examined.study.user_attrs
+    for trial in _trials(examined):
+        row = Row.of(trial.user_attrs)
+        if trial.state == TrialState.COMPLETE and not row.is_copy:
+            yield from _student(examined.folder, trial_key(trial.number), row)
         for seed in FURTHER_SEEDS:
-            row = attributes.get(attribute(trial.number, seed))
-            if row is not None and row.get("file_accuracy") is not None:
-                known = {"format": trial.user_attrs.get("format"), **row}
-                yield from _student(patient.folder, seed_key(trial.number, seed), known)
+            final = Row.of(attributes.get(attribute(trial.number, seed), {}))
+            if final.file_accuracy is not None:
+                known = replace(final, format=row.format)
+                yield from _student(examined.folder, seed_key(trial.number, seed), known)
 
 
-def _student(folder: Folder, key: str, row: dict[str, object]) -> Iterator[Finding]:
+def _student(folder: Folder, key: str, row: Row) -> Iterator[Finding]:
     path = folder.path / key / STUDENT
     wrong = _what_is_wrong(path, row)
     if wrong is None:
         return
-    exact, format = path.with_name(EXACT), str(row.get("format"))
-    if format != "fp32" and _what_is_wrong(exact, {}) is None:
-        yield Finding(
-            f"{key}/{STUDENT} {wrong}",
-            f"made again from {EXACT}",
-            partial(_made_again, folder, key, format),
-        )
+    what, exact, format = f"{key}/{STUDENT} {wrong}", path.with_name(EXACT), str(row.format)
+    if format != "fp32" and _what_is_wrong(exact, Row()) is None:
+        yield Finding(what, f"made again from {EXACT}", partial(_made_again, folder, key, format))
     else:
-        yield Finding(
-            f"{key}/{STUDENT} {wrong}",
-            "bring it back from a copy; its row's accuracy stands",
-        )
+        yield Finding(what, "bring it back from a copy; its row's accuracy stands")
 
 
 def _made_again(folder: Folder, key: str, format: str) -> None:
@@ -193,15 +186,13 @@ def _made_again(folder: Folder, key: str, format: str) -> None:
     folder.keep(f"{key}/{STUDENT}")
 
 
-def _what_is_wrong(path: Path, row: dict[str, object]) -> str | None:
+def _what_is_wrong(path: Path, row: Row) -> str | None:
     if not path.exists():
         return "is missing"
-    wanted = row.get("file_sha256")
-    if wanted is not None and digest(path) != wanted:
+    if row.file_sha256 is not None and digest(path) != row.file_sha256:
         return "is not the file that was scored"
-    size = row.get("bytes")
-    if size is not None and path.stat().st_size != size:
-        return f"has {path.stat().st_size:,} bytes, but its row says {size:,}"
+    if row.bytes is not None and path.stat().st_size != row.bytes:
+        return f"has {path.stat().st_size:,} bytes, but its row says {row.bytes:,}"
     try:
         export.read(path)
     except (InputError, OSError) as error:
@@ -209,50 +200,50 @@ def _what_is_wrong(path: Path, row: dict[str, object]) -> str | None:
     return None
 
 
-def best(patient: Examined) -> Iterator[Finding]:
+def best(examined: Examined) -> Iterator[Finding]:
     """The study's best file must be one of its students'."""
-    path, leaders = patient.folder.best, best_trials(patient.study, 1)
-    if not leaders or patient.living or _unfinished(patient):
+    path, leaders = examined.folder.best, best_trials(examined.study, 1)
+    if not leaders or examined.living or _unfinished(examined):
         return  # it is written at the end
-    files = patient.folder.path.glob("trial*/**/" + STUDENT)
+    files = examined.folder.path.glob("trial*/**/" + STUDENT)
     if path.exists() and digest(path) in {digest(file) for file in files}:
         return
-    source = patient.folder.student(leaders[0].number)
+    source = examined.folder.student(leaders[0].number)
     what = f"{path.name} is {'none of the students' if path.exists() else 'missing'}"
     if source.exists():
         yield Finding(
             what,
             f"written again from trial {leaders[0].number}; `distilnas resume` chooses a finalist",
-            partial(publish, source, patient.folder),
+            partial(publish, source, examined.folder),
         )
     else:
         yield Finding(what, "the best trial has no file to write it from")
 
 
-def teachers(patient: Examined) -> Iterator[Finding]:
+def teachers(examined: Examined) -> Iterator[Finding]:
     """The study's own copies of its teachers."""
-    for name, hash in patient.spec.teachers.items():
+    for name, hash in examined.spec.teachers.items():
         try:
-            own_teacher(patient.folder, name, hash)
+            own_teacher(examined.folder, name, hash)
         except (InputError, OSError) as error:
             yield Finding(f"teacher {name!r}: {error}", "without it the study cannot go on")
 
 
-def checkpoints(patient: Examined) -> Iterator[Finding]:
+def checkpoints(examined: Examined) -> Iterator[Finding]:
     """Checkpoints of what has ended, and damaged ones."""
-    ended = {trial_key(t.number) for t in _trials(patient) if t.state.is_finished()}
-    results = patient.study.user_attrs
+    ended = {trial_key(t.number) for t in _trials(examined) if t.state.is_finished()}
+    results = examined.study.user_attrs
     ended_finals = {
         seed_key(trial.number, seed)
-        for trial in _trials(patient)
+        for trial in _trials(examined)
         for seed in FURTHER_SEEDS
         if attribute(trial.number, seed) in results
     }
-    held = {p for p, lease in _leases(patient.study).items() if lease.worker in patient.living}
+    held = {p for p, lease in _leases(examined.study).items() if lease.worker in examined.living}
     for name in (CHECKPOINT, SUFFIX_BEFORE):
-        for path in sorted(patient.folder.path.glob(f"trial*/**/{name}")):
-            key = str(path.parent.relative_to(patient.folder.path))
-            drop = partial(patient.folder.drop, f"{key}/{name}")
+        for path in sorted(examined.folder.path.glob(f"trial*/**/{name}")):
+            key = str(path.parent.relative_to(examined.folder.path))
+            drop = partial(examined.folder.drop, f"{key}/{name}")
             if key in ended | ended_finals:
                 yield Finding(f"{key}/{name} is left of what has ended", "removed", drop)
             elif key not in held and unsealed(path) is None:
@@ -260,17 +251,17 @@ def checkpoints(patient: Examined) -> Iterator[Finding]:
                 yield Finding(f"{key}/{name} is damaged", remedy, drop)
 
 
-def leftovers(patient: Examined) -> Iterator[Finding]:
+def leftovers(examined: Examined) -> Iterator[Finding]:
     """What dead workers had begun to write."""
-    root = patient.folder.path
-    dead = [d for d in abandoned(patient.folder) if d.stem not in patient.living]
+    root = examined.folder.path
+    dead = [d for d in abandoned(examined.folder) if d.stem not in examined.living]
     for draft in dead:
         yield Finding(
             f"{draft.relative_to(root)} is a dead worker's draft",
             "removed",
-            partial(discard, patient.folder, str(draft.relative_to(root))),
+            partial(discard, examined.folder, str(draft.relative_to(root))),
         )
-    temporary = [] if patient.living else sorted(root.rglob(".*.tmp"))
+    temporary = [] if examined.living else sorted(root.rglob(".*.tmp"))
     for path in temporary:
         if path.parent not in dead:  # its draft goes as a whole
             what = f"{path.relative_to(root)} was not written to its end"
@@ -283,25 +274,25 @@ def leftovers(patient: Examined) -> Iterator[Finding]:
 CHECKS = (zombies, rows, students, best, teachers, checkpoints, leftovers)
 
 
-def _trials(patient: Examined) -> list[FrozenTrial]:
-    return patient.study.get_trials(deepcopy=False)
+def _trials(examined: Examined) -> list[FrozenTrial]:
+    return examined.study.get_trials(deepcopy=False)
 
 
-def _unfinished(patient: Examined) -> int:
-    return sum(trial.state == TrialState.RUNNING for trial in _trials(patient))
+def _unfinished(examined: Examined) -> int:
+    return sum(trial.state == TrialState.RUNNING for trial in _trials(examined))
 
 
 def _told(
-    patient: Examined, found: list[Finding], storage: str, dry_run: bool, as_json: bool
+    examined: Examined, found: list[Finding], storage: str, dry_run: bool, as_json: bool
 ) -> None:
-    name, leases = patient.study.study_name, _leases(patient.study).values()
-    waiting = _unfinished(patient) - sum(lease.worker in patient.living for lease in leases)
+    name, leases = examined.study.study_name, _leases(examined.study).values()
+    waiting = _unfinished(examined) - sum(lease.worker in examined.living for lease in leases)
     if as_json:
         documents = [
             {"what": f.what, "remedy": f.remedy, "mended": f.mend is not None and not dry_run}
             for f in found
         ]
-        workers = {"living": sorted(patient.living), "dead": sorted(patient.dead)}
+        workers = {"living": sorted(examined.living), "dead": sorted(examined.dead)}
         output.print_json({"study": name, "workers": workers, "findings": documents})
         return
     out = output.console()
@@ -312,7 +303,7 @@ def _told(
             sign, color = "can be mended", "yellow"
         words = Text(f"{sign}: ", color) + Text(f"{finding.what} ({finding.remedy})")
         out.print(words, soft_wrap=True)
-    counts = f"{len(_trials(patient))} trials, {len(patient.living)} living workers"
+    counts = f"{len(_trials(examined))} trials, {len(examined.living)} living workers"
     sum_up = f"{len(found)} found" if found else "nothing found"
     out.print(f"study {name!r}: {counts}, {sum_up}", soft_wrap=True)
     if waiting > 0:

@@ -1,9 +1,12 @@
-"""A study goes on to its end: what `search`, `ablate`, `resume` and `worker` have in common."""
+"""A study goes on to its end: what `search`, `ablate`, `resume` and `worker` have in common.
+
+What differs between a search and an ablation is a `Kind`.
+"""
 
 import shlex
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import optuna
 from rich.console import Console
@@ -12,7 +15,7 @@ from search.commands.session import Session
 from search.database.address import command
 from search.study.folder import STUDENT
 from search.study.plan import AblationSpec
-from search.study.ranking import FURTHER_SEEDS, Finalist
+from search.study.ranking import FURTHER_SEEDS
 from search.study.settings import HERE
 from search.study.spec import SearchSpec
 from search.study.study import (
@@ -28,7 +31,7 @@ from search.study.study import (
 from search.terminal import evidence, output
 from search.terminal.progress import Display
 from search.training.context import ContextSpec, TrainingContext
-from search.trials import finalists as final
+from search.trials import finalists
 from search.trials.loop import run_trials
 from search.trials.planned import Planned
 from search.trials.sampled import Sampled
@@ -39,138 +42,153 @@ from search.workers.worker import Worker
 from space.count import macs
 
 
+class Kind(Protocol):
+    """What a search and an ablation do in their own ways."""
+
+    @property
+    def remaining(self) -> int:
+        """Trainings that the study still asks for, as far as that is known."""
+        ...
+
+    def typical(self) -> Typical:
+        """A student of middle work, for measuring how many to train at once."""
+        ...
+
+    def display(self, console: Console) -> Display:
+        """The study's progress, from where it stands."""
+        ...
+
+    def run(self, worker: Worker, executor: Executor, display: Display) -> None:
+        """Train what is left, beside the study's other workers."""
+        ...
+
+    def conclude(self, session: Session) -> None:
+        """Write what the study led to, and print it."""
+        ...
+
+
 def go_on(
     session: Session, context_spec: ContextSpec, context: TrainingContext, study: optuna.Study
 ) -> None:
-    """Run what is left of a study, and print its results."""
-    if isinstance(context.spec, SearchSpec):
-        _search(session, context_spec, context, context.spec, study)
-    elif isinstance(context.spec, AblationSpec):
-        _ablation(session, context_spec, context, context.spec, study)
-
-
-def _search(
-    session: Session,
-    context_spec: ContextSpec,
-    context: TrainingContext,
-    spec: SearchSpec,
-    study: optuna.Study,
-) -> None:
-    """Run what is left of a search, beside its other workers, and write the best student."""
-    context = replace(context, say=session.say)
+    """Run what is left of a study, beside its other workers, and print its results."""
+    context, console = replace(context, say=session.say), session.console
+    kind = _kind(context_spec, context, study)
     if session.on != HERE:
-        with session.resumable(study.study_name), shown(study, session.console) as display:
-            on_ray.run(session, session.join, context_spec, study, display)
-        ranking = final.finalists(study)
-    else:
-        typical, console = partial(typical_student, spec), session.console
-        with (
-            session.worker(study, context_spec.folder) as worker,
-            open_executor(
-                context, context_spec, session.workers, left(study), typical, console
-            ) as executor,
-            shown(study, console) as display,
-        ):
-            ranking = finish(spec, worker, executor, display)
-    session.say_limit(study)
-    conclude(session, context_spec, study, ranking)
-    if not left(study):
-        settle(study)
-
-
-def left(study: optuna.Study) -> int:
-    """Trainings that a study still asks for, as far as that is known."""
-    rounds = int(study.user_attrs.get(FINALISTS, 0))
-    trials = target(study) - counted(study)
-    if trials > 0:
-        return max(trials, rounds * len(FURTHER_SEEDS))
-    return len(final.untrained(study, rounds))
-
-
-def shown(study: optuna.Study, console: Console) -> Display:
-    """A search's progress, from where it stands."""
-    display = Display(console, trials=target(study), done=counted(study))
-    for trial in best_trials(study, 1):
-        display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
-    return display
-
-
-def finish(
-    spec: SearchSpec, worker: Worker, executor: Executor, display: Display
-) -> list[Finalist]:
-    """Run what is left of a study: its trials, then its finalists; best finalist first."""
-    with worker.at_work(executor.devices, in_process=executor.in_process):
-        run_trials(Sampled(spec, worker.folder), worker, executor, display)
-        rounds = int(worker.study.user_attrs.get(FINALISTS, 0))
-        if not rounds:
-            return []
-        return final.run_finalists(spec, worker, rounds, executor, display)
-
-
-def conclude(
-    session: Session, context_spec: ContextSpec, study: optuna.Study, ranking: list[Finalist]
-) -> None:
-    """Choose the winner, write its file, print the table."""
-    leaders, folder = best_trials(study, 1), context_spec.folder
-    if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
-        publish(folder.path / final.best_seed(ranking[0]) / STUDENT, folder)
-    elif leaders:
-        publish(folder.student(leaders[0].number), folder)
-    if session.out is not None and leaders:
-        output.copy_best(folder.best, Path(session.out))
-    name, storage = study.study_name, session.storage
-    if session.joined:
-        return
-    hints = [
-        command("show", name, storage),
-        session.to_resume(name, "--trials", str(asked_last(study))),
-        shlex.join(
-            ["distilnas", "test", str(folder.best), "--data", context_spec.source, *session.cache]
-        ),
-    ]
-    output.finished(storage, name, ranking, context_spec.spec, folder, hints, session.as_json)
-
-
-def _ablation(
-    session: Session,
-    context_spec: ContextSpec,
-    context: TrainingContext,
-    plan: AblationSpec,
-    study: optuna.Study,
-) -> None:
-    """Train what is left of an ablation, and print its table."""
-    context = replace(context, say=session.say)
-    total, name = len(plan.arms) * int(study.user_attrs[SEEDS]), study.study_name
-    done = ended(study)
-    console, typical = session.console, partial(typical_arm, plan)
-    shown = Display(console, trials=total, done=done, best=False)
-    if session.on != HERE:
-        with session.resumable(name), shown as display:
+        with session.resumable(study.study_name), kind.display(console) as display:
             on_ray.run(session, session.join, context_spec, study, display)
     else:
         with (
             session.worker(study, context_spec.folder) as worker,
             open_executor(
-                context, context_spec, session.workers, total - done, typical, console
+                context, context_spec, session.workers, kind.remaining, kind.typical, console
             ) as executor,
-            shown as display,
+            kind.display(console) as display,
             worker.at_work(executor.devices, in_process=executor.in_process),
         ):
-            run_trials(Planned(plan, context), worker, executor, display)
+            kind.run(worker, executor, display)
     session.say_limit(study)
-    if not session.joined:
-        evidence.finished(session, name, int(study.user_attrs[SEEDS]))
-    if ended(study) >= total:
+    kind.conclude(session)
+    if not kind.remaining:
         settle(study)
 
 
-def ended(study: optuna.Study) -> int:
-    """Trials that have ended."""
-    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+def _kind(context_spec: ContextSpec, context: TrainingContext, study: optuna.Study) -> Kind:
+    if isinstance(context.spec, AblationSpec):
+        return Ablation(context.spec, context, study)
+    assert isinstance(context.spec, SearchSpec), "a study is one or the other"
+    return Search(context.spec, context_spec, study)
 
 
-def typical_arm(plan: AblationSpec) -> Typical:
-    """The arm of middle work."""
-    order = sorted(plan.arms, key=lambda arm: macs(arm.architecture, plan.size))
-    middle = order[len(order) // 2]
-    return Typical(middle.architecture, middle.recipe)
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A `Kind`: trials from a sampler, then finalists; the best student's file."""
+
+    spec: SearchSpec
+    where: ContextSpec
+    study: optuna.Study
+
+    @property
+    def remaining(self) -> int:
+        trials = target(self.study) - counted(self.study)
+        if trials > 0:
+            return max(trials, self._rounds * len(FURTHER_SEEDS))
+        return len(finalists.untrained(self.study, self._rounds))
+
+    @property
+    def _rounds(self) -> int:
+        return int(self.study.user_attrs.get(FINALISTS, 0))
+
+    def typical(self) -> Typical:
+        return typical_student(self.spec)
+
+    def display(self, console: Console) -> Display:
+        display = Display(console, trials=target(self.study), done=counted(self.study))
+        for trial in best_trials(self.study, 1):
+            display.known_best(trial.value or 0.0, trial.number, trial.user_attrs["bytes"])
+        return display
+
+    def run(self, worker: Worker, executor: Executor, display: Display) -> None:
+        run_trials(Sampled(self.spec, worker.folder), worker, executor, display)
+        if self._rounds:
+            finalists.run_finalists(self.spec, worker, self._rounds, executor, display)
+
+    def conclude(self, session: Session) -> None:
+        study, folder = self.study, self.where.folder
+        ranking, leaders = finalists.finalists(study), best_trials(study, 1)
+        if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
+            publish(folder.path / finalists.best_seed(ranking[0]) / STUDENT, folder)
+        elif leaders:
+            publish(folder.student(leaders[0].number), folder)
+        if session.out is not None and leaders:
+            output.copy_best(folder.best, Path(session.out))
+        name, storage = study.study_name, session.storage
+        if session.joined:
+            return
+        tried = [str(folder.best), "--data", self.where.source, *session.cache]
+        hints = [
+            command("show", name, storage),
+            session.to_resume(name, "--trials", str(asked_last(study))),
+            shlex.join(["distilnas", "test", *tried]),
+        ]
+        output.finished(storage, name, ranking, self.spec, folder, hints, session.as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """A `Kind`: every arm over every seed; the table of the evidence."""
+
+    plan: AblationSpec
+    context: TrainingContext
+    study: optuna.Study
+
+    @property
+    def remaining(self) -> int:
+        return max(0, self._asked - self._ended)
+
+    @property
+    def _seeds(self) -> int:
+        return int(self.study.user_attrs[SEEDS])
+
+    @property
+    def _asked(self) -> int:
+        return len(self.plan.arms) * self._seeds
+
+    @property
+    def _ended(self) -> int:
+        trials = self.study.get_trials(deepcopy=False)
+        return sum(trial.state.is_finished() for trial in trials)
+
+    def typical(self) -> Typical:
+        order = sorted(self.plan.arms, key=lambda arm: macs(arm.architecture, self.plan.size))
+        middle = order[len(order) // 2]
+        return Typical(middle.architecture, middle.recipe)
+
+    def display(self, console: Console) -> Display:
+        return Display(console, trials=self._asked, done=self._ended, best=False)
+
+    def run(self, worker: Worker, executor: Executor, display: Display) -> None:
+        run_trials(Planned(self.plan, self.context), worker, executor, display)
+
+    def conclude(self, session: Session) -> None:
+        if not session.joined:
+            evidence.finished(session, self.study.study_name, self._seeds)

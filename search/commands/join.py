@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import optuna
 
@@ -10,8 +11,8 @@ from search.commands.go_on import go_on
 from search.commands.session import Session
 from search.database.address import database_errors
 from search.database.storage import open_storage
-from search.study.folder import cache_folder, named_cache
-from search.study.settings import parse_grace, parse_workers
+from search.study.flags import Flags
+from search.study.folder import cache_folder
 from search.study.spec import StudySpec
 from search.study.study import (
     folder_of,
@@ -28,37 +29,28 @@ WAIT_SECONDS = 1.0  # between two looks for a study
 
 
 def join(
-    name: str,
-    as_json: bool,
-    *,
-    data: str | None,
-    artifacts: str | None,
-    storage: str,
-    cache: str,
-    device: str,
-    workers: str,
-    grace: float | None,
-    wait: float,
-    stop_request: StopRequest | None = None,
+    name: str, flags: Flags, *, wait: float = 0.0, stop_request: StopRequest | None = None
 ) -> None:
-    """Work on a study beside its other workers, until it has ended."""
-    session = Session(
-        join=join,
-        storage=storage,
-        workers=parse_workers(workers),
-        as_json=as_json,
+    """Work on a study beside its other workers, until it has ended.
+
+    Args:
+        wait: seconds to wait for a study that is not there yet.
+        stop_request: who asks it to stop; by default its own process's signals.
+    """
+    session = replace(
+        Session.of(flags, join),
         joined=True,
-        cache=named_cache(cache),
-        grace=parse_grace(grace),
         stop_request=stop_request or StopRequest(),
+        elsewhere=(),
     )
     session.prepare()
-    choose_device(device)
-    with database_errors(storage):
-        study, spec = _awaited(storage, name, wait)
-        folder = folder_of(storage, study, artifacts)
+    choose_device(flags.device)
+    with database_errors(flags.storage):
+        study, spec = _awaited(flags.storage, name, wait)
+        folder = folder_of(flags.storage, study, flags.artifacts)
         folder.require(name)
-        context_spec = ContextSpec(spec, folder, data or spec.source, cache_folder(cache), device)
+        source, cache = flags.data or spec.source, cache_folder(flags.cache)
+        context_spec = ContextSpec(spec, folder, source, cache, flags.device)
         with _account(session, name):
             context = context_spec.context()
             session.say(context.data.words)

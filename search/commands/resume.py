@@ -1,8 +1,8 @@
 """The command `resume`: a study goes on with nothing but its name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -12,9 +12,9 @@ from search.commands.join import join
 from search.commands.session import Session
 from search.database.address import database_errors
 from search.database.storage import open_storage
-from search.study.folder import cache_folder, named_cache, require_writable
-from search.study.limits import DEVICE_SECONDS, TIMEOUT, asked_limits, in_words, spent_of
-from search.study.settings import parse_backend, parse_grace, parse_workers
+from search.study.flags import Flags
+from search.study.folder import cache_folder, require_writable
+from search.study.limits import DEVICE_SECONDS, TIMEOUT, in_words, spent_of
 from search.study.spec import SearchSpec, StudySpec
 from search.study.study import (
     ADDED,
@@ -34,64 +34,45 @@ from trainers.engine.evaluation import choose_device
 FOR_SEARCHES = ("trials", "finalists", "budget", "epochs", "space", "out")
 
 
-def resume(
-    name: str,
-    as_json: bool,
-    *,
-    data: str | None,
-    artifacts: str | None,
-    storage: str,
-    cache: str,
-    device: str,
-    workers: str,
-    grace: float | None,
-    timeout: str | None,
-    gpu_hours: float | None,
-    on: str | None,
-    gpus_per_worker: float | None,
-    **asked: Any,
-) -> None:
-    """Go on with a study; `asked` is more work, or settings that must be the study's own."""
-    session = Session(
-        join=join,
-        storage=storage,
-        workers=parse_workers(workers),
-        as_json=as_json,
-        out=asked.pop("out"),
-        artifacts=artifacts,
-        elsewhere=_flags(data=data, artifacts=artifacts),
-        cache=named_cache(cache),
-        limits=asked_limits(timeout, gpu_hours),
-        grace=parse_grace(grace),
-        on=parse_backend(on),
-        gpus_per_worker=gpus_per_worker,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """More work, or settings that must be the study's own. None: not given."""
+
+    trials: int | None
+    seeds: int | None
+    finalists: int | None
+    budget: str | None
+    epochs: int | None
+    space: str | None
+
+    def check(self) -> None:
+        if (self.trials or 0) < 0:
+            raise InputError(f"--trials must be at least 0 more trials, but got {self.trials}")
+
+
+def resume(name: str, flags: Flags, asked: Asked) -> None:
+    """Go on with a study."""
+    session = Session.of(flags, join)
     session.prepare()
     if session.out is not None:
         require_writable(Path(session.out))
-    if (asked["trials"] or 0) < 0:
-        raise InputError(f"--trials must be at least 0 more trials, but got {asked['trials']}")
-    choose_device(device)  # first: the data may take long to load
-    with database_errors(storage):
-        study, spec = open_study(open_storage(storage, create=False), name)
-        _refuse(name, spec, {**asked, "out": session.out})
-        folder = folder_of(storage, study, artifacts)
+    asked.check()
+    choose_device(flags.device)  # first: the data may take long to load
+    with database_errors(flags.storage):
+        study, spec = open_study(open_storage(flags.storage, create=False), name)
+        _refuse(name, spec, {**asdict(asked), "out": session.out})
+        folder = folder_of(flags.storage, study, flags.artifacts)
         folder.require(name)
-        context_spec = ContextSpec(spec, folder, data or spec.source, cache_folder(cache), device)
+        source, cache = flags.data or spec.source, cache_folder(flags.cache)
+        context_spec = ContextSpec(spec, folder, source, cache, flags.device)
         context = context_spec.context()
         session.say(context.data.words)
         _add_limits(study, session)
         if isinstance(spec, SearchSpec):
-            _add(study, session, asked["trials"], asked["finalists"])
+            _add(study, session, asked.trials, asked.finalists)
         else:
-            _add_seeds(study, asked["seeds"])
+            _add_seeds(study, asked.seeds)
         go_on(session, context_spec, context, study)
-
-
-def _flags(**given: str | None) -> tuple[str, ...]:
-    """Flags that were given, as they are typed again."""
-    pairs = [(f"--{name}", value) for name, value in given.items() if value is not None]
-    return tuple(word for pair in pairs for word in pair)
 
 
 def _add_limits(study: optuna.Study, session: Session) -> None:
@@ -154,7 +135,7 @@ def _add_seeds(study: optuna.Study, seeds: int | None) -> None:
         study.set_user_attr(SEEDS, seeds)
 
 
-def _refuse(name: str, spec: StudySpec, asked: dict[str, Any]) -> None:
+def _refuse(name: str, spec: StudySpec, asked: Mapping[str, object]) -> None:
     """Raise InputError for what this kind of study cannot be asked, or has otherwise."""
     given = {key: value for key, value in asked.items() if value is not None}
     if isinstance(spec, SearchSpec):
@@ -170,15 +151,15 @@ def _refuse(name: str, spec: StudySpec, asked: dict[str, Any]) -> None:
         )
 
 
-def _refuse_changes(name: str, spec: SearchSpec, given: dict[str, Any]) -> None:
+def _refuse_changes(name: str, spec: SearchSpec, given: dict[str, object]) -> None:
     """Raise InputError for a setting that differs from the study's."""
-    mine: dict[str, Any] = {
+    mine: dict[str, object] = {
         "budget": str(spec.budget),
         "epochs": spec.recipe.epochs,
         "space": spec.space,
     }
     if "budget" in given:
-        budget = spec.budget.parse(given["budget"], spec.budget.format, spec.budget.macs)
+        budget = spec.budget.parse(str(given["budget"]), spec.budget.format, spec.budget.macs)
         given["budget"] = str(budget)
     differences = [
         f"{key}: the study has {mine[key]}, but got {given[key]}"

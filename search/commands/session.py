@@ -10,8 +10,10 @@ from rich.console import Console
 
 from search.database.address import command
 from search.database.leases import GRACE
-from search.study.folder import Folder
-from search.study.limits import limits_of, spent_of
+from search.study.flags import Flags
+from search.study.folder import Folder, named_cache
+from search.study.limits import asked_limits, limits_of, spent_of
+from search.study.settings import parse_backend, parse_grace, parse_workers
 from search.terminal import output
 from search.workers.stopping import StopRequest
 from search.workers.worker import Worker
@@ -38,6 +40,31 @@ class Session:
     cache: tuple[str, ...] = ()  # the flag that names its cache, where it is not the usual one
     joined: bool = False  # beside whoever reports the results
     console: Console = field(default_factory=lambda: output.console(stderr=True))
+
+    @classmethod
+    def of(cls, flags: Flags, join: Callable[..., None]) -> "Session":
+        """The session that flags ask for.
+
+        Args:
+            join: the command `worker`.
+
+        Raises:
+            InputError: a flag outside its rule.
+        """
+        return cls(
+            join=join,
+            storage=flags.storage,
+            workers=parse_workers(flags.workers),
+            as_json=flags.as_json,
+            out=flags.out,
+            grace=parse_grace(flags.grace),
+            artifacts=flags.artifacts,
+            limits=asked_limits(flags.timeout, flags.gpu_hours),
+            on=parse_backend(flags.on),
+            gpus_per_worker=flags.gpus_per_worker,
+            elsewhere=flags.elsewhere,
+            cache=named_cache(flags.cache),
+        )
 
     def prepare(self) -> None:
         """Set the process up: once, before anything is loaded."""

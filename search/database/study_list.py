@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from search.database import queries
 from search.database.goal import Goal
-from search.database.table import ATTRIBUTE_COLUMNS, ours, spec_of
+from search.database.row import is_kind
+from search.database.table import ours, spec_of
 
 STUDY_COLUMNS = (
     *("identity", "name", "space", "budget", "trials", "complete", "pruned", "failed", "running"),
@@ -151,4 +152,4 @@ def sizes(engine: sa.Engine, trial_ids: Sequence[int]) -> pd.Series:
     """Trial id -> bytes of its file, where it has one."""
     with queries.connection(engine) as connection:
         found = queries.attribute_of(connection, trial_ids, "bytes")
-    return pd.to_numeric(found.where(found.map(ATTRIBUTE_COLUMNS["bytes"]).astype(bool)))
+    return pd.to_numeric(found.where(found.map(lambda value: is_kind("bytes", value)).astype(bool)))

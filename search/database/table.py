@@ -1,27 +1,19 @@
 """The study database as pandas tables: set-based SQL, no torch, no trial-by-trial reading.
 
-The only place that names columns. One row a trial:
+One row a trial, by number:
 
     number, state, value, started, completed     as Optuna keeps them (naive UTC)
-    architecture, words, fingerprint              what was trained
-    params, macs, activation_peak, bytes          exact counts; bytes of the stored file
-    format                                        of that file; absent in older studies
-    budget_share, repairs                         of the solver
-    file_accuracy, network_accuracy               validation; of the file; before storing
-    accuracies, losses                            lists, one value an epoch
-    epochs, seconds, device, micro_batch          of training
-    mode, fallback                                how its steps were computed; why not as graphs
-    ended, reason, duplicate_of                   why it ended as it did
-    trained_as                                    the trial whose network this one stores
+    architecture ... trained_as                   as in `search.database.row.Row`
+    block, groups, se, depth, width               the architecture in five values
     params_<name>                                 what the sampler chose, or the plan of an
                                                   ablation: arm, seed, the factors' levels
 
 Columns that a study's trials lack (a study by another program, say) are there and empty. A
-trial's `confusion` (validation images, true class by predicted class) is no column, but read alone.
+trial's `confusion` and the like are no columns, but read alone: `trial_attribute`.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -29,63 +21,9 @@ import sqlalchemy as sa
 
 from search.database import queries
 from search.database.goal import ACCURACY, Goal, order_key
+from search.database.row import COLUMNS, is_kind, originals, summaries
 
 BASE_COLUMNS = ("number", "state", "value", "started", "completed")
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < LARGEST  # a truth value is none
-
-
-def _is_curve(value: Any) -> bool:
-    return isinstance(value, list) and all(type(part) in (int, float) for part in value)
-
-
-def _is_list_of_text(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-LARGEST = 2**63
-# Another program's trials may hold anything by these names: what is of another kind is left out.
-ATTRIBUTE_COLUMNS: Mapping[str, Callable[[Any], bool]] = {
-    "architecture": _is_table,
-    "words": _is_text,
-    "fingerprint": _is_text,
-    "params": _is_number,
-    "macs": _is_number,
-    "activation_peak": _is_number,
-    "bytes": _is_number,
-    "format": _is_text,
-    "budget_share": _is_number,
-    "repairs": _is_list_of_text,
-    "file_accuracy": _is_number,
-    "network_accuracy": _is_number,
-    "accuracies": _is_curve,
-    "losses": _is_curve,
-    "epochs": _is_number,
-    "seconds": _is_number,
-    "device": _is_text,
-    "micro_batch": _is_number,
-    "mode": _is_text,
-    "fallback": _is_text,
-    "ended": _is_text,
-    "reason": _is_text,
-    "duplicate_of": _is_number,
-    "trained_as": _is_number,
-}
-# What a chart of all trials needs: numbers and words; the rest is long, or asked for one by one.
-OVERVIEW_COLUMNS = (
-    *("words", "params", "macs", "bytes", "budget_share", "network_accuracy", "seconds", "epochs"),
-    *("reason", "duplicate_of"),
-)
 
 
 def ours(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +56,7 @@ def goal(engine: sa.Engine, name: str, spec: Mapping[str, Any]) -> Goal:
 def trials(
     engine: sa.Engine,
     name: str,
-    columns: Sequence[str] = tuple(ATTRIBUTE_COLUMNS),
+    columns: Sequence[str] = COLUMNS,
     *,
     with_params: bool = True,
     since: int = 0,
@@ -127,7 +65,7 @@ def trials(
     """One row a trial of the study, by number; columns as at the head of this file.
 
     Args:
-        columns: of ATTRIBUTE_COLUMNS.
+        columns: of `search.database.row.COLUMNS`.
         since: the first trial that is read.
         until: the last; None reads all.
 
@@ -148,13 +86,16 @@ def trials(
         table["value"] = queries.values(connection, study, span)
         known = queries.attributes(connection, study, columns, span)
         for column in set(columns) & set(known):
-            is_one = ATTRIBUTE_COLUMNS[column]
-            known[column] = [value if is_one(value) else None for value in known[column]]
+            known[column] = [v if is_kind(column, v) else None for v in known[column]]
         params = queries.params(connection, study, span) if with_params else pd.DataFrame()
     for column in ("started", "completed"):
         table[column] = pd.to_datetime(table[column], format="ISO8601")  # whole seconds have no dot
     table = table[list(BASE_COLUMNS)].join(known.reindex(columns=list(columns)))
-    return table.join(params).reset_index(drop=True)
+    table = table.join(params).reset_index(drop=True)
+    if "summary" not in columns:
+        return table
+    parts = summaries(table["summary"], table["words"])
+    return pd.concat([table.drop(columns="summary"), parts], axis=1)
 
 
 def curves(engine: sa.Engine, name: str, numbers: Sequence[int]) -> pd.DataFrame:
@@ -247,5 +188,5 @@ def students(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
 
 def best(table: pd.DataFrame, count: int, goal: Goal = ACCURACY) -> pd.DataFrame:
     """The best students, first the best; a network that came twice is there once."""
-    done = table[(table["state"] == "COMPLETE") & table["duplicate_of"].isna()]
+    done = originals(table[table["state"] == "COMPLETE"])
     return best_first(done, goal).head(count)

@@ -15,6 +15,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 from search.database.leases import Lease, all_leases, grant, trial_key
+from search.database.row import DUPLICATE_OF
 
 TRIALS: sa.Table = models.TrialModel.__table__
 VALUES: sa.Table = models.TrialValueModel.__table__
@@ -23,7 +24,6 @@ ATTRIBUTES: sa.Table = models.TrialUserAttributeModel.__table__
 MARKS: sa.Table = models.TrialSystemAttributeModel.__table__
 RESULTS: sa.Table = models.StudyUserAttributeModel.__table__
 
-DUPLICATE_OF = "duplicate_of"  # a trial's attribute: the earlier one that trained its student
 ENDED_BY = "ended_by"  # a trial's system attribute: the worker that stored its end
 
 

@@ -6,6 +6,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from search.database.goal import order_key
+from search.database.row import Row
 
 FURTHER_SEEDS = (1, 2, 3)  # added to the recipe's own
 # How a student ended: beside what `trainers.engine.result.TrialResult` says of its training.
@@ -54,10 +55,10 @@ def ranked(
     found = []
     for number, text, size in students:
         rows = {seed: attributes.get(attribute(number, seed)) for seed in FURTHER_SEEDS}
-        ended = {seed: row for seed, row in rows.items() if row is not None}
-        kept = {seed: row for seed, row in ended.items() if row["ended"] != FAILED}
+        ended = {seed: Row.of(row) for seed, row in rows.items() if row is not None}
+        kept = {seed: row for seed, row in ended.items() if row.ended != FAILED}
         if len(ended) == len(FURTHER_SEEDS) and kept:
-            accuracies = tuple(row["file_accuracy"] or 0.0 for row in kept.values())
+            accuracies = tuple(row.file_accuracy or 0.0 for row in kept.values())
             failed = tuple(seed for seed in ended if seed not in kept)
             known = size if size == size else math.inf  # NaN: of an earlier version
             found.append(Finalist(int(number), text, accuracies, tuple(kept), failed, known))

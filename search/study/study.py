@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.database.address import command, sqlite_path
 from search.database.goal import order_key
+from search.database.row import is_copy, was_trained
 from search.database.table import ours, spec_of
 from search.study.folder import ARTIFACTS, Folder, check_name, expanded
 from search.study.limits import DEVICE_SECONDS, TIMEOUT
@@ -150,7 +151,7 @@ def counted(study: optuna.Study) -> int:
 
 def is_counted(trial: FrozenTrial) -> bool:
     """Of a trial that ended: whether something was trained for it."""
-    return "duplicate_of" not in trial.user_attrs and trial.user_attrs.get("ended") != "infeasible"
+    return was_trained(trial.user_attrs)
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
@@ -158,7 +159,7 @@ def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     done = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if "duplicate_of" not in trial.user_attrs
+        if not is_copy(trial.user_attrs)
     ]
     return sorted(done, key=_order)[:count]
 

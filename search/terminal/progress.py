@@ -98,22 +98,21 @@ class Display:
 
         return follow
 
-    def trial_done(self, row: Outcome) -> None:
-        self.done += row.counted
-        attributes = row.attributes
-        if row.value is not None and "duplicate_of" not in attributes:
-            self.known_best(row.value, row.number, attributes["bytes"])
-        self.message(f"{row.label} {_how(row)}")
-        if attributes.get("fallback") and not self.fell_back:
+    def trial_done(self, outcome: Outcome) -> None:
+        self.done += outcome.counted
+        row = outcome.row
+        if outcome.value is not None and row.bytes is not None and not row.is_copy:
+            self.known_best(outcome.value, outcome.number, row.bytes)
+        self.message(f"{outcome.label} {_how(outcome)}")
+        if row.fallback and not self.fell_back:
             self.fell_back = True  # said once; every row keeps its own
-            why = attributes["fallback"]
-            self.message(f"steps run eagerly, not as CUDA graphs, which is slower: {why}")
+            self.message(f"steps run eagerly, not as CUDA graphs, which is slower: {row.fallback}")
         note = ""
         if self.best and self.names_best:
             accuracy, number, size = self.best
             note = f"best {accuracy:.1%} (trial {number}, {format_bytes(size)})"
         self.progress.update(self.overall, completed=self.done, note=note)
-        if not self.live and row.counted:
+        if not self.live and outcome.counted:
             message = [f"{self.done}/{self.trials} trials", note, self._left()]
             self.message("; ".join(filter(None, message)))
 
@@ -137,17 +136,14 @@ class Display:
         self.console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
 
 
-def _how(row: Outcome) -> str:
-    attributes = row.attributes
-    if "duplicate_of" in attributes:
-        return f"is the network of trial {attributes['duplicate_of']}: not trained again"
-    if row.state == TrialState.COMPLETE:
-        share = attributes["budget_share"]
+def _how(outcome: Outcome) -> str:
+    row, share = outcome.row, outcome.row.budget_share
+    if row.is_copy:
+        return f"is the network of trial {row.duplicate_of}: not trained again"
+    if outcome.state == TrialState.COMPLETE:
         filled = f" ({share:.1%} of the budget)" if share is not None else ""
-        return f"complete: {row.value:.1%}, {format_bytes(attributes['bytes'])}{filled}"
-    if row.state == TrialState.PRUNED:
-        return str(attributes["reason"])
-    return f"failed: {attributes['reason']}"
+        return f"complete: {outcome.value:.1%}, {format_bytes(row.bytes or 0)}{filled}"
+    return f"{row.reason}" if outcome.state == TrialState.PRUNED else f"failed: {row.reason}"
 
 
 def duration(seconds: float) -> str:

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from search.database.row import originals
+
 
 class Savings(NamedTuple):
     """Of the trials for which something was trained."""
@@ -35,7 +37,7 @@ def savings(trials: pd.DataFrame, spec: Mapping[str, Any]) -> Savings | None:
     """
     if spec.get("pruner", "none") == "none":
         return None
-    trained = trials[trials["duplicate_of"].isna() & trials["epochs"].notna()]
+    trained = originals(trials[trials["epochs"].notna()])
     if trained.empty:
         return None
     epochs = int(spec["recipe"]["epochs"])

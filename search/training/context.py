@@ -3,13 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from search.study.folder import Folder
 from search.study.spec import StudySpec
-from space.architecture import Architecture
 from space.errors import InputError
 from trainers.data.datasets import Data, load
 from trainers.engine.evaluation import choose_device
@@ -17,21 +15,6 @@ from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
 from trainers.teachers.bank import LogitBank
 from trainers.teachers.teacher import Teacher
-
-
-class Job(NamedTuple):
-    """A student to train and to store: all that may differ within a study; picklable."""
-
-    architecture: Architecture
-    recipe: Recipe
-    format: str  # of the file that is scored
-    teacher: str | None  # its name; None learns from the labels alone
-    key: str  # of its checkpoint, and in the end of its files, within the study's folder
-    draft: str = ""  # where its files are written; the place itself where none is named
-
-    @property
-    def written_to(self) -> str:
-        return self.draft or self.key
 
 
 @dataclass(frozen=True, slots=True)

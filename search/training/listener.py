@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from optuna.trial import TrialState
 
+from search.database.row import Row
 from trainers.engine.result import Epoch
 
 NOTHING_MORE: Mapping[int, float] = MappingProxyType({})
@@ -17,14 +18,14 @@ class Outcome(NamedTuple):
     number: int
     state: TrialState
     value: float | None  # validation accuracy of the file, as read back
-    attributes: dict[str, Any]  # the row's user attributes
+    row: Row
     label: str  # for people
     reported: Mapping[int, float] = NOTHING_MORE  # of a copy: its original's accuracies by epoch
 
     @property
     def counted(self) -> bool:
         """Whether something was trained for it."""
-        return "duplicate_of" not in self.attributes and self.attributes["ended"] != "infeasible"
+        return self.row.was_trained
 
 
 class ProgressListener(Protocol):
@@ -36,7 +37,7 @@ class ProgressListener(Protocol):
 
     def ended(self, label: str) -> None: ...
 
-    def trial_done(self, row: Outcome) -> None: ...
+    def trial_done(self, outcome: Outcome) -> None: ...
 
     def ended_so_far(self, done: int) -> None:
         """So many trials of the study have ended, whoever trained them."""

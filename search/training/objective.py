@@ -4,38 +4,27 @@ It knows neither Optuna nor the database, so that processes that only train need
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
+from search.study.folder import EXACT, STUDENT
 from search.study.ranking import UNSTORABLE
-from search.training.context import Job, TrainingContext
+from search.training.checkpoints import checkpoint_at
+from search.training.context import TrainingContext
+from search.training.job import Job
+from search.training.row import Trained
 from space.architecture import Architecture
 from space.build import build
-from space.count import cost
-from space.file_format import FORMATS, StudentMetadata, stored_bytes
+from space.file_format import FORMATS
 from trainers import export
-from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.evaluation import accuracy_of, confusion
-from trainers.engine.result import FINISHED, Epoch, TrialResult
+from trainers.engine.result import FINISHED, Epoch
 from trainers.engine.training import images_per_second, train
 from trainers.model import Model
 from trainers.recipe import Recipe
 
 MOST_CLASSES = 100  # of a confusion matrix in the database: 10,000 numbers a trial
-STORED_SECONDS = 30.0  # the same, where each is uploaded
-CHECKPOINT_SECONDS = 5.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
-
-
-class Trained(NamedTuple):
-    """A student that was trained and stored."""
-
-    result: TrialResult
-    accuracy: float | None  # validation, of the file as read back; None where there is none
-    confusion: list[list[int]] | None = None  # the same, true class by predicted class
-    digest: str | None = None  # of the file
-    formats: dict[str, float | None] | None = None  # format -> accuracy of a file in it
 
 
 def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], bool]) -> Trained:
@@ -116,71 +105,6 @@ def format_accuracies(
             found[format] = None
     probe.unlink(missing_ok=True)
     return found
-
-
-class StoredCheckpoint(Checkpoint):
-    """A checkpoint that lies in the study's store too, for whoever takes the trial over."""
-
-    def __init__(self, folder: Folder, key: str) -> None:
-        super().__init__(folder.path / key / CHECKPOINT, every=STORED_SECONDS)
-        self.folder, self.name = folder, f"{key}/{CHECKPOINT}"
-
-    def write(self, identity: Mapping[str, str], snapshot: Mapping[str, Any]) -> None:
-        super().write(identity, snapshot)
-        self.folder.keep(self.name)
-
-    def read(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
-        self.folder.fetch(self.name)
-        return super().read(identity)
-
-    def remove(self) -> None:
-        super().remove()
-        assert self.folder.store is not None, "made for a store"
-        self.folder.store.remove(self.name)
-
-
-def checkpoint_at(folder: Folder, key: str) -> Checkpoint:
-    """The checkpoint of what is trained at a place in the study's folder."""
-    if folder.store is not None:
-        return StoredCheckpoint(folder, key)
-    return Checkpoint(folder.path / key / CHECKPOINT, every=CHECKPOINT_SECONDS)
-
-
-def describe(architecture: Architecture, metadata: StudentMetadata, format: str) -> dict[str, Any]:
-    """What is known of a student before it is trained: the first half of its row."""
-    counted = cost(architecture, metadata)
-    return {
-        "architecture": architecture.to_dict(),
-        "fingerprint": architecture.fingerprint,
-        "words": architecture.words,
-        "params": counted.parameters,
-        "macs": counted.macs,
-        "activation_peak": counted.activation_peak,
-        "bytes": stored_bytes(architecture, format, metadata),
-        "format": format,
-    }
-
-
-def results(trained: Trained) -> dict[str, Any]:
-    """What training gave: the second half of a row."""
-    result = trained.result
-    return {
-        "file_accuracy": trained.accuracy,
-        "file_sha256": trained.digest,
-        "format_accuracy": trained.formats,
-        "confusion": trained.confusion,
-        "network_accuracy": result.accuracy,
-        "accuracies": [epoch.accuracy for epoch in result.history],
-        "losses": [epoch.loss for epoch in result.history],
-        "epochs": result.epochs,
-        "seconds": result.seconds,
-        "device": result.device,
-        "micro_batch": result.micro_batch,
-        "mode": result.mode,
-        "fallback": result.fallback,
-        "ended": result.ended,
-        "reason": result.reason,
-    }
 
 
 def speed(

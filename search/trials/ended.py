@@ -3,6 +3,7 @@
 import optuna
 from optuna.trial import FrozenTrial
 
+from search.database.row import is_copy
 from search.study.study import is_counted
 
 
@@ -46,7 +47,7 @@ class EndedTrials:
         self.counted += counts
         self.uncounted += not counts
         training = trial.user_attrs.get(self.training_attribute)
-        if training is not None and "duplicate_of" not in trial.user_attrs:
+        if training is not None and not is_copy(trial.user_attrs):
             self.trained.setdefault(training, trial)
 
 

@@ -5,18 +5,17 @@ from dataclasses import replace
 import optuna
 from optuna.trial import FrozenTrial
 
+from search.database.row import Row
 from search.study.ranking import FAILED, FURTHER_SEEDS, Finalist, attribute, ranked
 from search.study.spec import SearchSpec
 from search.study.study import best_trials
-from search.training.context import Job
-from search.training.drafts import discard, publish
+from search.training.job import Job
 from search.training.listener import ProgressListener
-from search.training.objective import Trained, checkpoint_at, results
-from search.workers import crashes
+from search.training.row import Trained, completed
+from search.trials.lifecycle import Trainings
 from search.workers.executor import Executor, Failure, keep_busy, reason_of
 from search.workers.worker import Worker
-from space.architecture import Architecture
-from trainers.engine.result import Epoch, StopTraining
+from trainers.engine.result import Epoch
 
 
 def run_finalists(
@@ -28,7 +27,7 @@ def run_finalists(
     views stay those of the search, and with them the bank of teacher logits. Returns early when
     the worker should leave.
     """
-    study = worker.study
+    study, trainings = worker.study, Trainings(worker, executor, listener)
 
     def start_next() -> bool:
         if worker.stop_request.asked:
@@ -38,7 +37,7 @@ def run_finalists(
             if worker.holds(key):
                 continue  # in training here
             if worker.claim(key, attribute(trial.number, seed)):
-                _start(trial, seed, spec, worker, executor, listener)
+                _start(trial, seed, spec, trainings)
                 return True
         return False
 
@@ -59,50 +58,31 @@ def untrained(study: optuna.Study, count: int) -> list[tuple[FrozenTrial, int]]:
     ]
 
 
-def _start(
-    trial: FrozenTrial,
-    seed: int,
-    spec: SearchSpec,
-    worker: Worker,
-    executor: Executor,
-    listener: ProgressListener,
-) -> None:
-    architecture = Architecture.from_dict(trial.user_attrs["architecture"])
+def _start(trial: FrozenTrial, seed: int, spec: SearchSpec, trainings: Trainings) -> None:
+    worker, listener = trainings.worker, trainings.listener
     label, key = f"finalist {trial.number}, seed {seed}", seed_key(trial.number, seed)
-    draft, epochs = worker.draft(key), spec.recipe.epochs
-    listener.began(label, architecture.words, epochs)
+    architecture = Row.of(trial.user_attrs).network
+    assert architecture is not None, "a complete trial of a search has an architecture"
 
-    def report(epoch: Epoch) -> bool:
+    def progress(epoch: Epoch) -> bool:
         listener.epoch_done(label, epoch)
-        if not worker.holds(key):
-            raise StopTraining(keep=False)
-        if worker.stop_request.asked and epoch.epoch < epochs:
-            raise StopTraining(keep=True)
         return False
 
-    def done(trained: Trained | Failure | StopTraining) -> None:
-        listener.ended(label)
-        if isinstance(trained, StopTraining):
-            worker.release(key)
-            return
+    def ended(trained: Trained | Failure) -> None:
         if isinstance(trained, Trained):
-            row = results(trained)
+            row = completed(Row(), trained)
         else:
-            row = {"file_accuracy": None, "ended": FAILED, "reason": reason_of(trained)}
-            listener.message(f"{label} failed: {row['reason']}; its mean leaves this seed out")
-        stored_as, folder = attribute(trial.number, seed), worker.folder
-        if worker.end_finalist(key, stored_as, row, lambda: publish(folder, key, draft)):
-            checkpoint_at(folder, key).remove()
-        else:
-            discard(folder, draft)
+            row = Row(ended=FAILED, reason=reason_of(trained))
+            listener.message(f"{label} failed: {row.reason}; its mean leaves this seed out")
+        stored_as = attribute(trial.number, seed)
+        is_ours = worker.end_finalist(
+            key, stored_as, row.attributes, lambda: trainings.publish(key)
+        )
+        trainings.stored(key, label, is_ours)
 
-    failure = crashes.failure(worker.crashes(key), label, listener.message)
-    if failure is not None:
-        done(failure)
-        return
     recipe = replace(spec.recipe, seed=spec.recipe.seed + seed)
-    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, key, draft)
-    executor.start(job, report, done)
+    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, key)
+    trainings.start(job, label, architecture.words, is_hopeless=progress, ended=ended)
 
 
 def finalists(study: optuna.Study) -> list[Finalist]:

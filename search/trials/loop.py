@@ -1,79 +1,26 @@
 """The trials of a study: which comes next, and what becomes of each in the database."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database.leases import trial_key
+from search.database.row import INFEASIBLE, Row
 from search.database.transactions import Claim
-from search.study.pruners import Pruner
 from search.study.ranking import FAILED
-from search.training.context import Job
-from search.training.drafts import discard, publish
 from search.training.listener import Outcome, ProgressListener
-from search.training.objective import Trained, checkpoint_at, results
+from search.training.row import Trained, completed
 from search.trials.ended import EndedTrials
-from search.workers import crashes
+from search.trials.lifecycle import Trainings
+from search.trials.source import Draw, Source
 from search.workers.executor import Executor, Failure, keep_busy, reason_of
 from search.workers.worker import Worker
 from space.solver import InfeasibleError
-from trainers.engine.result import Epoch, Report, StopTraining
-
-
-class Draw(NamedTuple):
-    """The student that a trial stands for."""
-
-    job: Job
-    described: dict[str, Any]  # the first half of its row
-    label: str  # of its training, for people
-
-
-class Copied(NamedTuple):
-    """What a trial gets from an earlier one that trained the same student."""
-
-    state: TrialState
-    value: float | None
-    attributes: dict[str, Any]  # over the earlier one's
-
-
-class Source(Protocol):
-    """Where the students of a study come from: a sampler (`search.trials.sampled`) or a plan."""
-
-    @property
-    def training_attribute(self) -> str:
-        """The attribute that rows share if, and only if, their training is the same."""
-        ...
-
-    @property
-    def pruner(self) -> Pruner | None: ...
-
-    def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """For one trial."""
-        ...
-
-    def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
-        """Trials that may be begun in all, as far as is known now: never more than are wanted.
-
-        Args:
-            uncounted: ended trials for which nothing was trained.
-            idle: trials in a row for which nothing was trained.
-        """
-        ...
-
-    def draw(self, trial: optuna.Trial) -> Draw:
-        """The trial's student, the same however often it is asked.
-
-        Raises:
-            InfeasibleError: there is none within the budget.
-        """
-        ...
-
-    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
-        """What becomes of a trial whose student an earlier trial has trained."""
-        ...
+from trainers.engine.result import Epoch, StopTraining
 
 
 class _Drawn(NamedTuple):
@@ -101,7 +48,7 @@ class _Run:
         self, source: Source, worker: Worker, executor: Executor, listener: ProgressListener
     ) -> None:
         self.source, self.worker, self.study = source, worker, worker.study
-        self.executor, self.listener = executor, listener
+        self.listener, self.trainings = listener, Trainings(worker, executor, listener)
         self.ended_trials = EndedTrials(worker.study, source.training_attribute)
         # Students in training, by identity, with the trials that drew the same one meanwhile.
         self.training: dict[str, list[_Drawn]] = {}
@@ -147,14 +94,13 @@ class _Run:
         try:
             draw = self.source.draw(trial)
         except UpdateFinishedTrialError:
-            self.lost(trial_key(claim.number), f"trial {claim.number}")
+            self.trainings.stored(trial_key(claim.number), f"trial {claim.number}", is_ours=False)
             return
         except InfeasibleError as error:
-            attributes = {"ended": "infeasible", "reason": str(error)}
-            label = f"trial {claim.number}"
-            self.store(claim, Outcome(claim.number, TrialState.FAIL, None, attributes, label))
+            row, label = Row(ended=INFEASIBLE, reason=str(error)), f"trial {claim.number}"
+            self.store(claim, Outcome(claim.number, TrialState.FAIL, None, row, label))
             return
-        drawn = _Drawn(claim, trial, draw, str(draw.described[self.source.training_attribute]))
+        drawn = _Drawn(claim, trial, draw, str(draw.row.attributes[self.source.training_attribute]))
         if drawn.training in self.training:
             self.training[drawn.training].append(drawn)
         else:
@@ -182,51 +128,45 @@ class _Run:
         return self.ended_trials.twin(drawn.claim.number, drawn.training)
 
     def train(self, drawn: _Drawn) -> None:
-        claim, draw, key = drawn.claim, drawn.draw, trial_key(drawn.claim.number)
+        draw = drawn.draw
         self.training[drawn.training] = []
-        self.listener.began(draw.label, draw.described["words"], draw.job.recipe.epochs)
+        known = dict(_reported(drawn.trial))
 
-        def done(trained: Trained | Failure | StopTraining) -> None:
+        def ended(trained: Trained | Failure) -> None:
             twins = self.training.pop(drawn.training)
-            self.listener.ended(draw.label)
-            if isinstance(trained, StopTraining):
-                for left in (drawn, *twins):
-                    self.worker.release(trial_key(left.claim.number))
-                return
-            self.store(claim, _outcome(drawn, trained))
+            self.store(drawn.claim, _outcome(drawn, trained))
             for twin in twins:
                 self.settle_later(twin)
 
-        failure = crashes.failure(self.worker.crashes(key), draw.label, self.listener.message)
-        if failure is not None:
-            done(failure)
-            return
-        draft = self.worker.draft(key)
-        self.executor.start(draw.job._replace(draft=draft), self.reporter(drawn), done)
+        def left() -> None:
+            for twin in self.training.pop(drawn.training):
+                self.worker.release(trial_key(twin.claim.number))
 
-    def reporter(self, drawn: _Drawn) -> Report:
-        """Store a trial's epochs, and say whether it should stop."""
+        self.trainings.start(
+            draw.job,
+            draw.label,
+            draw.row.words or "",
+            is_hopeless=lambda epoch: self.is_hopeless(drawn, epoch, known),
+            ended=ended,
+            left=left,
+        )
+
+    def is_hopeless(self, drawn: _Drawn, epoch: Epoch, known: dict[int, float]) -> bool:
+        """Store what a trial reached after an epoch, and say whether it should stop.
+
+        Args:
+            known: what it had reached before, by epoch; kept up to date.
+        """
         claim, draw = drawn.claim, drawn.draw
-        epochs, key = draw.job.recipe.epochs, trial_key(claim.number)
-        known = dict(_reported(drawn.trial))
-
-        def report(epoch: Epoch) -> bool:
-            if not self.worker.holds(key):
+        if epoch.epoch not in known:
+            if not self.worker.report(claim, epoch.epoch, epoch.accuracy):
                 raise StopTraining(keep=False)
-            if epoch.epoch not in known:
-                if not self.worker.report(claim, epoch.epoch, epoch.accuracy):
-                    raise StopTraining(keep=False)
-                known[epoch.epoch] = epoch.accuracy
-            self.listener.epoch_done(draw.label, epoch)
-            # Epochs that are trained again for want of a checkpoint were judged the first time.
-            again = epoch.epoch < max(known)
-            if not again and epoch.epoch < epochs and self.should_stop(claim.number, known):
-                return True
-            if self.worker.stop_request.asked and epoch.epoch < epochs:
-                raise StopTraining(keep=True)
-            return False
-
-        return report
+            known[epoch.epoch] = epoch.accuracy
+        self.listener.epoch_done(draw.label, epoch)
+        # Epochs that are trained again for want of a checkpoint were judged the first time.
+        is_new = epoch.epoch == max(known)
+        is_last = epoch.epoch == draw.job.recipe.epochs
+        return is_new and not is_last and self.should_stop(claim.number, known)
 
     def should_stop(self, number: int, own: Mapping[int, float]) -> bool:
         """Whether a trial is stopped early, judged by what the database holds of the others."""
@@ -238,37 +178,26 @@ class _Run:
 
     def copied(self, twin: FrozenTrial, drawn: _Drawn) -> Outcome:
         """The outcome of a trial whose student was trained before."""
-        state, value, attributes = self.source.copied(twin, drawn.draw)
-        whole = self.worker.storage.get_trial(twin._trial_id).user_attrs
-        attributes = whole | drawn.draw.described | attributes
+        whole = Row.of(self.worker.storage.get_trial(twin._trial_id).user_attrs)
+        state, value, row = self.source.copied(twin, whole, drawn.draw)
         label, reported = drawn.draw.label, twin.intermediate_values
-        return Outcome(drawn.claim.number, state, value, attributes, label, reported)
+        return Outcome(drawn.claim.number, state, value, row, label, reported)
 
     def store(self, claim: Claim, outcome: Outcome) -> None:
         key, value = trial_key(claim.number), outcome.value
         if outcome.state == TrialState.PRUNED and value is None:
             value = self.last_report(claim)  # as Optuna keeps it
-        worker = self.worker
-        kept = worker.end(
+        is_ours = self.worker.end(
             claim,
             outcome.state,
             value,
-            outcome.attributes,
-            lambda: publish(worker.folder, key, worker.draft(key)),
+            outcome.row.attributes,
+            lambda: self.trainings.publish(key),
             outcome.reported,
         )
-        if not kept:
-            self.lost(key, outcome.label)
-            return
-        # Only now: a trial whose end is not yet stored goes on from its checkpoint.
-        checkpoint_at(worker.folder, key).remove()
-        self.listener.trial_done(outcome)
-
-    def lost(self, key: str, label: str) -> None:
-        """Drop what another worker has taken over, because this process was stopped for long."""
-        self.worker.release(key)
-        discard(self.worker.folder, self.worker.draft(key))
-        self.listener.message(f"{label} was taken over by another worker: dropped here")
+        self.trainings.stored(key, outcome.label, is_ours)
+        if is_ours:
+            self.listener.trial_done(outcome)
 
     def last_report(self, claim: Claim) -> float | None:
         reported = self.study._storage.get_trial(claim.trial_id).intermediate_values
@@ -276,16 +205,16 @@ class _Run:
 
 
 def _outcome(drawn: _Drawn, trained: Trained | Failure) -> Outcome:
-    number, described, label = drawn.trial.number, drawn.draw.described, drawn.draw.label
+    number, row, label = drawn.trial.number, drawn.draw.row, drawn.draw.label
     if not isinstance(trained, Trained):
-        attributes = described | {"ended": FAILED, "reason": reason_of(trained)}
-        return Outcome(number, TrialState.FAIL, None, attributes, label)
-    attributes = described | results(trained)
+        failed = replace(row, ended=FAILED, reason=reason_of(trained))
+        return Outcome(number, TrialState.FAIL, None, failed, label)
+    row = completed(row, trained)
     if trained.accuracy is not None:
-        return Outcome(number, TrialState.COMPLETE, trained.accuracy, attributes, label)
+        return Outcome(number, TrialState.COMPLETE, trained.accuracy, row, label)
     pruned = trained.result.ended == "pruned"
     state = TrialState.PRUNED if pruned else TrialState.FAIL
-    return Outcome(number, state, None, attributes, label)
+    return Outcome(number, state, None, row, label)
 
 
 def _reported(trial: optuna.Trial) -> dict[int, float]:

@@ -2,19 +2,22 @@
 
 import hashlib
 import warnings
-from typing import Any
+from dataclasses import replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.ablation.design import MAX_SEEDS
+from search.database.row import Row
 from search.study.folder import EXACT, STUDENT
 from search.study.plan import AblationSpec
 from search.study.ranking import UNSTORABLE
 from search.study.study import SEEDS
-from search.training.context import Job, TrainingContext
-from search.training.objective import describe, digest, scored
-from search.trials.loop import Copied, Draw
+from search.training.context import TrainingContext
+from search.training.job import Job
+from search.training.objective import digest, scored
+from search.training.row import described
+from search.trials.source import Copied, Draw
 from trainers import export
 from trainers.engine.result import FINISHED
 
@@ -22,7 +25,7 @@ NO_SCORE = {"file_accuracy": None, "confusion": None, "file_sha256": None}
 
 
 class Planned:
-    """The students of an ablation, a `search.trials.loop.Source`: trial numbers say which."""
+    """The students of an ablation, a `search.trials.source.Source`: trial numbers say which."""
 
     training_attribute = "training"
     pruner = None  # a comparison needs every arm's last epoch
@@ -49,36 +52,42 @@ class Planned:
         recipe = arm.recipe_of(seed, shared_views=plan.shared_views)
         place = self.context.folder.trial(trial.number).name
         job = Job(arm.architecture, recipe, arm.format, arm.teacher, place)
-        described = describe(arm.architecture, plan.metadata_for(recipe), arm.format) | {
-            "budget_share": arm.budget_share,
-            "repairs": [],
-            "training": training_identity(job),
-        }
-        return Draw(job, described, f"{arm.name}, seed {seed}")
+        row = replace(
+            described(arm.architecture, plan.metadata_for(recipe), arm.format),
+            budget_share=arm.budget_share,
+            repairs=[],
+            training=training_identity(job),
+        )
+        return Draw(job, row, f"{arm.name}, seed {seed}")
 
-    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
+    def copied(self, twin: FrozenTrial, row: Row, draw: Draw) -> Copied:
         """The twin's network, stored in this arm's format and scored again: no training."""
-        known: dict[str, Any] = {"trained_as": twin.number, "seconds": 0.0}
+        own_row = replace(row.overlaid(draw.row), trained_as=twin.number, seconds=0.0)
         folder = self.context.folder
         exact, student = folder.exact(twin.number), folder.student(twin.number)
         own = folder.path / draw.job.key / STUDENT
         folder.fetch(*(str(path.relative_to(folder.path)) for path in (exact, student)))
         source = exact if exact.exists() else student
-        ended = twin.user_attrs["ended"]
-        if ended != FINISHED and not (ended == UNSTORABLE and exact.exists()):
-            return Copied(TrialState.FAIL, None, known)
+        if row.ended != FINISHED and not (row.ended == UNSTORABLE and exact.exists()):
+            return Copied(TrialState.FAIL, None, own_row)
         try:
             if draw.job.format != "fp32":
                 export.convert(source, "fp32", own.with_name(EXACT))
             export.convert(source, draw.job.format, own)
         except OverflowError as error:
-            failed = {"ended": UNSTORABLE, "reason": str(error)}
-            return Copied(TrialState.FAIL, None, known | failed | NO_SCORE)
+            failed = replace(own_row, **NO_SCORE, ended=UNSTORABLE, reason=str(error))
+            return Copied(TrialState.FAIL, None, failed)
         folder.keep(f"{draw.job.key}/{EXACT}", f"{draw.job.key}/{STUDENT}")
         accuracy, confusion = scored(self.context, own)
-        stored = {"ended": FINISHED, "reason": "", "confusion": confusion}
-        known |= stored | {"file_accuracy": accuracy, "file_sha256": digest(own)}
-        return Copied(TrialState.COMPLETE, accuracy, known)
+        stored = replace(
+            own_row,
+            ended=FINISHED,
+            reason="",
+            confusion=confusion,
+            file_accuracy=accuracy,
+            file_sha256=digest(own),
+        )
+        return Copied(TrialState.COMPLETE, accuracy, stored)
 
 
 def training_identity(job: Job) -> str:

@@ -1,23 +1,26 @@
 """The students of a search: drawn by a sampler from a space, each at the widths that fill it."""
 
+from dataclasses import replace
+
 import optuna
 from optuna.trial import FrozenTrial
 
+from search.database.row import Row
 from search.study.folder import Folder
 from search.study.pruners import make_pruner
 from search.study.samplers import make_sampler, suggest
 from search.study.spec import SearchSpec
 from search.study.study import target
-from search.training.context import Job
-from search.training.objective import describe
-from search.trials.loop import Copied, Draw
+from search.training.job import Job
+from search.training.row import described
+from search.trials.source import Copied, Draw
 from space.solver import solve
 
 DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
 
 
 class Sampled:
-    """A `search.trials.loop.Source`."""
+    """A `search.trials.source.Source`."""
 
     training_attribute = "fingerprint"  # within a search the recipe is the same
 
@@ -40,10 +43,14 @@ class Sampled:
         solution = solve(shape, spec.budget, spec.metadata, multiple=spec.multiple)
         place = self.folder.trial(trial.number).name
         job = Job(solution.architecture, spec.recipe, spec.budget.format, spec.taught_by, place)
-        solved = {"budget_share": solution.share, "repairs": list(solution.repairs)}
-        described = describe(solution.architecture, spec.metadata, spec.budget.format) | solved
-        return Draw(job, described, f"trial {trial.number}")
+        row = replace(
+            described(solution.architecture, spec.metadata, spec.budget.format),
+            budget_share=solution.share,
+            repairs=list(solution.repairs),
+        )
+        return Draw(job, row, f"trial {trial.number}")
 
-    def copied(self, twin: FrozenTrial, draw: Draw) -> Copied:
+    def copied(self, twin: FrozenTrial, row: Row, draw: Draw) -> Copied:
         value = twin.value if twin.values else None
-        return Copied(twin.state, value, {"duplicate_of": twin.number})
+        own = replace(row.overlaid(draw.row), duplicate_of=twin.number)
+        return Copied(twin.state, value, own)

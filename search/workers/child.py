@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Nothing slow is imported here: a process must watch its coordinator before it loads torch.
 if TYPE_CHECKING:
-    from search.training.context import Job, TrainingContext
+    from search.training.context import TrainingContext
+    from search.training.job import Job
     from space.architecture import Architecture
     from trainers.engine.result import Epoch
     from trainers.recipe import Recipe

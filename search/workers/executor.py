@@ -10,8 +10,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from search.training.context import Job, TrainingContext
-from search.training.objective import Trained, train_student
+from search.training.context import TrainingContext
+from search.training.job import Job
+from search.training.objective import train_student
+from search.training.row import Trained
 from space.errors import first_line
 from trainers.engine.result import Report, StopTraining
 

@@ -18,6 +18,7 @@ from optuna import Study
 
 from search.database.address import sqlite_path
 from search.database.leases import all_leases
+from search.study.flags import Flags
 from search.study.settings import RAY
 from search.study.study import counted
 from search.training.context import ContextSpec
@@ -58,11 +59,7 @@ class RayWorkerArgs(NamedTuple):
 
     join: Callable[..., None]  # what `distilnas worker` does
     study: str
-    storage: str
-    cache: str
-    data: str | None
-    artifacts: str | None
-    grace: float
+    flags: Flags
 
 
 class RayWorker:
@@ -75,19 +72,7 @@ class RayWorker:
         """Train until the study has ended or it is told to leave; one line of why it could not."""
         its = self.args
         try:
-            its.join(
-                its.study,
-                as_json=False,
-                data=its.data,
-                artifacts=its.artifacts,
-                storage=its.storage,
-                cache=its.cache,
-                device="auto",  # of the GPUs that Ray lets this process see
-                workers="1",
-                grace=its.grace,
-                wait=0.0,
-                stop_request=self.stop_request,
-            )
+            its.join(its.study, its.flags, stop_request=self.stop_request)
         except KeyboardInterrupt:
             return None  # told to leave
         except InputError as error:
@@ -113,15 +98,15 @@ def run(
             that could begin.
         Stopped: a signal asked to leave; the workers have written their checkpoints.
     """
-    args = RayWorkerArgs(
-        join,
-        study.study_name,
-        absolute(session.storage),
-        str(context_spec.cache),
-        context_spec.source,
-        str(context_spec.folder.path.resolve()),
-        session.grace,
+    flags = Flags(
+        storage=absolute(session.storage),
+        cache=str(context_spec.cache),
+        device="auto",  # of the GPUs that Ray lets a worker see
+        data=context_spec.source,
+        artifacts=str(context_spec.folder.path.resolve()),
+        grace=session.grace,
     )
+    args = RayWorkerArgs(join, study.study_name, flags)
     with connected(session.on) as ray:
         share = _share(ray, session)
         nodes = [node for node in ray.nodes() if node["Alive"]]

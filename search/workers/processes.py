@@ -15,8 +15,9 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
-from search.training.context import ContextSpec, Job
-from search.training.objective import Trained
+from search.training.context import ContextSpec
+from search.training.job import Job
+from search.training.row import Trained
 from search.workers.child import READY, Order, Probe
 from search.workers.child import main as member_main
 from search.workers.crashes import LIVES
