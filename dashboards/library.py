@@ -25,6 +25,7 @@ from search.database.engine import open_engine
 from search.database.row import OVERVIEW_COLUMNS
 from search.study.folder import ARTIFACTS, Folder
 from search.study.object_store import is_address
+from search.study.plan import AblationSpec
 from space.count import cost
 from space.errors import InputError
 from space.file_format import StudentMetadata, normalisation, stored_bytes
@@ -141,9 +142,9 @@ class Library:
         if subject.kind != ABLATION:
             raise InputError(f"study {subject.name!r} is no ablation")
         trials = table.trials(self.engine, subject.name)
-        analysis = with_notes(analyse(trials, subject.spec), trials, subject.attributes)
-        cells = interactions(trials, subject.spec)
-        return AblationView(subject, subject.spec, trials, analysis, cells)
+        plan = AblationSpec.from_dict(subject.spec)
+        analysis = with_notes(analyse(trials, plan), trials, subject.attributes)
+        return AblationView(subject, plan, trials, analysis, interactions(trials, plan))
 
     def trial(self, identity: int, number: int) -> TrialView:
         subject = self.subject(identity)

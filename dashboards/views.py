@@ -19,10 +19,13 @@ import pandas as pd
 
 from dashboards.filters import Filters
 from search.database.goal import ACCURACY, Goal
+from search.study.plan import AblationSpec
 from space.solver import Budget
 
 if TYPE_CHECKING:
     import optuna
+
+    from search.ablation.effects import Analysis  # statsmodels takes a second
 
 SEARCH, ABLATION, OTHER = "search", "ablation", "other"  # kinds of studies
 
@@ -75,12 +78,12 @@ class View(NamedTuple):
 
 
 class AblationView(NamedTuple):
-    """An ablation; plan and analysis as in `search.ablation.effects`."""
+    """An ablation."""
 
     subject: Subject
-    plan: Mapping[str, Any]
+    plan: AblationSpec
     trials: pd.DataFrame  # all columns of `search.database.table.trials`
-    analysis: Any  # search.ablation.effects.Analysis
+    analysis: "Analysis"
     interactions: pd.DataFrame  # search.ablation.effects.interactions
 
 

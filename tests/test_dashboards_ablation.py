@@ -1,6 +1,5 @@
 """Pictures of ablations: the numbers drawn are the analysis', whatever names and gaps there are."""
 
-import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,40 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from plans import crossed, plan_of, stated
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from dashboards.figures.ablation import ABLATION, evidence, notes
+from dashboards.figures.ablation import ABLATION, evidence_tables, notes
 from dashboards.plotting.picture import GREEN, GREY, VERMILION, Picture
 from dashboards.views import ABLATION as KIND
 from dashboards.views import AblationView, Subject
 from search.ablation.effects import analyse, interactions
+from search.study.plan import AblationSpec
 
 HOSTILE = "<img src=x onerror=alert(1)>%{y}"
 FACTORS = {"se": ("off", "on"), "groups": ("1", "2", "4")}  # some labels look like numbers
 
 
-def plan_of(arms: Mapping[str, Mapping[str, str]], **settings: Any) -> dict[str, Any]:
-    plain = {
-        "design": "arms",
-        "baseline": next(iter(arms)),
-        "factors": {},
-        "arms": [{"name": name, "levels": levels} for name, levels in arms.items()],
-        "validation": 400,
-        "published": {},
-        "described": {},
-        "size_matched": True,
-        "question": "does it help?",
-    }
-    return {**plain, **settings}
-
-
-def stated(*arms: str, **settings: Any) -> dict[str, Any]:
-    return plan_of({arm: {} for arm in arms}, **settings)
-
-
-def factorial(factors: Mapping[str, Sequence[str]], **settings: Any) -> dict[str, Any]:
-    crossed = [dict(zip(factors, c, strict=True)) for c in itertools.product(*factors.values())]
-    arms = {", ".join(f"{f}={v}" for f, v in levels.items()): levels for levels in crossed}
+def factorial(factors: Mapping[str, Sequence[str]], **settings: Any) -> AblationSpec:
+    arms = {", ".join(f"{f}={v}" for f, v in levels.items()): levels for levels in crossed(factors)}
     return plan_of(arms, design="factorial", factors=factors, **settings)
 
 
@@ -68,16 +49,17 @@ def trials_of(accuracies: Mapping[str, Sequence[float | None]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def view_of(plan: Mapping[str, Any], trials: pd.DataFrame) -> AblationView:
-    subject = Subject(1, "tried", KIND, plan, {"spec": plan})
+def view_of(plan: AblationSpec, trials: pd.DataFrame) -> AblationView:
+    spec = plan.to_dict()
+    subject = Subject(1, "tried", KIND, spec, {"spec": spec})
     return AblationView(subject, plan, trials, analyse(trials, plan), interactions(trials, plan))
 
 
-def random_view(plan: Mapping[str, Any], seeds: int = 5, **shifts: float) -> AblationView:
+def random_view(plan: AblationSpec, seeds: int = 5, **shifts: float) -> AblationView:
     rng = np.random.default_rng(4)
     chances = {
-        arm["name"]: np.round(rng.normal(0.6 + shifts.get(arm["name"], 0), 0.004, seeds), 4)
-        for arm in plan["arms"]
+        arm.name: np.round(rng.normal(0.6 + shifts.get(arm.name, 0), 0.004, seeds), 4)
+        for arm in plan.arms
     }
     return view_of(plan, trials_of({arm: list(map(float, v)) for arm, v in chances.items()}))
 
@@ -119,7 +101,7 @@ def test_a_line_joins_each_seeds_arms() -> None:
 def test_a_factorial_has_a_panel_a_factor_of_the_seeds_with_all_cells() -> None:
     plan = factorial({"a": ("0", "1"), "b": ("x", "y")})
     values = [[0.50, 0.60, 0.90], [0.52, 0.64, 0.90], [0.54, 0.62, 0.90], [0.58, 0.66, None]]
-    names = [arm["name"] for arm in plan["arms"]]
+    names = [arm.name for arm in plan.arms]
     view = view_of(plan, trials_of(dict(zip(names, values, strict=True))))
     picture = ABLATION["paired"](view)
     first, means, second, others = traces(picture)
@@ -214,7 +196,7 @@ def test_marginal_means_are_the_analysis() -> None:
 
 def test_cells_of_fewer_than_three_results_are_blank() -> None:
     plan = factorial({"a": ("0", "1"), "b": ("x", "y", "z")})
-    names = [arm["name"] for arm in plan["arms"]]
+    names = [arm.name for arm in plan.arms]
     rows: list[list[float | None]] = [[0.5, 0.6, 0.7]] * 5 + [[0.9, 0.9, None]]
     picture = ABLATION["interaction"](view_of(plan, trials_of(dict(zip(names, rows, strict=True)))))
     heat, words = traces(picture)
@@ -275,18 +257,16 @@ NOTHING = trials_of({"base": []}).reindex(columns=trials_of({"base": [0.5]}).col
 @pytest.mark.parametrize(
     "trials", [NOTHING, NOTHING.drop(columns=["params_arm", "params_seed"])], ids=["none", "bare"]
 )
-def test_without_results_every_picture_says_why(
-    plan: Mapping[str, Any], trials: pd.DataFrame
-) -> None:
+def test_without_results_every_picture_says_why(plan: AblationSpec, trials: pd.DataFrame) -> None:
     view = view_of(plan, trials)
     for draw in ABLATION.values():
         assert draw(view).empty
-    assert evidence(view)
+    assert evidence_tables(view)
 
 
 def test_failed_arms_leave_pictures_of_the_others() -> None:
     plan = factorial(FACTORS)
-    values: dict[str, list[float | None]] = {arm["name"]: [0.5, 0.6] for arm in plan["arms"]}
+    values: dict[str, list[float | None]] = {arm.name: [0.5, 0.6] for arm in plan.arms}
     values["se=on, groups=4"] = [None, None]
     view = view_of(plan, trials_of(values))
     assert "cell" in ABLATION["marginal"](view).empty
@@ -329,6 +309,6 @@ def test_names_are_names(name: str) -> None:
 
 def test_evidence_is_what_the_command_prints() -> None:
     view = random_view(factorial(FACTORS, published={"source": "a report"}))
-    titles = [cells.title for cells in evidence(view)]
+    titles = [cells.title for cells in evidence_tables(view)]
     assert "Main effects: differences of these" in titles
     assert "published: a report" in notes(view)

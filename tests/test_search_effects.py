@@ -1,6 +1,5 @@
 """What an ablation's table says: by hand, whatever is missing, and whatever order rows come in."""
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
+from plans import IMAGES, crossed, plan_of, stated
 from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
@@ -18,23 +18,13 @@ from strategies import settings
 
 from search.ablation import anova, effects, paired
 from search.ablation.effects import analyse, interactions
-
-IMAGES = 400  # of validation: a step is a quarter of a point
-
-
-def plan_of(arms: Sequence[str], **settings: Any) -> dict[str, Any]:
-    named = [{"name": name, "levels": {}} for name in arms]
-    plain = {"design": "arms", "baseline": arms[0], "factors": {}, "arms": named}
-    return {**plain, "validation": IMAGES, **settings}
+from search.study.plan import AblationSpec
 
 
-def factorial(factors: Mapping[str, Sequence[str]], **settings: Any) -> dict[str, Any]:
+def factorial(factors: Mapping[str, Sequence[str]], **settings: Any) -> AblationSpec:
     """Arms are named by their labels: `0/4`."""
-    levels = [dict(zip(factors, c, strict=True)) for c in itertools.product(*factors.values())]
-    arms = {"/".join(labels.values()): labels for labels in levels}
-    design = {"design": "factorial", "factors": factors}
-    named = [{"name": name, "levels": labels} for name, labels in arms.items()]
-    return plan_of(list(arms)) | design | {"arms": named} | settings
+    arms = {"/".join(levels.values()): levels for levels in crossed(factors)}
+    return plan_of(arms, design="factorial", factors=factors, **settings)
 
 
 def rows_of(accuracies: Mapping[str, Sequence[float | str]]) -> pd.DataFrame:
@@ -56,13 +46,13 @@ def rows_of(accuracies: Mapping[str, Sequence[float | str]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def simulated(plan: Mapping[str, Any], seeds: int, rng: Any, **shifts: float) -> pd.DataFrame:
+def simulated(plan: AblationSpec, seeds: int, rng: Any, **shifts: float) -> pd.DataFrame:
     """Seeds that matter, chance of half a point; shifts by arm."""
     shared = rng.normal(0.6, 0.02, seeds)
     found = {}
-    for arm in plan["arms"]:
-        values = shared + rng.normal(shifts.get(arm["name"], 0), 0.005, seeds)
-        found[arm["name"]] = np.round(values * IMAGES) / IMAGES
+    for arm in plan.arms:
+        values = shared + rng.normal(shifts.get(arm.name, 0), 0.005, seeds)
+        found[arm.name] = np.round(values * IMAGES) / IMAGES
     return rows_of(found)
 
 
@@ -74,7 +64,7 @@ def test_a_table_by_hand() -> None:
     base, other = [0.50, 0.60, 0.55, 0.65], [0.55, 0.64, 0.62, 0.69]
     third = [0.52, 0.57, 0.56, 0.66]
     rows = rows_of({"a": base, "long": other, "c": third})
-    analysis = analyse(rows, plan_of(["a", "long", "c"]))
+    analysis = analyse(rows, stated("a", "long", "c"))
     assert tuple(analysis.arms.columns) == effects.ARM_COLUMNS
     assert list(analysis.arms["arm"]) == ["a", "long", "c"]
     row = by_arm(analysis).loc["long"]
@@ -99,13 +89,13 @@ def test_the_notes_of_a_table_by_hand() -> None:
     rows = rows_of({"a": base, "b": base + gains, "c": base - gains})
     points = 100 * paired.detectable(5, float(gains.std(ddof=1)), 2)
     shown = f"true differences under about {points:.1f} points are shown in less than 80 %"
-    assert analyse(rows, plan_of(["a", "b", "c"])).notes == (
+    assert analyse(rows, stated("a", "b", "c")).notes == (
         f"with 5 seeds, {shown} of all studies (Holm over 2 comparisons)",
         "intervals are for one comparison each; verdicts are corrected over all 2 (Holm)",
     )
-    (alone,) = analyse(rows, plan_of(["a", "b"])).notes
+    (alone,) = analyse(rows, stated("a", "b")).notes
     assert alone.endswith("of all studies")
-    few = analyse(rows[rows["params_seed"] < 3], plan_of(["a", "b"])).notes
+    few = analyse(rows[rows["params_seed"] < 3], stated("a", "b")).notes
     assert (
         "bootstrap intervals of 3 seeds are too short: they hold the mean in about 75 %" in few[1]
     )
@@ -113,7 +103,7 @@ def test_the_notes_of_a_table_by_hand() -> None:
 
 def test_pairs_are_the_seeds_that_both_have() -> None:
     rows = rows_of({"a": [0.1, 0.5, 0.9, 0.7], "b": [0.12, "diverged", 0.93, 0.71]})
-    arms = by_arm(analyse(rows, plan_of(["a", "b"])))
+    arms = by_arm(analyse(rows, stated("a", "b")))
     row = arms.loc["b"]
     assert (row["n"], row["failed"], row["pairs"]) == (3, 1, 3)
     assert row["difference"] == pytest.approx(0.02)
@@ -128,7 +118,7 @@ def studies(draw: st.DrawFn) -> tuple[pd.DataFrame, dict[str, Any]]:
     lists = st.lists(seed, max_size=5)
     rows = rows_of({name: draw(lists) for name in "abc"})
     columns = rows_of({"a": [0.5]}).columns
-    return rows.reindex(columns=columns), plan_of("abc")
+    return rows.reindex(columns=columns), stated(*"abc")
 
 
 few_examples = settings(max_examples=25)
@@ -165,7 +155,7 @@ def test_what_a_seed_gives_to_all_arms_is_no_difference(
 @given(st.lists(st.integers(0, IMAGES), min_size=2, max_size=8))
 def test_an_arm_like_the_baseline_is_no_different(hits: list[int]) -> None:
     values = [count / IMAGES for count in hits]
-    row = by_arm(analyse(rows_of({"a": values, "b": values}), plan_of("ab"))).loc["b"]
+    row = by_arm(analyse(rows_of({"a": values, "b": values}), stated(*"ab"))).loc["b"]
     assert (row["difference"], row["p"], row["p_holm"]) == (0, 1, 1)
     assert row["verdict"] == "no difference shown"
 
@@ -189,11 +179,11 @@ DEGENERATE = {
 @pytest.mark.parametrize("rows", DEGENERATE.values(), ids=DEGENERATE)
 @pytest.mark.parametrize("design", ["arms", "factorial"])
 def test_whatever_is_missing_there_is_a_table(rows: pd.DataFrame, design: str) -> None:
-    plan = plan_of("abcd")
+    plan = stated(*"abcd")
     if design == "factorial":
-        crossed = factorial({"f": ["0", "1"], "g": ["0", "1"]}, baseline="a")
-        named = zip(crossed["arms"], "abcd", strict=True)
-        plan = crossed | {"arms": [arm | {"name": name} for arm, name in named]}
+        factors = {"f": ["0", "1"], "g": ["0", "1"]}
+        arms = dict(zip("abcd", crossed(factors), strict=True))
+        plan = plan_of(arms, design="factorial", factors=factors)
     analysis = analyse(rows, plan)
     assert list(analysis.arms["arm"]) == list("abcd")
     assert analysis.arms["verdict"][0] == "baseline"
@@ -206,14 +196,14 @@ def test_whatever_is_missing_there_is_a_table(rows: pd.DataFrame, design: str) -
 
 def test_notes_tell_what_is_missing() -> None:
     def notes(name: str) -> str:
-        return "; ".join(analyse(DEGENERATE[name], plan_of("abcd")).notes)
+        return "; ".join(analyse(DEGENERATE[name], stated(*"abcd")).notes)
 
     assert notes("no rows") == "arms without a result yet: a, b, c, d"
     assert notes("one seed").startswith("one seed says nothing of chance")
     assert "2 of 2 seeds of arm 'a' diverged: it has no figures" in notes("lost baseline")
     assert "the baseline has no result" in notes("lost baseline")
     assert "1 of 2 seeds of arm 'b' failed: it has no figures" in notes("all lost")
-    partly = analyse(rows_of({"a": [0.5, 0.6, "diverged"], "b": [0.5, 0.7, 0.6]}), plan_of("ab"))
+    partly = analyse(rows_of({"a": [0.5, 0.6, "diverged"], "b": [0.5, 0.7, 0.6]}), stated(*"ab"))
     told = "1 of 3 seeds of arm 'a' diverged: its figures are of the seeds that finished"
     assert partly.notes[0] == told
 

@@ -68,7 +68,7 @@ def notes(view: AblationView) -> list[str]:
 def forest(view: AblationView) -> Picture:
     """Differences with both intervals, largest first, coloured by verdict."""
     arms = view.analysis.arms
-    rows = arms[arms["difference"].notna() & (arms["arm"] != view.plan["baseline"])]
+    rows = arms[arms["difference"].notna() & (arms["arm"] != view.plan.baseline)]
     if rows.empty:
         return nothing(FOREST_TITLE, UNPAIRED, _differences(rows))
     rows = rows.sort_values("difference").reset_index(drop=True)
@@ -84,7 +84,7 @@ def forest(view: AblationView) -> Picture:
             _add_intervals(figure, group, colour, *interval)
     _add_differences(figure, rows)
     _add_verdicts(figure, rows)
-    baseline = escape(view.plan["baseline"])
+    baseline = escape(view.plan.baseline)
     figure.update_xaxes(
         title={"text": f"percentage points against<br>{baseline}"}, range=forest_range(rows)
     )
@@ -188,7 +188,7 @@ def sizes(view: AblationView) -> Picture:
     figure.update_xaxes(title={"text": "stored bytes"}, rangemode="tozero", tickformat="~s")
     figure.update_yaxes(places(names, DOWN) | {"range": [len(rows) - 0.5, -0.5]})
     data = rows[[*SIZES]].reset_index(drop=True)
-    matched = view.plan["size_matched"]
+    matched = view.plan.size_matched
     return Picture(SIZES_TITLE, figure, data, SIZE_MATCHED if matched else FIXED_WIDTHS)
 
 

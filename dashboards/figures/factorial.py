@@ -28,18 +28,18 @@ ROW, BETWEEN = 320, 90  # pixels of a row of them, and of the labels in between
 
 def marginal(view: AblationView) -> Picture:
     """A factorial's level means over the raw points."""
-    if view.plan["design"] != "factorial":
+    if view.plan.design != "factorial":
         return nothing(MARGINAL_TITLE, FACTORIAL, MARGINAL)
     levels, found = view.analysis.levels, results(view)
     if levels["mean"].isna().all():
         return nothing(MARGINAL_TITLE, INCOMPLETE, MARGINAL)
-    factors = list(view.plan["factors"])
+    factors = list(view.plan.factors)
     figure = make_subplots(
         1,
         len(factors),
         shared_yaxes=True,
         horizontal_spacing=0.03,
-        column_widths=[len(view.plan["factors"][factor]) for factor in factors],
+        column_widths=[len(view.plan.factors[factor]) for factor in factors],
     )
     styled(figure)
     for column, factor in enumerate(factors, 1):
@@ -96,12 +96,12 @@ def _add_intervals(figure: go.Figure, rows: pd.DataFrame, column: int) -> None:
 
 def interaction(view: AblationView) -> Picture:
     """Cell means of each pair of factors; cells of fewer than three results stay blank."""
-    if view.plan["design"] != "factorial":
+    if view.plan.design != "factorial":
         return nothing(INTERACTION_TITLE, FACTORIAL, CELLS)
     cells = view.interactions
     if cells.empty or cells["mean"].isna().all():
         return nothing(INTERACTION_TITLE, TOO_FEW, CELLS)
-    pairs = list(combinations(view.plan["factors"], 2))
+    pairs = list(combinations(view.plan.factors, 2))
     columns = min(PANELS, len(pairs))
     rows = -(-len(pairs) // columns)
     limits = limits_of(cells["mean"].to_numpy(dtype=float))
@@ -127,7 +127,7 @@ def _add_cells(
     row: int,
     column: int,
 ) -> None:
-    across, down = (list(view.plan["factors"][factor]) for factor in factors)
+    across, down = (list(view.plan.factors[factor]) for factor in factors)
     cells = view.interactions
     chosen = cells[(cells["factor_a"] == factors[0]) & (cells["factor_b"] == factors[1])]
     means, counts = (

@@ -72,13 +72,13 @@ def _set_range(figure: go.Figure, panels: Iterable[pd.DataFrame], row: int, room
 
 def published(view: AblationView) -> pd.DataFrame:
     """What others measured: one row, one column an arm; no row where there is nothing."""
-    known = view.plan["published"].get("accuracy", {})
-    names = [arm["name"] for arm in view.plan["arms"]]
+    known = view.plan.published.get("accuracy", {})
+    names = [arm.name for arm in view.plan.arms]
     return pd.DataFrame([known] if known else [], columns=names, dtype=float)
 
 
 def paired_note(view: AblationView) -> str:
-    told = view.plan["published"]
+    told = view.plan.published
     diamonds = (
         f" Diamonds: published ({told.get('source', 'source not stated')}), measured on other "
         "data: compare the order, not the height."
@@ -94,7 +94,7 @@ def _balanced(view: AblationView, found: pd.DataFrame) -> pd.DataFrame:
 
 def _panels(view: AblationView, accuracies: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Title -> accuracies by level, where some seed has all cells; else by arm."""
-    factors, levels = view.plan["factors"], view.analysis.levels
+    factors, levels = view.plan.factors, view.analysis.levels
     if len(factors) == 1 or levels["n"].any():
         return {factor: by_level(view, accuracies, factor) for factor in factors}
     return {"arm": accuracies}

@@ -16,7 +16,7 @@ ACROSS, DOWN = 16, 24  # characters in a line of a name on an axis
 
 def results(view: AblationView) -> pd.DataFrame:
     """Accuracies: one row a seed, one column an arm, in the plan's order."""
-    names = [arm["name"] for arm in view.plan["arms"]]
+    names = [arm.name for arm in view.plan.arms]
     if "params_arm" not in view.trials:
         return pd.DataFrame(columns=names, dtype=float)
     done = view.trials[(view.trials["state"] == "COMPLETE") & finite(view.trials["value"])]
@@ -25,12 +25,12 @@ def results(view: AblationView) -> pd.DataFrame:
 
 
 def arms_with(view: AblationView, levels: Mapping[str, str]) -> list[str]:
-    return [arm["name"] for arm in view.plan["arms"] if levels.items() <= arm["levels"].items()]
+    return [arm.name for arm in view.plan.arms if levels.items() <= arm.levels.items()]
 
 
 def by_level(view: AblationView, accuracies: pd.DataFrame, factor: str) -> pd.DataFrame:
     """Of columns by arm: one column a level of the factor, its arms' mean."""
-    labels = view.plan["factors"][factor]
+    labels = view.plan.factors[factor]
     return pd.DataFrame(
         {label: accuracies[arms_with(view, {factor: label})].mean(axis=1) for label in labels}
     )

@@ -2,10 +2,10 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from scipy import stats
@@ -13,6 +13,7 @@ from statsmodels.formula.api import ols
 from statsmodels.tools.sm_exceptions import SingularMatrixWarning
 
 from search.ablation.paired import CONFIDENCE, holm
+from search.study.plan import AblationSpec
 
 COLUMNS = ("term", "kind", "df", "F", "p", "p_holm", "partial_eta2", "verdict")
 MAIN, INTERACTION = "main", "interaction"
@@ -28,7 +29,7 @@ class Fit(NamedTuple):
     df: int  # residual degrees of freedom
 
 
-def terms(accuracy: pd.DataFrame, plan: Mapping[str, Any]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def terms(accuracy: pd.DataFrame, plan: AblationSpec) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Main effects and two-way interactions, seeds as blocks; type II sums of squares.
 
     Each term is tested beside all terms that do not contain it (Langsrud 2003), against the
@@ -49,7 +50,7 @@ def terms(accuracy: pd.DataFrame, plan: Mapping[str, Any]) -> tuple[pd.DataFrame
         return pd.DataFrame(columns=list(COLUMNS)), (
             "the analysis of variance has no degrees of freedom left for chance",
         )
-    floor = residual.df / (12 * plan["validation"] ** 2)  # rounding alone: see `paired`
+    floor = residual.df / (12 * plan.validation**2)  # rounding alone: see `paired`
     error = Fit(max(residual.squares, floor), residual.df)
     tested = [_test(model, term, error) for term in model.terms]
     frame = pd.DataFrame(tested, columns=["df", "F", "p", "partial_eta2"])
@@ -60,15 +61,15 @@ def terms(accuracy: pd.DataFrame, plan: Mapping[str, Any]) -> tuple[pd.DataFrame
     return frame[list(COLUMNS)], tuple(_missing(model, frame))
 
 
-def _long(accuracy: pd.DataFrame, plan: Mapping[str, Any]) -> tuple[pd.DataFrame, Sequence[str]]:
+def _long(accuracy: pd.DataFrame, plan: AblationSpec) -> tuple[pd.DataFrame, Sequence[str]]:
     """One row a result: value, seed, f0, f1, ...; and the factors that vary, in order.
 
     Factors are numbered, as their names are any text, and a formula is not.
     """
     rows = accuracy.rename_axis(index="seed").melt(var_name="arm", ignore_index=False)
     rows = rows.dropna().reset_index()
-    levels = {arm["name"]: arm["levels"] for arm in plan["arms"]}
-    found = {f: [levels[arm][f] for arm in rows["arm"]] for f in plan["factors"]}
+    levels = {arm.name: arm.levels for arm in plan.arms}
+    found = {f: [levels[arm][f] for arm in rows["arm"]] for f in plan.factors}
     varying = {f: labels for f, labels in found.items() if len(set(labels)) > 1}
     columns = {f"f{place}": labels for place, labels in enumerate(varying.values())}
     return rows.assign(**columns), list(varying)

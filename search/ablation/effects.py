@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations, product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,9 @@ from search.ablation.paired import (
     judged,
     reach,
 )
+from search.study.plan import FACTORIAL, AblationSpec
 from search.study.ranking import UNSTORABLE
 
-FACTORIAL = "factorial"  # as in `search.study.plan`, which needs torch
 FEWEST_POINTS = 3  # below it a cell's mean is no news
 ENDED = ("COMPLETE", "FAIL", "PRUNED")
 HOW = {  # any other end: "failed"
@@ -44,8 +44,6 @@ COMPARED = (
 ARM_COLUMNS = ("arm", "n", "failed", "mean", "sd", "low", "high", *SIZES, *COMPARED)
 LEVEL_COLUMNS = ("factor", "level", "n", "mean", "sd", "low", "high", *COMPARED)
 INTERACTION_COLUMNS = ("factor_a", "level_a", "factor_b", "level_b", "n", "mean")
-
-AblationSpec = Mapping[str, Any]  # as `search.study.plan.AblationSpec.to_dict` writes it
 
 
 class Analysis(NamedTuple):
@@ -77,20 +75,20 @@ def analyse(trials: pd.DataFrame, plan: AblationSpec) -> Analysis:
 
     Args:
         trials: of `search.database.table.trials`, in any order.
-        plan: the study's, as stored.
+        plan: the study's.
     """
     rows = _of_plan(trials, plan)
     accuracy = _accuracies(rows, plan)
     arms = _arms(rows, accuracy, plan)
     notes = [*_notes_on_ends(rows, arms), *_notes_on_chance(arms)]
-    if plan["design"] != FACTORIAL:
+    if plan.design != FACTORIAL:
         none = pd.DataFrame(columns=list(LEVEL_COLUMNS))
         return Analysis(arms, none, pd.DataFrame(columns=list(anova.COLUMNS)), tuple(notes))
     notes += _notes_on_cells(accuracy, plan)
     shared = _sharing(rows)
     if shared is None:
-        terms, said = anova.terms(accuracy, plan)
-        notes += said
+        terms, more = anova.terms(accuracy, plan)
+        notes += more
     else:
         terms = pd.DataFrame(columns=list(anova.COLUMNS))
         notes.append(
@@ -113,7 +111,7 @@ def interactions(trials: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
         factors' levels) and mean, NaN below FEWEST_POINTS results.
     """
     accuracy = _accuracies(_of_plan(trials, plan), plan)
-    factors = plan["factors"] if plan["design"] == FACTORIAL else {}
+    factors = plan.factors if plan.design == FACTORIAL else {}
     rows = []
     for a, b in combinations(factors, 2):
         for level_a, level_b in product(factors[a], factors[b]):
@@ -130,7 +128,7 @@ def _of_plan(trials: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     `value` is NaN unless the training is complete.
     """
     rows = trials.reindex(columns=list(READ))
-    names = [arm["name"] for arm in plan["arms"]]
+    names = [arm.name for arm in plan.arms]
     rows = rows[rows["params_arm"].isin(names) & rows["params_seed"].notna()]
     value = pd.to_numeric(rows["value"]).astype(float)
     return rows.assign(value=value.where((rows["state"] == "COMPLETE") & np.isfinite(value)))
@@ -139,7 +137,7 @@ def _of_plan(trials: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
 def _accuracies(rows: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """(seeds, arms), seeds rising: what is computed does not depend on the order of the rows."""
     done = rows[rows["value"].notna()]
-    names = [arm["name"] for arm in plan["arms"]]
+    names = [arm.name for arm in plan.arms]
     if done.empty:
         return pd.DataFrame(columns=names, dtype=float)
     wide = done.pivot_table(index="params_seed", columns="params_arm", values="value")
@@ -157,7 +155,7 @@ def _sharing(rows: pd.DataFrame) -> tuple[str, str] | None:
 
 
 def _arms(rows: pd.DataFrame, accuracy: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
-    baseline, ended = str(plan["baseline"]), rows[rows["state"].isin(ENDED)]
+    baseline, ended = str(plan.baseline), rows[rows["state"].isin(ENDED)]
     samples = [
         np.empty(0) if name == baseline else _paired(accuracy[name], accuracy[baseline])
         for name in accuracy
@@ -169,16 +167,16 @@ def _arms(rows: pd.DataFrame, accuracy: pd.DataFrame, plan: AblationSpec) -> pd.
     found[["low", "high"]] = _intervals([accuracy[name].dropna() for name in accuracy])
     sizes = rows.groupby("params_arm")[list(SIZES)].first().astype(float)
     found = found.join(sizes, on="arm")
-    compared = _compared(samples, 1 / plan["validation"], found["arm"] == baseline)
+    compared = _compared(samples, 1 / plan.validation, found["arm"] == baseline)
     return pd.concat([found, compared], axis=1)[list(ARM_COLUMNS)]
 
 
 def _levels(accuracy: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """Marginal means. A mean of m roundings moves in finer steps: by sqrt(m), as its deviation."""
-    whole, step = _complete(accuracy, plan), 1 / plan["validation"]
-    own = next(arm["levels"] for arm in plan["arms"] if arm["name"] == plan["baseline"])
+    whole, step = _complete(accuracy, plan), 1 / plan.validation
+    own = plan.arm(plan.baseline).levels
     rows, samples, steps, marginals = [], [], [], []
-    for factor, labels in plan["factors"].items():
+    for factor, labels in plan.factors.items():
         cells = {label: _arms_with(plan, {factor: label}) for label in labels}
         over = {label: whole[names].mean(axis=1) for label, names in cells.items()}
         for label, marginal in over.items():
@@ -195,13 +193,13 @@ def _levels(accuracy: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
 
 def _complete(accuracy: pd.DataFrame, plan: AblationSpec) -> pd.DataFrame:
     """The seeds that have every cell of the design: their marginal means are balanced."""
-    cells = math.prod(map(len, plan["factors"].values()))
-    return accuracy.dropna() if len(plan["arms"]) == cells else accuracy.iloc[:0]
+    cells = math.prod(map(len, plan.factors.values()))
+    return accuracy.dropna() if len(plan.arms) == cells else accuracy.iloc[:0]
 
 
 def _arms_with(plan: AblationSpec, levels: Mapping[str, str]) -> list[str]:
     """Names of the arms that have these levels."""
-    return [arm["name"] for arm in plan["arms"] if levels.items() <= arm["levels"].items()]
+    return [arm.name for arm in plan.arms if levels.items() <= arm.levels.items()]
 
 
 def _paired(values: pd.Series, reference: pd.Series) -> Floats:
@@ -255,10 +253,10 @@ def _notes_on_chance(arms: pd.DataFrame) -> list[str]:
     pooled = math.sqrt(float(np.average(tested["difference_sd"] ** 2, weights=degrees)))
     points = 100 * detectable(int(pairs.max()), pooled, count)
     seeds = f"{pairs.max()} seeds" if pairs.nunique() == 1 else f"at most {pairs.max()} seeds"
-    search_space = f" (Holm over {count} comparisons)" if count > 1 else ""
+    corrected = f" (Holm over {count} comparisons)" if count > 1 else ""
     notes = [
         f"with {seeds}, true differences under about {points:.1f} points are shown in less than "
-        f"{100 * POWER:.0f} % of all studies{search_space}"
+        f"{100 * POWER:.0f} % of all studies{corrected}"
     ]
     if count > 1:
         notes.append(
@@ -281,4 +279,4 @@ def _notes_on_cells(accuracy: pd.DataFrame, plan: AblationSpec) -> list[str]:
     if seeds in (0, whole):
         return []
     which = f"of the {whole} of {seeds} seeds" if whole else "not computed: there is no seed"
-    return [f"main effects are {which} with a result in each of the {len(plan['arms'])} cells"]
+    return [f"main effects are {which} with a result in each of the {len(plan.arms)} cells"]

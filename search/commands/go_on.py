@@ -191,4 +191,6 @@ class Ablation:
 
     def conclude(self, session: Session) -> None:
         if not session.joined:
-            evidence.finished(session, self.study.study_name, self._seeds)
+            name, seeds = self.study.study_name, self._seeds + evidence.MORE_SEEDS
+            more = session.to_resume(name, "--seeds", str(seeds))
+            evidence.finished(session.storage, name, more, session.as_json)

@@ -91,6 +91,9 @@ class AblationSpec(StudySpec):
         """Arms by name: what differs is then one arm's setting, not all of them."""
         return self.to_dict() | {"arms": {arm.name: arm.to_dict() for arm in self.arms}}
 
+    def arm(self, name: str) -> Arm:
+        return next(arm for arm in self.arms if arm.name == name)
+
     def trial(self, number: int) -> tuple[Arm, int]:
         """The arm and the seed of a trial."""
         seed, index = divmod(number, len(self.arms))

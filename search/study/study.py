@@ -112,7 +112,16 @@ def open_study(storage: RDBStorage, name: str) -> tuple[optuna.Study, StudySpec]
 
 def read_spec(storage: RDBStorage, name: str) -> StudySpec | None:
     """The spec stored with a study; None where there is none of ours."""
-    spec = spec_of(ours(storage.get_study_user_attrs(storage.get_study_id_from_name(name))))
+    return spec_in(storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
+
+
+def spec_in(attributes: Mapping[str, Any]) -> StudySpec | None:
+    """The spec among a study's attributes; None where there is none of ours.
+
+    Raises:
+        InputError: another version wrote it.
+    """
+    spec = spec_of(ours(attributes))
     if not spec:
         return None
     return AblationSpec.from_dict(spec) if is_plan(spec) else SearchSpec.from_dict(spec)

@@ -12,6 +12,8 @@ from rich.text import Text
 from search.database import table as tables
 from search.database.address import command, database_errors
 from search.database.engine import open_engine
+from search.study.plan import AblationSpec
+from search.study.study import spec_in
 from search.terminal import output
 from space.errors import InputError
 
@@ -51,8 +53,8 @@ def show(storage: str, name: str, format: str | None) -> None:
     with database_errors(storage):
         engine = open_engine(storage)
         frame, attributes = tables.trials(engine, name), tables.attributes(engine, name)
-    plan = tables.spec_of(attributes)
-    if plan.get("kind") != "ablation":
+    plan = spec_in(attributes)
+    if not isinstance(plan, AblationSpec):
         raise InputError(f"study {name!r} is no ablation; look at it: distilnas show {name}")
     seeds = int(attributes["seeds"])
     analysis = with_notes(analyse(frame, plan), frame, attributes)
@@ -61,33 +63,36 @@ def show(storage: str, name: str, format: str | None) -> None:
     elif format == "csv":
         _print_csv(analysis.arms)
     elif format == "rows":
-        levels = [f"params_{factor}" for factor in plan["factors"]]
+        levels = [f"params_{factor}" for factor in plan.factors]
         _print_csv(frame.reindex(columns=[*ROW, *levels]))
     elif format == "markdown":
-        message = "\n".join(f"- {note}" for note in notes(plan, analysis))
-        print("\n\n".join([*map(markdown, evidence(plan, analysis)), message]))
+        listed = "\n".join(f"- {note}" for note in notes(plan, analysis))
+        print("\n\n".join([*map(markdown, evidence(plan, analysis)), listed]))
     else:
         _print(name, plan, seeds, frame, analysis)
 
 
-def finished(session: Any, name: str, seeds: int) -> None:
-    """The end of a run over so many seeds."""
-    show(session.storage, name, "json" if session.as_json else None)
-    if not session.as_json:
-        again = command("ablate show", name, session.storage)
-        more = session.to_resume(name, "--seeds", str(seeds + MORE_SEEDS))
+def finished(storage: str, name: str, more: str, as_json: bool) -> None:
+    """The end of a run.
+
+    Args:
+        more: the command that trains more seeds.
+    """
+    show(storage, name, "json" if as_json else None)
+    if not as_json:
+        again = command("ablate show", name, storage)
         output.console().print(f"go on with:\n  {again} --markdown\n  {more}", soft_wrap=True)
 
 
 def document(
-    name: str, plan: Mapping[str, Any], seeds: int, frame: pd.DataFrame, analysis: "Analysis"
+    name: str, plan: AblationSpec, seeds: int, frame: pd.DataFrame, analysis: "Analysis"
 ) -> dict[str, Any]:
     """All of it as JSON data; accuracies, differences and intervals are shares, not per cent."""
     from search.ablation.effects import interactions
 
     return {
         "study": name,
-        "plan": plan,
+        "plan": plan.to_dict(),
         "seeds": seeds,
         "arms": _documents(analysis.arms),
         "levels": _documents(analysis.levels),
@@ -101,20 +106,20 @@ def _documents(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [output.trial_document(row) for _, row in frame.iterrows()]
 
 
-def evidence(plan: Mapping[str, Any], analysis: "Analysis") -> list[Cells]:
+def evidence(plan: AblationSpec, analysis: "Analysis") -> list[Cells]:
     """The tables that have something to say."""
     found = [arms_cells(plan, analysis.arms), differences_cells(plan, analysis.arms)]
     if len(analysis.levels):
         found += levels_cells(plan, analysis.levels)
     if len(analysis.terms):
         found.append(terms_cells(analysis.terms))
-    if plan["described"]:
-        found.append(teachers_cells(plan["described"]))
+    if plan.described:
+        found.append(teachers_cells(plan.described))
     return found
 
 
-def arms_cells(plan: Mapping[str, Any], arms: pd.DataFrame) -> Cells:
-    published = plan["published"].get("accuracy", {})
+def arms_cells(plan: AblationSpec, arms: pd.DataFrame) -> Cells:
+    published = plan.published.get("accuracy", {})
     more = ("published, %",) if published else ()
     columns = ("arm", "seeds", *MEANS, "bytes", "params", "MACs", *more)
     rows: list[tuple[str, ...]] = []
@@ -126,16 +131,16 @@ def arms_cells(plan: Mapping[str, Any], arms: pd.DataFrame) -> Cells:
     return Cells("", columns, rows, frozenset(columns) - {"arm"})
 
 
-def differences_cells(plan: Mapping[str, Any], arms: pd.DataFrame) -> Cells:
-    others = arms[arms["arm"] != plan["baseline"]]
+def differences_cells(plan: AblationSpec, arms: pd.DataFrame) -> Cells:
+    others = arms[arms["arm"] != plan.baseline]
     rows = [(row["arm"], *_difference(row)) for _, row in others.iterrows()]
-    title = f"Differences to {plan['baseline']}, paired by seed, in percentage points"
+    title = f"Differences to {plan.baseline}, paired by seed, in percentage points"
     return Cells(title, ("arm", *DIFFERENCES), rows, frozenset(DIFFERENCES) - {"verdict"})
 
 
-def levels_cells(plan: Mapping[str, Any], levels: pd.DataFrame) -> list[Cells]:
+def levels_cells(plan: AblationSpec, levels: pd.DataFrame) -> list[Cells]:
     """Main effects: means over the other factors, and their differences."""
-    own = {arm["name"]: arm["levels"] for arm in plan["arms"]}[plan["baseline"]]
+    own = plan.arm(plan.baseline).levels
     named = [(f"{row['factor']}={row['level']}", row) for _, row in levels.iterrows()]
     means = [(name, str(row["n"]), *_mean(row)) for name, row in named]
     others = [
@@ -178,10 +183,9 @@ def teachers_cells(described: Mapping[str, Mapping[str, Any]]) -> Cells:
     return Cells("Teachers", columns, rows, frozenset(("params", "validation, %")))
 
 
-def notes(plan: Mapping[str, Any], analysis: "Analysis") -> list[str]:
-    source = plan["published"].get("source")
-    message = [f"published: {source}"] if source else []
-    return [*analysis.notes, *message]
+def notes(plan: AblationSpec, analysis: "Analysis") -> list[str]:
+    source = plan.published.get("source")
+    return [*analysis.notes, *([f"published: {source}"] if source else [])]
 
 
 def with_notes(
@@ -229,32 +233,32 @@ def rich_table(cells: Cells) -> Table:
 
 
 def _print(
-    name: str, plan: Mapping[str, Any], seeds: int, frame: pd.DataFrame, analysis: "Analysis"
+    name: str, plan: AblationSpec, seeds: int, frame: pd.DataFrame, analysis: "Analysis"
 ) -> None:
     out = output.console()
     done = int((frame["state"] == "COMPLETE").sum())
-    asked = Text(f": {plan['question']}".rstrip(": "))
+    asked = Text(f": {plan.question}".rstrip(": "))
     out.print(Text(name, "bold") + asked, soft_wrap=True)
     for line in summary(plan, seeds):
         out.print(line, soft_wrap=True)
-    out.print(f"{done} of {len(plan['arms']) * seeds} trainings are complete")
+    out.print(f"{done} of {len(plan.arms) * seeds} trainings are complete")
     for cells in evidence(plan, analysis):
         out.print(rich_table(cells))
     for note in notes(plan, analysis):
         out.print(f"- {note}", soft_wrap=True)
 
 
-def summary(plan: Mapping[str, Any], seeds: int) -> list[str]:
+def summary(plan: AblationSpec, seeds: int) -> list[str]:
     """What is compared, on what, at which size."""
     size = (
-        f"size-matched, {plan['budget']}"
-        if plan["size_matched"]
+        f"size-matched, {plan.budget}"
+        if plan.size_matched
         else "no budget: widths as they are written, whatever they cost"
     )
-    views = "the same views for all seeds" if plan["shared_views"] else "views of their own"
+    views = "the same views for all seeds" if plan.shared_views else "views of their own"
     return [
-        f"{plan['design']} design, {len(plan['arms'])} arms x {seeds} seeds ({views}), {size}",
-        f"data {plan['source']} at {plan['size']} pixels, {plan['validation']:,} validation images",
+        f"{plan.design} design, {len(plan.arms)} arms x {seeds} seeds ({views}), {size}",
+        f"data {plan.source} at {plan.size} pixels, {plan.validation:,} validation images",
     ]
 
 

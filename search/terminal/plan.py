@@ -39,7 +39,7 @@ def planned(
         output.print_json(told | {"survey": survey_document(seen)})
         return
     out = console if seen is None else output.console()
-    for line in [plan.question, *summary(plan.to_dict(), seeds)]:
+    for line in [plan.question, *summary(plan, seeds)]:
         if line:
             out.print(line, soft_wrap=True)
     made = output.rows_table("arm", "bytes", "budget", "params", "MACs", "architecture")
