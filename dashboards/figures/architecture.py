@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards.plotting.picture import GREY, Picture, block_colour, ink_on, nothing, styled
 from dashboards.views import TrialView
-from search.terminal.trial_facts import layers_of
+from search.terminal.trial_facts import LayerRow, layers_of
 from space.architecture import Architecture, Stage
 from space.count import layer_costs
 from space.solver import format_bytes
@@ -163,7 +163,7 @@ def stored_layers(view: TrialView) -> pd.DataFrame:
     """layer, type, stage, block, output, bytes, parameters, macs; the file's header as a part."""
     layers = layers_of(view.row, view.subject.spec)
     rows: list[tuple[Any, ...]] = [
-        (x["name"], x["type"], *_place(x["name"]), _output(x), *(x[size] for size in SIZES))
+        (x["name"], x["type"], *_place(x["name"]), _output(x), *(x[size] for size in SIZES))  # type: ignore[literal-required]
         for x in layers
         if x["bytes"]
     ]
@@ -172,7 +172,7 @@ def stored_layers(view: TrialView) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=LAYERS)
 
 
-def _output(layer: Mapping[str, Any]) -> str:
+def _output(layer: LayerRow) -> str:
     return " x ".join(map(str, layer["output"]))
 
 

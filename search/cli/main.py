@@ -101,7 +101,9 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--dry-run", is_flag=True, help="Print what would be done, train nothing.")
 @click.option("--prepare", is_flag=True, help="Make the study and its teacher, train no student.")
 @JSON
-def search(config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **flags: Any) -> None:
+def search(
+    config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **flags: object
+) -> None:
     """Search students that fit a budget.
 
     Without arguments: the built-in handwritten digits, 16 students of at most 20 KB in int8.

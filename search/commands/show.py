@@ -1,8 +1,9 @@
 """The commands `studies` and `show`: what the database knows, read without torch or Optuna."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import pandas as pd
+from rich.table import Table
 from rich.text import Text
 
 from search.database import study_list
@@ -14,7 +15,7 @@ from search.study.folder import ARTIFACTS, Folder
 from search.study.ranking import ranked
 from search.terminal import output
 from search.terminal.savings import savings
-from search.terminal.trial_facts import facts, layers_of
+from search.terminal.trial_facts import LayerRow, facts, layers_of
 from space.errors import InputError
 from space.solver import Budget, format_bytes
 
@@ -134,7 +135,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
         out.print(_layers_table(layers))
 
 
-def _cells(row: Any, goal: Goal) -> list[str]:
+def _cells(row: pd.Series, goal: Goal) -> list[str]:
     def cell(column: str, format: str) -> str:
         return "" if pd.isna(row[column]) else format.format(row[column])
 
@@ -155,12 +156,12 @@ def _cells(row: Any, goal: Goal) -> list[str]:
     ]
 
 
-def _file(row: Any, folder: Folder) -> list[tuple[str, str]]:
+def _file(row: pd.Series, folder: Folder) -> list[tuple[str, str]]:
     student = folder.student(int(row["number"]))
     return [("file", str(student))] if student.exists() else []
 
 
-def _layers_table(layers: list[dict[str, Any]]) -> Any:
+def _layers_table(layers: Sequence[LayerRow]) -> Table:
     made = output.rows_table("layer", "type", "output", "params", "MACs", "bytes")
     for layer in layers:
         channels, side, _ = layer["output"]
@@ -172,14 +173,17 @@ def _layers_table(layers: list[dict[str, Any]]) -> Any:
             f"{layer['macs']:,}",
             f"{layer['bytes']:,}",
         )
-    total = {key: sum(layer[key] for layer in layers) for key in ("parameters", "macs", "bytes")}
+    parameters, macs, stored = (
+        sum(sizes)
+        for sizes in zip(*((x["parameters"], x["macs"], x["bytes"]) for x in layers), strict=True)
+    )
     made.add_section()
     made.add_row(
         "all",
         "without the header",
         "",
-        f"{total['parameters']:,}",
-        f"{total['macs']:,}",
-        f"{total['bytes']:,} ({format_bytes(total['bytes'])})",
+        f"{parameters:,}",
+        f"{macs:,}",
+        f"{stored:,} ({format_bytes(stored)})",
     )
     return made

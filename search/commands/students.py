@@ -1,7 +1,6 @@
 """The commands on single files: export, test, predict, size."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -128,7 +127,7 @@ def size(what: str, classes: int, channels: int, pixels: int, as_json: bool) -> 
     out.print(made)
 
 
-def _document(counted: Cost) -> dict[str, Any]:
+def _document(counted: Cost) -> dict[str, object]:
     return {
         "params": counted.parameters,
         "buffers": counted.buffers,

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -61,7 +60,7 @@ def require_free(storage: RDBStorage, name: str, spec: StudySpec) -> None:
 
 
 def create(
-    storage: RDBStorage, name: str, spec: StudySpec, attributes: Mapping[str, Any]
+    storage: RDBStorage, name: str, spec: StudySpec, attributes: Mapping[str, object]
 ) -> optuna.Study:
     """A new study, under a name that `require_free` let pass.
 
@@ -115,7 +114,7 @@ def read_spec(storage: RDBStorage, name: str) -> StudySpec | None:
     return spec_in(storage.get_study_user_attrs(storage.get_study_id_from_name(name)))
 
 
-def spec_in(attributes: Mapping[str, Any]) -> StudySpec | None:
+def spec_in(attributes: Mapping[str, object]) -> StudySpec | None:
     """The spec among a study's attributes; None where there is none of ours.
 
     Raises:
@@ -187,7 +186,7 @@ def folder_of(storage: str, study: optuna.Study, here: str | None = None) -> Fol
     return Folder(storage, study.study_name, here or study.user_attrs.get(ARTIFACTS))
 
 
-def folder_for(storage: str, name: str, given: str | None) -> tuple[Folder, dict[str, Any]]:
+def folder_for(storage: str, name: str, given: str | None) -> tuple[Folder, dict[str, object]]:
     """The folder of a new study, and what the study says of it.
 
     Args:

@@ -1,7 +1,5 @@
 """What a dry run says of the data: photographs by class and split, and what looks wrong."""
 
-from typing import Any
-
 from rich.console import Console
 
 from search.terminal import output
@@ -28,7 +26,7 @@ def print_survey(out: Console, seen: Survey) -> None:
         out.print(f"warning: {remark}", soft_wrap=True)
 
 
-def survey_document(seen: Survey) -> dict[str, Any]:
+def survey_document(seen: Survey) -> dict[str, object]:
     """For programs: all of it."""
     return {
         "photographs": seen.counts,

@@ -2,23 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
+from search.study.settings import Settings
+from search.study.spec import SearchSpec
 from search.terminal import output
 from search.terminal.data import print_survey, survey_document
 from search.terminal.progress import duration
 from space.solver import Solution
+from trainers.data.survey import Survey
 
 
 def planned(
-    settings: Any,
-    spec: Any,
+    settings: Settings,
+    spec: SearchSpec,
     low: Solution,
     high: Solution,
     students: Sequence[Solution],
     epoch_seconds: float,
     seconds: float,
-    seen: Any,
+    seen: Survey,
     as_json: bool,
 ) -> None:
     """A dry run's answer."""

@@ -86,7 +86,7 @@ def finished(storage: str, name: str, more: str, as_json: bool) -> None:
 
 def document(
     name: str, plan: AblationSpec, seeds: int, frame: pd.DataFrame, analysis: "Analysis"
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """All of it as JSON data; accuracies, differences and intervals are shares, not per cent."""
     from search.ablation.effects import interactions
 
@@ -102,7 +102,7 @@ def document(
     }
 
 
-def _documents(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _documents(frame: pd.DataFrame) -> list[dict[str, object]]:
     return [output.trial_document(row) for _, row in frame.iterrows()]
 
 
@@ -269,12 +269,12 @@ def _print_csv(frame: pd.DataFrame) -> None:
         writer.writerow("" if pd.isna(value) else output.neutral(value) for value in row)
 
 
-def _mean(row: Any) -> tuple[str, str]:
+def _mean(row: pd.Series) -> tuple[str, str]:
     spread = "" if pd.isna(row["sd"]) else f" ± {row['sd'] * 100:.1f}"
     return _percent(row["mean"]) + spread, _interval(row["low"], row["high"], "{:.1f}")
 
 
-def _difference(row: Any) -> tuple[str, str, str, str, str]:
+def _difference(row: pd.Series) -> tuple[str, str, str, str, str]:
     return (
         _number(row["difference"] * 100, "{:+.1f}"),
         _interval(row["difference_low"], row["difference_high"], "{:+.1f}"),

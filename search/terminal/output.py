@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +14,9 @@ from rich.table import Table
 from search.database import table as tables
 from search.database.address import command, masked_for_shell
 from search.database.engine import open_engine
+from search.study.folder import Folder
+from search.study.ranking import Finalist
+from search.study.spec import SearchSpec
 from search.terminal.savings import Savings, savings
 from space.errors import InputError
 from space.solver import Budget
@@ -31,11 +34,11 @@ def console(*, stderr: bool = False) -> Console:
     return out
 
 
-def print_json(document: Any) -> None:
+def print_json(document: object) -> None:
     print(json.dumps(_finite(document), indent=2, allow_nan=False, default=str))
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     """JSON has no NaN and no infinities; another program's attributes may hold them anywhere."""
     if isinstance(value, Mapping):
         return {key: _finite(part) for key, part in value.items()}
@@ -71,7 +74,7 @@ NUMERIC = frozenset(
 )
 
 
-def trial_cells(row: Any) -> tuple[str, ...]:
+def trial_cells(row: pd.Series) -> tuple[str, ...]:
     """Cells for the columns trial, accuracy, bytes, params, MACs, architecture."""
     return (
         str(row["number"]),
@@ -90,7 +93,7 @@ def short(count: float) -> str:
     return f"{count / 1e3:.0f}k" if count >= 1000 else f"{count:.0f}"
 
 
-def best_table(frame: Any, count: int = 5) -> Table:
+def best_table(frame: pd.DataFrame, count: int = 5) -> Table:
     made = rows_table("trial", "accuracy", "bytes", "params", "MACs", "architecture")
     for _, row in tables.best(frame, count).iterrows():
         made.add_row(*trial_cells(row))
@@ -110,9 +113,9 @@ def prepared(storage: str, name: str, as_json: bool) -> None:
 def finished(
     storage: str,
     name: str,
-    ranking: Sequence[Any],
-    spec: Any,
-    folder: Any,
+    ranking: Sequence[Finalist],
+    spec: SearchSpec,
+    folder: Folder,
     hints: Sequence[str],
     as_json: bool,
 ) -> None:
@@ -166,7 +169,7 @@ def against(budget: Budget, size: int) -> str:
     return f" of {budget.limit:,} ({size / budget.limit:.1%} of the budget)"
 
 
-def finalists_table(ranking: Sequence[Any]) -> Table:
+def finalists_table(ranking: Sequence[Finalist]) -> Table:
     made = rows_table("trial", "mean", "spread", "seeds", "architecture")
     for finalist in ranking:
         shown = [f"{accuracy:.1%}" for accuracy in finalist.accuracies]
@@ -176,8 +179,8 @@ def finalists_table(ranking: Sequence[Any]) -> Table:
     return made
 
 
-def finalist_document(finalist: Any) -> dict[str, Any]:
-    document: dict[str, Any] = finalist._asdict() | {"bytes": _plain(finalist.bytes)}
+def finalist_document(finalist: Finalist) -> dict[str, object]:
+    document: dict[str, object] = finalist._asdict() | {"bytes": _plain(finalist.bytes)}
     return document | {"mean": finalist.mean, "spread": _plain(finalist.spread)}
 
 
@@ -185,16 +188,16 @@ def savings_document(saved: Savings | None) -> dict[str, int] | None:
     return None if saved is None else saved._asdict()
 
 
-def budget_document(budget: Budget) -> dict[str, Any]:
+def budget_document(budget: Budget) -> dict[str, object]:
     return asdict(budget) | {"text": str(budget)}
 
 
-def trial_document(row: Any) -> dict[str, Any]:
+def trial_document(row: pd.Series) -> dict[str, object]:
     """A table's row as JSON data; what is not there is null."""
     return {str(key): _plain(value) for key, value in row.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, list | dict | str | bool) or value is None:
         return value
     if value != value:  # NaN and NaT
@@ -207,7 +210,7 @@ def _plain(value: Any) -> Any:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def neutral(value: Any) -> Any:
+def neutral(value: object) -> object:
     """Text that a spreadsheet would take for a formula, marked as text."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
     return f"'{value}" if is_formula else value

@@ -1,7 +1,5 @@
 """The plan of an ablation, as it is printed before anything is trained."""
 
-from typing import Any
-
 from rich.console import Console
 from rich.text import Text
 
@@ -56,7 +54,7 @@ def planned(
 
 def document(
     plan: AblationSpec, resolved: Resolved, seeds: int, expected: Forecast
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """The plan as JSON data."""
     arms = [
         arm.to_dict() | {"bytes": stored(plan, arm), "same_as": twin(plan, arm)}

@@ -1,7 +1,7 @@
 """What a trial's row says of its student, in words and layer by layer; without torch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ from space.file_format import ELEMENT_BYTES, layer_weights, tensors
 from space.layers import Layer
 
 
-def facts(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is known of a trial: (name, words); of another program's, its value."""
     if not spec:
         return [] if pd.isna(row["value"]) else [("value", f"{row['value']:.6g}")]
@@ -46,7 +46,7 @@ def facts(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     return known
 
 
-def planned(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+def planned(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Which arm of an ablation it is, over which seed; nothing for a search's."""
     if spec.get("kind") != "ablation" or not isinstance(row.get("params_arm"), str):
         return []
@@ -56,8 +56,19 @@ def planned(row: Any, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     return named + [("levels", ", ".join(levels))] * bool(levels)
 
 
-def layers_of(row: Any, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every layer of a trial's network: name, type, output (C, H, W), parameters, macs, bytes."""
+class LayerRow(TypedDict):
+    """A layer, as it is listed."""
+
+    name: str
+    type: str
+    output: list[int]  # C, H, W
+    parameters: int
+    macs: int
+    bytes: int  # of its arrays in the file
+
+
+def layers_of(row: pd.Series, spec: Mapping[str, Any]) -> list[LayerRow]:
+    """Every layer of a trial's network."""
     architecture = Architecture.from_dict(row["architecture"])
     own = row["format"]  # studies of earlier versions have it in their budget only
     format = own if isinstance(own, str) else spec["budget"]["format"]
@@ -65,14 +76,14 @@ def layers_of(row: Any, spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     for cost in layer_costs(architecture, spec["size"]):
         layer, side = cost.layer, cost.output_size
         found.append(
-            {
-                "name": layer.name,
-                "type": _type(layer),
-                "output": [layer.outputs, side, side],
-                "parameters": cost.parameters,
-                "macs": cost.macs,
-                "bytes": _stored(layer, format),
-            }
+            LayerRow(
+                name=layer.name,
+                type=_type(layer),
+                output=[layer.outputs, side, side],
+                parameters=cost.parameters,
+                macs=cost.macs,
+                bytes=_stored(layer, format),
+            )
         )
     return found
 

@@ -1,7 +1,6 @@
 """Where a training keeps its checkpoint, and how often."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from search.study.folder import CHECKPOINT, Folder
 from trainers.engine.checkpoint import Checkpoint
@@ -17,11 +16,11 @@ class StoredCheckpoint(Checkpoint):
         super().__init__(folder.path / key / CHECKPOINT, every=STORED_SECONDS)
         self.folder, self.name = folder, f"{key}/{CHECKPOINT}"
 
-    def write(self, identity: Mapping[str, str], snapshot: Mapping[str, Any]) -> None:
+    def write(self, identity: Mapping[str, str], snapshot: Mapping[str, object]) -> None:
         super().write(identity, snapshot)
         self.folder.keep(self.name)
 
-    def read(self, identity: Mapping[str, str]) -> dict[str, Any] | None:
+    def read(self, identity: Mapping[str, str]) -> dict[str, object] | None:
         self.folder.fetch(self.name)
         return super().read(identity)
 
