@@ -151,7 +151,7 @@ def test_teach_once(searched: Path) -> None:
     assert len(before) == 4  # a file an epoch
     answer = distilnas(searched, "search", *SMALL[:-1], "t", "--pruner", "none")
     assert answer.status == 0, answer.err
-    assert "asking the teacher" not in answer.err
+    assert "computing the teacher's logits" not in answer.err
     assert "teacher: teacher-small from scratch" not in answer.err
     after = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in cache.rglob("*.bin")}
     assert after == before

@@ -62,7 +62,7 @@ def ablate(
         on_ray.require_ray()
     teachers = named_teachers(design.data, design.teachers, pretrained)
     with database_errors(session.storage):
-        # All that can be refused is asked in a dry run, too.
+        # A dry run checks everything that the run would refuse.
         storage = reachable(session.storage)
         folder_for(session.storage, design.name, session.artifacts)
         data = load(design.data, design.size, cache=cache_path)
@@ -119,7 +119,7 @@ def _begin(
 def make_plan(
     design: Design, data: Data, teachers: Mapping[str, TeacherSource], device: torch.device
 ) -> tuple[AblationSpec, Resolved]:
-    """The plan of a design on some data, its teachers yet to be trained."""
+    """The plan of a design for this data; its teachers are not trained yet."""
     plan = AblationSpec(
         source=kept_source(design.data),
         data=data.fingerprint,

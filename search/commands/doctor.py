@@ -36,11 +36,11 @@ SUFFIX_BEFORE = Checkpoint(Path(CHECKPOINT)).before.name
 
 
 class Finding(NamedTuple):
-    """Something that is not as it should be."""
+    """Something wrong with a study."""
 
     what: str
-    remedy: str  # what mending does, or what a person can do
-    mend: Mend | None = None  # None: nothing here can
+    remedy: str  # what was done about it, or what a person can do
+    mend: Mend | None = None  # does it; None where this program cannot
 
 
 class Examined(NamedTuple):
@@ -49,7 +49,7 @@ class Examined(NamedTuple):
     study: optuna.Study
     spec: StudySpec
     folder: Folder
-    dead: frozenset[str]  # workers with leases that nobody keeps alive
+    dead: frozenset[str]  # workers whose leases are no longer renewed
     living: frozenset[str]
 
 
@@ -75,7 +75,7 @@ def doctor(name: str, storage: str, artifacts: str | None, dry_run: bool, as_jso
 def watched(
     study: optuna.Study, folder: Folder, quiet: bool
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Workers of leases, dead and living: told by this machine, or watched for the grace."""
+    """Workers that hold leases, dead and living: known here, else watched for their grace."""
     begin = _leases(study)
     dead = {lease.worker for lease in begin.values() if _died_here(lease, folder)}
     unsure = {key: lease for key, lease in begin.items() if lease.worker not in dead}
@@ -108,7 +108,7 @@ def _leases(study: optuna.Study) -> dict[str, Lease]:
 
 
 def zombies(examined: Examined) -> Iterator[Finding]:
-    """Leases that nobody keeps alive, or of what has ended."""
+    """Leases of dead workers, and of trials that have ended."""
     ended = {trial_key(t.number) for t in _trials(examined) if t.state.is_finished()}
     for key, lease in _leases(examined.study).items():
         gone = lease.worker in examined.dead

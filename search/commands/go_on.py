@@ -51,7 +51,7 @@ class Kind(Protocol):
         ...
 
     def typical(self) -> Typical:
-        """A student of middle work, for measuring how many to train at once."""
+        """A student of median cost, for measuring how many to train at once."""
         ...
 
     def display(self, console: Console) -> Display:
@@ -63,7 +63,7 @@ class Kind(Protocol):
         ...
 
     def conclude(self, session: Session) -> None:
-        """Write what the study led to, and print it."""
+        """Write the study's result and print it."""
         ...
 
 
@@ -135,7 +135,7 @@ class Search:
     def conclude(self, session: Session) -> None:
         study, folder = self.study, self.where.folder
         ranking, leaders = finalists.finalists(study), best_trials(study, 1)
-        if ranking and ranking[0].mean > 0:  # or all their seeds diverged, and left no file
+        if ranking and ranking[0].mean > 0:  # 0: all their seeds diverged and left no file
             publish(folder.path / finalists.best_seed(ranking[0]) / STUDENT, folder)
         elif leaders:
             publish(folder.student(leaders[0].number), folder)

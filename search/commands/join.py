@@ -1,4 +1,4 @@
-"""The command `worker`: a process joins a study that others work on."""
+"""The command `worker`: this process joins a study beside its other workers."""
 
 import time
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def join(
 
 @contextmanager
 def _account(session: Session, name: str) -> Iterator[None]:
-    """Say in the end what a worker did, also when it was asked to leave before."""
+    """At the end, also when asked to stop, print what this worker did."""
     try:
         yield
     except KeyboardInterrupt:
@@ -82,7 +82,7 @@ def _tell(session: Session, name: str, *, ended: bool) -> None:
 
 
 def _awaited(storage: str, name: str, wait: float) -> tuple[optuna.Study, StudySpec]:
-    """A study, as soon as there is one, if within so many seconds."""
+    """The study, as soon as it exists; InputError after `wait` seconds."""
     until = time.monotonic() + wait
     while True:
         try:

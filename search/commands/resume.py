@@ -1,4 +1,4 @@
-"""The command `resume`: a study goes on with nothing but its name."""
+"""The command `resume`: a study goes on; its name is enough."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -76,7 +76,7 @@ def resume(name: str, flags: Flags, asked: Asked) -> None:
 
 
 def _add_limits(study: optuna.Study, session: Session) -> None:
-    """So much more than was used."""
+    """Raise time limits: by so much beyond what was used."""
     used = spent_of(study._storage.get_study_system_attrs(study._study_id))
     seconds = {TIMEOUT: used.seconds, DEVICE_SECONDS: used.device_seconds}
     words = {TIMEOUT: in_words, DEVICE_SECONDS: lambda left: f"{left / 3600:.2f} device-hours"}
@@ -102,23 +102,23 @@ def _extend(
     before: float,
     words: Callable[[float], str],
 ) -> None:
-    """Raise a limit by so much; a command that was interrupted and is given again raises it once.
+    """Raise a limit by `more`. The same command after an interruption adds nothing.
 
     Args:
-        used: of the limit, up to now.
-        before: the limit that is raised.
-        words: an amount, in words.
+        used: how much of the limit was used so far.
+        before: the limit so far.
+        words: puts an amount into words.
     """
     added, settled = (study.user_attrs.get(name, {}) for name in (ADDED, SETTLED))
     amount, limit = added.get(key, (None, 0))
-    # After its trials a study has its finals, so that trials are used up when it has ended.
+    # Finalists are trained after the last trial: trials alone do not say that a study has ended.
     is_open = added.get(key) != settled.get(key) and (used < limit or key == TARGET)
     if amount == more and is_open:
         left = words(max(0, limit - used))
         text = f"goes on with the {words(more)} asked for before: {left} are left"
     else:
         limit = before + more
-        # First: the process may die before the limit itself is raised.
+        # Written first: the process may die before the limit itself is raised.
         study.set_user_attr(ADDED, {**added, key: (more, limit)})
         text = f"{words(more)} more, {words(limit)} in all"
     study.set_user_attr(key, limit)
@@ -126,7 +126,7 @@ def _extend(
 
 
 def _add_seeds(study: optuna.Study, seeds: int | None) -> None:
-    """Every arm over more seeds: they come after the others, so nothing is trained again."""
+    """Train every arm over more seeds. They come after the others, so nothing is trained again."""
     if seeds is not None:
         before = int(study.user_attrs[SEEDS])
         require_range(
@@ -136,7 +136,7 @@ def _add_seeds(study: optuna.Study, seeds: int | None) -> None:
 
 
 def _refuse(name: str, spec: StudySpec, asked: Mapping[str, object]) -> None:
-    """Raise InputError for what this kind of study cannot be asked, or has otherwise."""
+    """Raise InputError for flags of the other kind of study, and for settings that differ."""
     given = {key: value for key, value in asked.items() if value is not None}
     if isinstance(spec, SearchSpec):
         if "seeds" in given:

@@ -94,7 +94,7 @@ class Checked(NamedTuple):
 
 
 def checked(settings: Settings, console: Console) -> Checked:
-    """What a search begins with, once all that can be refused was asked.
+    """Load what a search begins with, and check all that it may be refused for.
 
     Nothing is written but the cache of photographs, so that a dry run refuses what the run would.
     """
@@ -139,7 +139,7 @@ def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
 
 
 def check_space(spec: SearchSpec, console: Console) -> None:
-    """An impossible budget is an error before anything is trained; a tight one is a warning."""
+    """Raise InputError for an impossible budget, and warn of a tight one, before training."""
     warning = spaces.check(spec.search_space, spec.budget, spec.metadata, spec.multiple)
     if warning:
         console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
@@ -148,7 +148,7 @@ def check_space(spec: SearchSpec, console: Console) -> None:
 def own_teacher(
     settings: Settings, given: Teacher | None, data: Data, device: torch.device, console: Console
 ) -> Teacher | None:
-    """The file's, or one from the cache, or trained now; None where the recipe needs none."""
+    """A teacher from a file, from the cache, or trained now; None if the recipe needs none."""
     if given is not None or not settings.training().needs_teacher:
         return given
     wanted = TeacherSpec(network=settings.teacher_network, recipe=settings.teaching())
@@ -157,7 +157,7 @@ def own_teacher(
 
 
 def named_teacher(settings: Settings) -> Path | None:
-    """The teacher's file, where the settings name one; else it is a network's name, or none."""
+    """The teacher's file, if the settings name one (rather than a network, or none)."""
     teacher = settings.teacher
     if teacher in (None, NO_TEACHER) or teacher in teachers.networks():
         return None
@@ -170,7 +170,7 @@ def named_teacher(settings: Settings) -> Path | None:
 
 
 def dry_run(settings: Settings, as_json: bool) -> None:
-    """What a search would do: settings, the space at this budget, the time it would take."""
+    """Print what a search would do: its settings, the space at this budget, the time."""
     with database_errors(settings.storage):
         data, device, _ = checked(settings, output.console(stderr=True))
     spec = make_spec(settings, data, "")

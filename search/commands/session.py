@@ -24,21 +24,21 @@ from trainers.engine.memory import keep_freed_memory
 class Session:
     """One call of such a command."""
 
-    join: Callable[..., None]  # the command `worker`, for those that Ray begins
+    join: Callable[..., None]  # the command `worker`, which Ray's workers run
     storage: str
-    workers: int | None  # students at once; None: measured
+    workers: int | None  # students trained at once; None: measured
     as_json: bool
     out: str | None = None  # a copy of the best file
-    grace: float = GRACE  # seconds without a sign of life after which others may take over
+    grace: float = GRACE  # seconds without a heartbeat before others may take over
     artifacts: str | None = None  # folder that holds new studies' folders
     limits: Mapping[str, float] = field(default_factory=dict)  # of a new study: its attributes
     on: str = "here"  # or ray, or ray://HEAD:PORT
     gpus_per_worker: float | None = None  # on Ray
     stop_request: StopRequest = field(default_factory=StopRequest)
-    stored: Counter[str] = field(default_factory=Counter)  # what ended here; see `Worker`
-    elsewhere: tuple[str, ...] = ()  # flags that say where this machine has a study's files
-    cache: tuple[str, ...] = ()  # the flag that names its cache, where it is not the usual one
-    joined: bool = False  # beside whoever reports the results
+    stored: Counter[str] = field(default_factory=Counter)  # what this process stored; see `Worker`
+    elsewhere: tuple[str, ...] = ()  # flags for a study's files that were moved, as they were typed
+    cache: tuple[str, ...] = ()  # `--cache` as it was typed, unless it is the default
+    joined: bool = False  # another process reports the results
     console: Console = field(default_factory=lambda: output.console(stderr=True))
 
     @classmethod
@@ -91,7 +91,7 @@ class Session:
 
     @contextmanager
     def resumable(self, name: str) -> Iterator[None]:
-        """Ctrl-C leaves a study that can be gone on with, and says how."""
+        """On Ctrl-C, say how to resume the study."""
         try:
             yield
         except KeyboardInterrupt:
@@ -101,7 +101,7 @@ class Session:
             raise
 
     def say_limit(self, study: optuna.Study) -> None:
-        """Which limit of a study has ended the work, if one has, and how to raise it."""
+        """If a limit of the study was reached, say which, and how to raise it."""
         facts = study._storage.get_study_system_attrs(study._study_id)
         reached = limits_of(study.user_attrs).reached(spent_of(facts))
         if reached is not None:
@@ -112,7 +112,7 @@ class Session:
             self.console.print(f"for more: {command}", soft_wrap=True)
 
     def to_resume(self, name: str, *more: str) -> str:
-        """The command that goes on with a study, as it is typed on this machine."""
+        """The command that resumes a study on this machine."""
         return command("resume", name, self.storage, *more, *self.elsewhere, *self.cache)
 
 

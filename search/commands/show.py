@@ -1,4 +1,4 @@
-"""The commands `studies` and `show`: what the database knows, read without torch or Optuna."""
+"""The commands `studies` and `show`. They load neither torch nor Optuna."""
 
 from collections.abc import Sequence
 

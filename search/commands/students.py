@@ -90,7 +90,7 @@ def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json
     """The likeliest classes of every image, with probabilities."""
     stored, chosen = exporting.read(file), choose_device(device)
     model, metadata = stored.model.to(chosen), stored.metadata
-    # Copied: grey pixels may be a view of what Pillow holds, which may not be written to.
+    # A copy: grey pixels may be a read-only view of Pillow's memory.
     pixels = [torch.tensor(decode(path, metadata.size, len(metadata.mean))) for path in images]
     answers = []
     for logits_NK in logits_of(model, torch.stack(pixels), chosen):

@@ -1,4 +1,4 @@
-"""Teachers that are trained or tested: for the commands `teacher ...`, and for studies."""
+"""Train and test teachers, for the commands `teacher ...` and for studies."""
 
 from pathlib import Path
 
@@ -114,7 +114,7 @@ def taught(
     name: str,
     then: str,
 ) -> Teacher:
-    """A named teacher: read, or trained where the cache has none."""
+    """A named teacher: from a file or the cache, else trained now."""
     if isinstance(named, Path):
         return read(named, data)
     return obtain(named, data, cache, device, console, name, then)

@@ -187,6 +187,6 @@ def students(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
 
 
 def best(table: pd.DataFrame, count: int, goal: Goal = ACCURACY) -> pd.DataFrame:
-    """The best students, first the best; a network that came twice is there once."""
+    """The best students, best first; each network once."""
     done = originals(table[table["state"] == "COMPLETE"])
     return best_first(done, goal).head(count)

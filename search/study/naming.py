@@ -1,10 +1,10 @@
-"""Names of studies that are made from what the user calls his things."""
+"""Names of studies, made from the names of the user's folders and files."""
 
 import hashlib
 import re
 import unicodedata
 
-LONGEST = 60  # signs of a part; a name may have 100, with a budget and a number after this
+LONGEST = 60  # characters; a study's name has at most 100, with budget and number
 LATIN = re.compile(r"LATIN (?:SMALL|CAPITAL) (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH .*)?")
 DIGEST_DIGITS = 6
 

@@ -1,4 +1,4 @@
-"""An ablation's plan: its arms, each a whole student and how it is taught; and its trials."""
+"""An ablation's plan: its arms (a student and how it is trained) and their trials."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,7 +16,7 @@ ONE_FACTOR, FACTORIAL, STATED = "one-factor", "factorial", "arms"  # designs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One of the things that are compared, over several seeds."""
+    """One of the variants that are compared, each over several seeds."""
 
     name: str
     levels: Mapping[str, str]  # factor -> label of its level; empty for stated arms
@@ -48,7 +48,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AblationSpec(StudySpec):
-    """An ablation, whole: stored with its study, so that a resume needs nothing else.
+    """An ablation's settings, stored with its study.
 
     Trial number n trains arm n mod A over seed n div A, A arms in all. So a trial's number says
     what it is, arms are compared on the same seeds at any moment, and further seeds come after
@@ -88,7 +88,7 @@ class AblationSpec(StudySpec):
         return replace(self, taught=hashes, described=described)
 
     def comparable(self) -> dict[str, Any]:
-        """Arms by name: what differs is then one arm's setting, not all of them."""
+        """The same with arms by name, so that a difference names the arm."""
         return self.to_dict() | {"arms": {arm.name: arm.to_dict() for arm in self.arms}}
 
     def arm(self, name: str) -> Arm:

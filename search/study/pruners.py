@@ -15,7 +15,7 @@ STARTUP_TRIALS = 5  # complete trials before the median says anything
 
 
 class Pruner(Protocol):
-    """A pure function of what was reported, so a resumed trial gets the same answer."""
+    """A pure function of the reported accuracies, so a resumed trial gets the same answer."""
 
     def judges(self, number: int, epoch: int) -> bool:
         """Whether it may stop trial `number` after this epoch."""

@@ -1,4 +1,4 @@
-"""Which student is the best: the rule for all of them, and what further seeds say of the first."""
+"""Which student is the best: by accuracy, by size, and over further seeds."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from search.database.goal import order_key
 from search.database.row import Row
 
-FURTHER_SEEDS = (1, 2, 3)  # added to the recipe's own
-# How a student ended: beside what `trainers.engine.result.TrialResult` says of its training.
-FAILED = "error"  # nothing to judge by
+FURTHER_SEEDS = (1, 2, 3)  # added to the recipe's seed
+# How a student ended, beside the ends that `trainers.engine.result` names.
+FAILED = "error"  # its training failed, which says nothing of the student
 UNSTORABLE = "unstorable"  # trained, but its file cannot hold its weights
 
 
@@ -48,7 +48,7 @@ def ranked(
         attributes: of the study.
         students: number, words and bytes of each trial.
 
-    A seed that diverged, or cannot be stored, counts as what it is worth: nothing. One whose
+    A seed that diverged or cannot be stored counts as accuracy 0. One whose
     training failed (memory, the device, the process) is left out, and a trial where all failed
     with it.
     """

@@ -47,7 +47,7 @@ def make_sampler(name: str, seed: int, number: int) -> optuna.samplers.BaseSampl
     require_one_of("sampler", name, SAMPLERS)
     digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
     seed = random.Random(digest).randrange(2**31)
-    with warnings.catch_warnings():  # Optuna tells at every call what may change
+    with warnings.catch_warnings():  # Optuna warns at every call that this sampler is experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return _sampler(name, seed)
 

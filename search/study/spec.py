@@ -21,7 +21,7 @@ OWN_TEACHER = "teacher"  # name of a search's one teacher
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudySpec(ABC):
-    """Fields shared by searches and ablations."""
+    """Settings that searches and ablations share."""
 
     source: str  # of the data: "digits" or a folder; may move
     data: str  # fingerprint
@@ -44,19 +44,19 @@ class StudySpec(ABC):
     @property
     @abstractmethod
     def teachers(self) -> Mapping[str, str]:
-        """The study's teachers: name, which is that of the file, and hash of the weights."""
+        """Name of each teacher (also of its file) -> hash of its weights."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """JSON data, whole: `from_dict` reads it back."""
 
     def comparable(self) -> dict[str, Any]:
-        """`to_dict`'s data, of nested tables: what `compared` makes flat."""
+        """Nested tables of the settings that are compared."""
         return self.to_dict()
 
     @abstractmethod
     def taught_like(self, other: "StudySpec") -> "StudySpec":
-        """The same with the other's teachers: for comparing before they are trained."""
+        """This spec with the other's teachers, to compare the rest before teachers are trained."""
 
     @property
     def hash(self) -> str:
@@ -81,13 +81,13 @@ class StudySpec(ABC):
 
 
 def kept_source(data: str) -> str:
-    """The source of data as a study keeps it: whole, so that it is found from elsewhere."""
+    """The data's path as a study stores it: absolute, to be found from any working folder."""
     return data if data == DIGITS else str(Path(data).resolve())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSpec(StudySpec):
-    """A search's settings, stored with its study; a resume needs nothing else."""
+    """A search's settings, stored with its study."""
 
     space: str
     compressed_stem: bool
@@ -117,7 +117,7 @@ class SearchSpec(StudySpec):
 
     @property
     def metadata(self) -> StudentMetadata:
-        """What every student's file says beside its weights, but for seeds."""
+        """Metadata of the students' files; seeds differ."""
         return self.metadata_for(self.recipe)
 
     def to_dict(self) -> dict[str, Any]:

@@ -22,18 +22,18 @@ from space.errors import InputError
 from trainers.files import copy_atomically
 
 SPEC, HASH = "spec", "spec_hash"
-TARGET, FINALISTS = "target_trials", "finalists"  # what a search is asked for
+TARGET, FINALISTS = "target_trials", "finalists"  # how much a search is to train
 SEEDS = "seeds"  # of each arm of an ablation
-FIRST_SEEDS = "first_seeds"  # before somebody raised them
+FIRST_SEEDS = "first_seeds"  # before `resume --seeds` raised them
 DESCRIBED = "described"  # a search's teachers: name -> what is known of it
 ASKED = (TARGET, TIMEOUT, DEVICE_SECONDS)
-ADDED = "added"  # a limit -> how much `resume` added last, and what that led to
-SETTLED = "settled"  # the same, as it was when the study last came to its end
+ADDED = "added"  # limit -> how much `resume` added last, and the limit that resulted
+SETTLED = "settled"  # the same, when the study last ended
 SHOWN_DIFFERENCES = 3
 
 
 def require_free(storage: RDBStorage, name: str, spec: StudySpec) -> None:
-    """To be asked before a teacher is trained, so teachers are not compared.
+    """Called before a teacher is trained, so teachers are not compared.
 
     Raises:
         InputError: the name is taken; says how the studies differ, if they do.
@@ -73,12 +73,12 @@ def create(
     for key, value in attributes.items():
         study.set_user_attr(key, value)
     study.set_user_attr(HASH, spec.hash)
-    study.set_user_attr(SPEC, spec.to_dict())  # last: without it the study counts as not made
+    study.set_user_attr(SPEC, spec.to_dict())  # last: a study without it was not completely created
     return study
 
 
 def _half_made(storage: RDBStorage, name: str) -> bool:
-    """Whether a process died in `create`: that leaves a study without a spec or a trial."""
+    """Whether a process died in `create` and left a study without spec and trials."""
     number = storage.get_study_id_from_name(name)
     written = storage.get_study_user_attrs(number).keys()
     ours = {*ASKED, FINALISTS, SEEDS, FIRST_SEEDS, DESCRIBED, HASH, ARTIFACTS} >= written
@@ -143,7 +143,7 @@ def asked_last(study: optuna.Study) -> int:
 
 
 def settle(study: optuna.Study) -> None:
-    """All that was asked for is done: who asks for as much again means more."""
+    """Note that all is done that was asked for: the same `resume` then asks for more."""
     study.set_user_attr(SETTLED, study.user_attrs.get(ADDED, {}))
 
 
@@ -163,7 +163,7 @@ def is_counted(trial: FrozenTrial) -> bool:
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """The best students, first the best; a network that came twice is there once."""
+    """The best students, best first; each network once."""
     done = [
         trial
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

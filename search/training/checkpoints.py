@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from search.study.folder import CHECKPOINT, Folder
 from trainers.engine.checkpoint import Checkpoint
 
-CHECKPOINT_SECONDS = 5.0  # that a kill may cost; epochs of a GPU are shorter than a synced write
-STORED_SECONDS = 30.0  # the same, where each is uploaded
+CHECKPOINT_SECONDS = (
+    5.0  # of training that a kill may cost; writing after every epoch would slow a GPU down
+)
+STORED_SECONDS = 30.0  # the same, where each checkpoint is uploaded
 
 
 class StoredCheckpoint(Checkpoint):
-    """A checkpoint that lies in the study's store too, for whoever takes the trial over."""
+    """A checkpoint that is also uploaded to the study's store, for the worker that takes over."""
 
     def __init__(self, folder: Folder, key: str) -> None:
         super().__init__(folder.path / key / CHECKPOINT, every=STORED_SECONDS)
@@ -31,7 +33,7 @@ class StoredCheckpoint(Checkpoint):
 
 
 def checkpoint_at(folder: Folder, key: str) -> Checkpoint:
-    """The checkpoint of what is trained at a place in the study's folder."""
+    """The checkpoint of the training with this key."""
     if folder.store is not None:
         return StoredCheckpoint(folder, key)
     return Checkpoint(folder.path / key / CHECKPOINT, every=CHECKPOINT_SECONDS)

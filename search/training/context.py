@@ -1,4 +1,4 @@
-"""What training a study's students needs, and how a process gets it."""
+"""What all students of a study are trained with, and how a process loads it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from trainers.teachers.teacher import Teacher
 
 @dataclass(frozen=True, slots=True)
 class TrainingContext:
-    """All that the students of a study have in common."""
+    """What all students of a study are trained with."""
 
     spec: StudySpec
     data: Data
@@ -27,16 +27,18 @@ class TrainingContext:
     folder: Folder
     device: torch.device
     cache: Path
-    say: Callable[[str], None] = lambda text: None  # told once when a teacher is asked
+    say: Callable[[str], None] = lambda text: (
+        None
+    )  # called once, when a teacher computes its first logits
     _banks: dict[tuple[str, str], LogitBank] = field(default_factory=dict)
 
     def bank(self, teacher: str | None, recipe: Recipe) -> LogitBank | None:
-        """What a teacher says to a recipe's views; None where nobody listens."""
+        """A teacher's logits for a recipe's views; None where the recipe needs no teacher."""
         if teacher is None or not recipe.needs_teacher:
             return None
         wanted = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
         if wanted not in self._banks:
-            self._banks.clear()  # each may hold the photographs on the device
+            self._banks.clear()  # each may hold all photographs on the device
             folder, asked = self.cache / "banks", self.teachers[teacher]
             self._banks[wanted] = LogitBank(
                 folder, asked, self.data, recipe, self.device, self._asking(), self.share
@@ -44,13 +46,13 @@ class TrainingContext:
         return self._banks[wanted]
 
     def _asking(self) -> Callable[[int], None]:
-        """Say at the first epoch that a teacher is asked about that this takes time, once."""
+        """Tell the user once, at the first epoch, that computing a teacher's logits takes time."""
         told: list[int] = []
 
         def progress(epoch: int) -> None:
             if not told:
                 told.append(epoch)
-                self.say("asking the teacher about each epoch's views, the first time they come")
+                self.say("computing the teacher's logits for each epoch's views, once")
 
         return progress
 
@@ -67,7 +69,7 @@ class TrainingContext:
 
 @dataclass(frozen=True, slots=True)
 class ContextSpec:
-    """Where a bench's parts lie: small and picklable, for a process that makes its own."""
+    """What to load a `TrainingContext` from: small and picklable, for a child process."""
 
     spec: StudySpec
     folder: Folder
@@ -79,7 +81,7 @@ class ContextSpec:
         """Load the data through the cache, the study's own teachers and the device.
 
         Args:
-            progress: whether decoding photographs may show itself on standard error.
+            progress: whether to show on standard error how photographs are decoded.
 
         Raises:
             InputError: no such device, or data or a teacher that is not the study's.
@@ -104,7 +106,7 @@ class ContextSpec:
     def furnished(
         self, data: Data, teachers: Mapping[str, Teacher], device: torch.device
     ) -> TrainingContext:
-        """The bench, from parts that are loaded already."""
+        """The context, from parts that are loaded already."""
         return TrainingContext(self.spec, data, teachers, self.folder, device, self.cache)
 
 

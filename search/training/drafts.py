@@ -12,7 +12,7 @@ from search.study.folder import EXACT, STUDENT, Folder
 
 
 def publish(folder: Folder, key: str, draft: str) -> None:
-    """Move what a worker wrote to its place; the student's file last. Done twice, it is done."""
+    """Move what a worker wrote to where it belongs, the student's file last. May be repeated."""
     own, written = folder.path / key, folder.path / draft
     for name in (EXACT, STUDENT):
         with suppress(FileNotFoundError):

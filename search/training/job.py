@@ -12,9 +12,9 @@ class Job(NamedTuple):
     architecture: Architecture
     recipe: Recipe
     format: str  # of the file that is scored
-    teacher: str | None  # its name; None learns from the labels alone
-    key: str  # of its checkpoint, and in the end of its files, within the study's folder
-    draft: str = ""  # where its files are written; the place itself where none is named
+    teacher: str | None  # name of its teacher; None learns from the labels alone
+    key: str  # folder of its checkpoint and its files, within the study's folder
+    draft: str = ""  # folder that its files are written to first; empty: the same
 
     @property
     def written_to(self) -> str:

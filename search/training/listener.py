@@ -1,4 +1,4 @@
-"""What is told of a study's trainings while they go on, and to whom."""
+"""What is reported of a study's trainings while they run, and to whom."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,7 +20,9 @@ class Outcome(NamedTuple):
     value: float | None  # validation accuracy of the file, as read back
     row: Row
     label: str  # for people
-    reported: Mapping[int, float] = NOTHING_MORE  # of a copy: its original's accuracies by epoch
+    reported: Mapping[int, float] = (
+        NOTHING_MORE  # accuracies by epoch, of the trial that this one copies
+    )
 
     @property
     def counted(self) -> bool:
@@ -29,7 +31,7 @@ class Outcome(NamedTuple):
 
 
 class ProgressListener(Protocol):
-    """Who is told how a study goes (`search.terminal.progress`); labels say whose training."""
+    """Receives a study's progress (`search.terminal.progress`); labels name trainings."""
 
     def began(self, label: str, words: str, epochs: int) -> None: ...
 

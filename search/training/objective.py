@@ -24,7 +24,7 @@ from trainers.engine.training import images_per_second, train
 from trainers.model import Model
 from trainers.recipe import Recipe
 
-MOST_CLASSES = 100  # of a confusion matrix in the database: 10,000 numbers a trial
+MOST_CLASSES = 100  # with a confusion matrix in the database: 10,000 numbers a trial
 
 
 def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], bool]) -> Trained:
@@ -51,7 +51,9 @@ def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], 
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / STUDENT
     try:
-        if job.format != "fp32":  # first: other formats may hold what this one cannot
+        if (
+            job.format != "fp32"
+        ):  # first: another format may overflow, and the exact copy is kept all the same
             export.write(student, metadata, "fp32", directory / EXACT)
         export.write(student, metadata, job.format, path)
     except OverflowError as error:

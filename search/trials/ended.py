@@ -1,4 +1,4 @@
-"""How a study stands: each ended trial is looked at once, however many there are."""
+"""Counts of ended trials, kept up to date: each is read once, however many there are."""
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -19,7 +19,7 @@ class EndedTrials:
         """
         self.study, self.training_attribute = study, training_attribute
         self.counted, self.uncounted = 0, 0  # ended trials with a training, and without
-        self.trained: dict[str, FrozenTrial] = {}  # by identity, the first
+        self.trained: dict[str, FrozenTrial] = {}  # by what was trained, the first trial
         self.seen, self.open = 0, set[int]()  # trials looked at, and those that had not ended then
 
     def look(self) -> "EndedTrials":
@@ -52,5 +52,5 @@ class EndedTrials:
 
 
 def _are_numbered(trials: list[FrozenTrial]) -> bool:
-    """Whether a trial's number is its place, as it is unless another program meddled."""
+    """Whether trials are numbered 0, 1, 2 ...; another program may have left gaps."""
     return not trials or trials[-1].number == len(trials) - 1

@@ -23,7 +23,7 @@ def run_finalists(
 ) -> list[Finalist]:
     """Train the best `count` students again over three further seeds; best mean first.
 
-    What is done is kept with the study, so an interrupted final goes on key it stopped. The
+    What is done is kept with the study, so an interrupted final goes on where it stopped. The
     views stay those of the search, and with them the bank of teacher logits. Returns early when
     the worker should leave.
     """

@@ -29,15 +29,15 @@ class _Drawn(NamedTuple):
     claim: Claim
     trial: optuna.Trial
     draw: Draw
-    training: str  # its identity
+    training: str  # what is trained; see `Source.training_attribute`
 
 
 def run_trials(
     source: Source, worker: Worker, executor: Executor, listener: ProgressListener
 ) -> None:
-    """Run trials while the source wants some, and until the study's other workers' have ended.
+    """Run trials until the source wants no more and those of other workers have ended.
 
-    Unfinished ones come first, from where they stood. Returns early when the worker should leave.
+    Unfinished trials come first, from their checkpoints. Returns early when asked to stop.
     """
     run = _Run(source, worker, executor, listener)
     keep_busy(executor, run.start_next, run.pending)
@@ -50,13 +50,13 @@ class _Run:
         self.source, self.worker, self.study = source, worker, worker.study
         self.listener, self.trainings = listener, Trainings(worker, executor, listener)
         self.ended_trials = EndedTrials(worker.study, source.training_attribute)
-        # Students in training, by identity, with the trials that drew the same one meanwhile.
+        # What is in training here, with the trials that drew the same student meanwhile.
         self.training: dict[str, list[_Drawn]] = {}
         self.elsewhere: list[_Drawn] = []  # trials whose student another worker trains
         self.idle = 0  # trials in a row for which nothing was trained
 
     def start_next(self) -> bool:
-        """Begin one trial, or settle it; False where there is none to begin now."""
+        """Begin one trial, or end it without training; False where there is none to begin now."""
         if self.worker.stop_request.asked:
             return False
         for drawn in self.elsewhere:
@@ -74,7 +74,7 @@ class _Run:
         return self.source.most(self.study, self.ended_trials.uncounted, self.idle)
 
     def pending(self) -> bool:
-        """Whether trials may be left for this worker though it has none now."""
+        """Whether there may be trials for this worker later, though there are none now."""
         if self.worker.stop_request.asked:
             for drawn in self.elsewhere:
                 self.worker.release(trial_key(drawn.claim.number))
@@ -86,8 +86,12 @@ class _Run:
 
     def begin(self, claim: Claim) -> None:
         """Draw a student; train it unless that was done, is being done, or cannot be."""
-        self.study.get_trials(deepcopy=False)  # Optuna must have seen a trial that it fills
-        self.study._thread_local.cached_all_trials = None  # as in `ask`: samplers keep an old list
+        self.study.get_trials(
+            deepcopy=False
+        )  # Optuna must have read a trial before it sets parameters
+        self.study._thread_local.cached_all_trials = (
+            None  # as Optuna's `ask` does: samplers cache the list of trials
+        )
         self.study.sampler = self.source.sampler(claim.number)
         trial = optuna.Trial(self.study, claim.trial_id)
         self.idle += 1
@@ -107,7 +111,7 @@ class _Run:
             self.settle_later(drawn)
 
     def settle_later(self, drawn: _Drawn) -> None:
-        """Settle or train it, now or when the worker is done that trains the same student."""
+        """End or train it: now, or when another worker has trained the same student."""
         if self.announced(drawn):
             self.settle_or_train(drawn)
         else:
@@ -163,7 +167,7 @@ class _Run:
                 raise StopTraining(keep=False)
             known[epoch.epoch] = epoch.accuracy
         self.listener.epoch_done(draw.label, epoch)
-        # Epochs that are trained again for want of a checkpoint were judged the first time.
+        # An epoch that is trained again, from an older checkpoint, was judged the first time.
         is_new = epoch.epoch == max(known)
         is_last = epoch.epoch == draw.job.recipe.epochs
         return is_new and not is_last and self.should_stop(claim.number, known)

@@ -1,4 +1,4 @@
-"""The students of an ablation: trial numbers say which."""
+"""The students of an ablation: a trial's number says which."""
 
 import hashlib
 import warnings
@@ -28,7 +28,7 @@ class Planned:
     """The students of an ablation, a `search.trials.source.Source`: trial numbers say which."""
 
     training_attribute = "training"
-    pruner = None  # a comparison needs every arm's last epoch
+    pruner = None  # no pruning: a comparison needs every arm's last epoch
 
     def __init__(self, plan: AblationSpec, context: TrainingContext) -> None:
         self.plan, self.context = plan, context
@@ -36,7 +36,9 @@ class Planned:
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
         arm, seed = self.plan.trial(number)
         fixed = {"arm": arm.name, "seed": seed, **arm.levels}
-        with warnings.catch_warnings():  # Optuna tells at every call what may change
+        with (
+            warnings.catch_warnings()
+        ):  # Optuna warns at every call that this sampler is experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.samplers.PartialFixedSampler(fixed, optuna.samplers.RandomSampler(0))
 

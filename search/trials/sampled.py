@@ -16,7 +16,7 @@ from search.training.row import described
 from search.trials.source import Copied, Draw
 from space.solver import solve
 
-DUPLICATES_IN_A_ROW = 50  # the space holds nothing new that the sampler finds
+DUPLICATES_IN_A_ROW = 50  # then the sampler finds nothing new in the space
 
 
 class Sampled:

@@ -38,11 +38,11 @@ class Source(Protocol):
     def pruner(self) -> Pruner | None: ...
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        """For one trial."""
+        """The sampler of one trial."""
         ...
 
     def most(self, study: optuna.Study, uncounted: int, idle: int) -> int:
-        """Trials that may be begun in all, as far as is known now: never more than are wanted.
+        """How many trials may be begun in all, as far as is known now.
 
         Args:
             uncounted: ended trials for which nothing was trained.
@@ -51,7 +51,7 @@ class Source(Protocol):
         ...
 
     def draw(self, trial: optuna.Trial) -> Draw:
-        """The trial's student, the same however often it is asked.
+        """The trial's student; the same at every call.
 
         Raises:
             InfeasibleError: there is none within the budget.
