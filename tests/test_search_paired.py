@@ -1,12 +1,10 @@
 """Paired differences: by hand, at the edges, and how often their verdicts are wrong."""
 
-import gc
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -61,8 +59,7 @@ def test_a_family_is_corrected_by_holm_and_missing_tests_do_not_count() -> None:
     assert list(frame["detectable"])[:4] == pytest.approx(expected)
 
 
-@pytest.mark.usefixtures("nothing_to_collect")
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1) | st.just(math.nan), max_size=8))
 def test_holm_steps_down(p: list[float]) -> None:
     found = paired.holm(np.array(p, dtype=float))
@@ -102,14 +99,6 @@ def test_bootstrap_intervals() -> None:
     )
 
 
-@pytest.fixture
-def nothing_to_collect() -> Iterator[None]:
-    """statsmodels collects garbage at every correction, which takes longer the more there is."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def study(rng: np.random.Generator, effects: list[float], sd: float, step: float) -> set[str]:
     """The verdicts on arms over five seeds, which matter themselves; accuracies are rounded."""
     means = 0.6 + np.array([0, *effects])[:, None] + rng.normal(0, 0.02, 5)
@@ -117,7 +106,6 @@ def study(rng: np.random.Generator, effects: list[float], sd: float, step: float
     return set(paired.judged(list(accuracies[1:] - accuracies[0]), step)["verdict"])
 
 
-@pytest.mark.usefixtures("nothing_to_collect")
 @pytest.mark.parametrize(("sd", "step"), [(0.01, STEP), (0.01, 1 / 60)])
 def test_equal_arms_are_rarely_told_apart(sd: float, step: float) -> None:
     """At most 5 % false alarms a study, and three standard errors: also with coarse steps."""
@@ -126,7 +114,6 @@ def test_equal_arms_are_rarely_told_apart(sd: float, step: float) -> None:
     assert np.mean(alarms) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1_000)
 
 
-@pytest.mark.usefixtures("nothing_to_collect")
 def test_what_is_stated_as_detectable_is_shown_in_four_of_five_studies() -> None:
     rng, sd = np.random.default_rng(12), 0.01
     effect = paired.detectable(5, math.hypot(math.sqrt(2) * sd, STEP / math.sqrt(6)))
