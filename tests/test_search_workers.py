@@ -14,6 +14,7 @@ from rich.console import Console
 
 from search.database import table
 from search.database.engine import open_engine
+from search.database.row import Row
 from search.study.settings import parse_workers
 from search.terminal.progress import Display
 from search.training.listener import Outcome
@@ -205,6 +206,6 @@ def test_a_fallback_from_graphs_is_said_once() -> None:
     told = io.StringIO()
     with Display(Console(file=told, width=120), trials=3, done=0) as display:
         for number in range(3):
-            row = {"ended": "error", "reason": "no", "fallback": "it waits for the device"}
+            row = Row(ended="error", reason="no", fallback="it waits for the device")
             display.trial_done(Outcome(number, TrialState.FAIL, None, row, f"trial {number}"))
     assert told.getvalue().count("it waits for the device") == 1
