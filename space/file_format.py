@@ -10,7 +10,7 @@ Batch norm is folded into the convolution before it, so a file holds weights and
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,9 +18,8 @@ from space.architecture import Architecture
 from space.errors import InputError, shown
 from space.layers import Layer, layers
 
-FORMATS = ("fp32", "fp16", "int8")
 METADATA_KEY = "distilnas"
-ELEMENT_BYTES = {"F32": 4, "F16": 2, "I8": 1}
+ELEMENT_BYTES = {"F32": 4, "F16": 2, "I8": 1}  # `trainers.export.FLAT` has them as torch's
 RECIPE_DIGITS = 12  # of a recipe's fingerprint
 VERSION = 1  # of the header's document
 DOCUMENT_KEYS = ("format", "architecture", "classes", "size", "mean", "std", "recipe")
@@ -28,6 +27,30 @@ LENGTH_BYTES = 8  # a file begins with the length of its header
 MAX_SIZE = 4_096  # pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+FlatTensors = dict[str, tuple[str, int]]  # name -> (dtype, elements)
+
+
+class Format(NamedTuple):
+    """A storage format: which flat tensors a file holds. Inside them, the weights' order.
+
+    `trainers.export.CODECS` has the other half of every row: how they are written and read.
+    """
+
+    # From the elements and the output channels of all weights together, which is all that the
+    # solver adds up.
+    layout: Callable[[int, int], FlatTensors]
+
+
+FORMATS: dict[str, Format] = {
+    # The elements of a weight, then its bias.
+    "fp32": Format(lambda elements, rows: {"f": ("F32", elements + rows)}),
+    "fp16": Format(lambda elements, rows: {"h": ("F16", elements + rows)}),
+    # q: the elements; h: for every weight a scale per output channel, then its bias.
+    "int8": Format(lambda elements, rows: {"q": ("I8", elements), "h": ("F16", 2 * rows)}),
+}
+EXACT_FORMAT = "fp32"  # holds the weights as they were trained; others are made from it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,13 +156,8 @@ def card_and_architecture(entries: Mapping[str, str]) -> tuple[Architecture, Stu
     return architecture, metadata, format
 
 
-def payload(architecture: Architecture, format: str) -> dict[str, tuple[str, int]]:
-    """Flat tensors of the file: name -> (dtype, elements).
-
-    Inside a tensor the arrays follow each other in the order of `weights`. fp32 `f` and fp16
-    `h`: the elements of a weight, then its bias. int8: `q` holds the elements; `h` holds for
-    every weight a scale per output channel, then its bias.
-    """
+def payload(architecture: Architecture, format: str) -> FlatTensors:
+    """Flat tensors of the file; inside each, the arrays follow in the order of `weights`."""
     elements, rows = 0, 0
     for weight in weights(architecture):
         elements += weight.elements
@@ -147,16 +165,13 @@ def payload(architecture: Architecture, format: str) -> dict[str, tuple[str, int
     return tensors(elements, rows, format)
 
 
-def tensors(elements: int, rows: int, format: str) -> dict[str, tuple[str, int]]:
+def tensors(elements: int, rows: int, format: str) -> FlatTensors:
     """`payload` of a network whose weights have that many elements and output channels."""
     check_format(format)
-    if format == "int8":
-        return {"q": ("I8", elements), "h": ("F16", 2 * rows)}
-    name, dtype = ("f", "F32") if format == "fp32" else ("h", "F16")
-    return {name: (dtype, elements + rows)}
+    return FORMATS[format].layout(elements, rows)
 
 
-def file_bytes(metadata_length: int, flat: Mapping[str, tuple[str, int]]) -> int:
+def file_bytes(metadata_length: int, flat: FlatTensors) -> int:
     """Size of a safetensors file with those flat tensors.
 
     Args:

@@ -80,7 +80,7 @@ def drawn(picture: Picture, **wanted: Any) -> list[dict[str, Any]]:
 
 
 @settings(max_examples=60)
-@given(architectures(), st.sampled_from(FORMATS), st.sampled_from((32, 48)))
+@given(architectures(), st.sampled_from(list(FORMATS)), st.sampled_from((32, 48)))
 def test_the_bytes_are_the_files(network: Architecture, format: str, size: int) -> None:
     """Of any network, in any format; and every part is as large as what is in it."""
     names = tuple(f"class {place}" for place in range(network.classes))
@@ -100,7 +100,7 @@ def test_the_bytes_are_the_files(network: Architecture, format: str, size: int) 
 
 
 @settings(max_examples=40)
-@given(architectures(), st.sampled_from(FORMATS))
+@given(architectures(), st.sampled_from(list(FORMATS)))
 def test_every_format_is_sized_as_the_trials_own(network: Architecture, format: str) -> None:
     names = tuple(f"class {place}" for place in range(network.classes))
     view = view_of(network, format, names, 32)

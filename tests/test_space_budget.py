@@ -87,7 +87,7 @@ def test_bytes_in_words() -> None:
 
 
 @settings(max_examples=200)
-@given(architectures(), st.integers(1, 5), st.sampled_from(FORMATS), st.data())
+@given(architectures(), st.integers(1, 5), st.sampled_from(list(FORMATS)), st.data())
 def test_meter_is_the_exact_cost(
     architecture: Architecture, multiple: int, format: str, data: st.DataObject
 ) -> None:
@@ -128,7 +128,7 @@ def test_cost_grows_with_every_width(
     architectures(),
     st.integers(1, 300_000),
     st.sampled_from(("bytes", "params")),
-    st.sampled_from(FORMATS),
+    st.sampled_from(list(FORMATS)),
     st.one_of(st.none(), st.integers(1, 10_000_000)),
     st.integers(1, 8),
 )

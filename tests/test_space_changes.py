@@ -257,7 +257,7 @@ def test_any_group_count_in_all_stages_can_be_solved(groups: int) -> None:
     architectures(),
     st.lists(GROUPS, min_size=4, max_size=4),
     st.integers(2_000, 400_000),
-    st.sampled_from(FORMATS),
+    st.sampled_from(list(FORMATS)),
     st.integers(1, 8),
 )
 @example(plain(5), [16, 15, 13, 11, 7], 10_000_000, "int8", 1)

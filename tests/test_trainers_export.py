@@ -234,7 +234,7 @@ def test_any_card_and_network_come_back_and_the_size_is_as_predicted(
 ) -> None:
     architecture = data.draw(architectures())
     metadata = data.draw(cards(architecture))
-    format = data.draw(st.sampled_from(FORMATS))
+    format = data.draw(st.sampled_from(list(FORMATS)))
     path = tmp_path_factory.getbasetemp() / "card.safetensors"
     size = export.write(trained(architecture), metadata, format, path)
     assert size == path.stat().st_size == stored_bytes(architecture, format, metadata)
@@ -380,7 +380,7 @@ def test_any_corruption_of_the_header_is_one_line(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
-    content = _contents(folder, data.draw(st.sampled_from(FORMATS)))
+    content = _contents(folder, data.draw(st.sampled_from(list(FORMATS))))
     (length,) = struct.unpack("<Q", content[:8])
     begin = data.draw(st.integers(0, 8 + length))
     end = min(8 + length, begin + data.draw(st.integers(0, 40)))

@@ -4,7 +4,7 @@ The layout of the file, and so its size before training, is in `space.file_forma
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,16 +18,18 @@ from space.build import Student, build
 from space.errors import InputError, shown
 from space.file_format import (
     StudentMetadata,
+    Weight,
     card_and_architecture,
     check_format,
     header_entries,
     payload,
+    weights,
 )
 from trainers.files import write_atomically
 from trainers.model import Model
 
 INT8_MAX = 127
-FLAT = {"F32": torch.float32, "F16": torch.float16, "I8": torch.int8}
+FLAT = {"F32": torch.float32, "F16": torch.float16, "I8": torch.int8}  # of `ELEMENT_BYTES`
 
 
 class StoredStudent(NamedTuple):
@@ -46,6 +48,18 @@ class Array(NamedTuple):
     bias: torch.Tensor
 
 
+Flat = dict[
+    str, torch.Tensor
+]  # a file's flat tensors, as `space.file_format.payload` lays them out
+
+
+class Codec(NamedTuple):
+    """How a storage format's tensors are written and read; `FORMATS` has the same names."""
+
+    encode: Callable[[list[Array]], Flat]  # raises OverflowError for weights that it cannot hold
+    decode: Callable[[Flat, Iterable[Weight]], Iterator[Array]]
+
+
 def write(student: Student, metadata: StudentMetadata, format: str, path: Path) -> int:
     """Write the student's file and return its size in bytes.
 
@@ -54,7 +68,7 @@ def write(student: Student, metadata: StudentMetadata, format: str, path: Path) 
         OSError: the folder cannot be written or the disk is full.
     """
     check_format(format)
-    flat = pack(list(folded(student)), format)
+    flat = CODECS[format].encode(list(folded(student)))
     header = header_entries(student.architecture, metadata, format)
     content = safetensors.torch.save(flat, metadata=header)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,30 +99,6 @@ def fold(array: Array, norm: nn.BatchNorm2d) -> Array:
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).float().cpu()
     bias = (array.bias - norm.running_mean.float().cpu()) * scale + norm.bias.float().cpu()
     return Array(array.weight * scale.view(-1, *[1] * (array.weight.ndim - 1)), bias)
-
-
-def pack(arrays: list[Array], format: str) -> dict[str, torch.Tensor]:
-    """The flat tensors of a file, as `space.file_format.payload` lays them out."""
-    if format == "fp32":
-        return {"f": _finite(torch.cat([part.flatten() for array in arrays for part in array]))}
-    if format == "fp16":
-        return {"h": _half(torch.cat([part.flatten() for array in arrays for part in array]))}
-    quantised = [quantise(array.weight) for array in arrays]
-    codes = torch.cat([codes.flatten() for codes, _ in quantised])
-    rest = [(scale, array.bias) for (_, scale), array in zip(quantised, arrays, strict=True)]
-    return {"q": codes, "h": _half(torch.cat([part for parts in rest for part in parts]))}
-
-
-def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Symmetric int8 codes and one scale an output channel, w = code x scale.
-
-    The scale is rounded to its stored 16 bits first, so that the codes suit what is read back.
-    """
-    rows = weight.flatten(1)
-    scale = _half(rows.abs().amax(1) / INT8_MAX).float()
-    safe = torch.where(scale > 0, scale, torch.ones_like(scale))
-    codes = (rows / safe[:, None]).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
-    return codes.view_as(weight), scale
 
 
 def convert(source: Path, format: str, path: Path) -> int:
@@ -157,27 +147,63 @@ def read(path: Path) -> StoredStudent:
     if not all(torch.isfinite(tensor.float()).all() for tensor in flat.values()):
         raise InputError(f"{path} holds weights that are not numbers; it is damaged")
     student = build(architecture, folded=True)
-    unpack(student, flat)
+    fill(student, CODECS[format].decode(flat, weights(architecture)))
     model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
     model.requires_grad_(False).eval()
     return StoredStudent(model, architecture, metadata, format)
 
 
 @torch.no_grad()
-def unpack(student: Student, flat: dict[str, torch.Tensor]) -> None:
-    """Fill a folded student with a file's flat tensors."""
-    values = {name: _Reader(tensor) for name, tensor in flat.items()}
-    plain = values.get("f") or values["h"]
-    for weight, layer, _ in student.weighted():
-        rows = weight.shape[0]
-        if "q" in values:
-            codes = values["q"].take(weight.elements).view(rows, -1)
-            decoded = codes * plain.take(rows)[:, None]
-        else:
-            decoded = plain.take(weight.elements)
-        layer.weight.copy_(decoded.view(weight.shape))
+def fill(student: Student, arrays: Iterable[Array]) -> None:
+    """Give a folded student its weights, in the order of `space.file_format.weights`."""
+    for (_, layer, _), (weight, bias) in zip(student.weighted(), arrays, strict=True):
+        layer.weight.copy_(weight)
         assert layer.bias is not None
-        layer.bias.copy_(plain.take(rows))
+        layer.bias.copy_(bias)
+
+
+def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Symmetric int8 codes and one scale an output channel, w = code x scale.
+
+    The scale is rounded to its stored 16 bits first, so that the codes suit what is read back.
+    """
+    rows = weight.flatten(1)
+    scale = _half(rows.abs().amax(1) / INT8_MAX).float()
+    safe = torch.where(scale > 0, scale, torch.ones_like(scale))
+    codes = (rows / safe[:, None]).round().clamp(-INT8_MAX, INT8_MAX).to(torch.int8)
+    return codes.view_as(weight), scale
+
+
+def _encode_int8(arrays: list[Array]) -> Flat:
+    quantised = [quantise(array.weight) for array in arrays]
+    rest = [(scale, array.bias) for (_, scale), array in zip(quantised, arrays, strict=True)]
+    return {
+        "q": torch.cat([codes.flatten() for codes, _ in quantised]),
+        "h": _half(torch.cat([part for parts in rest for part in parts])),
+    }
+
+
+def _decode_int8(flat: Flat, weights: Iterable[Weight]) -> Iterator[Array]:
+    codes, rest = _Reader(flat["q"]), _Reader(flat["h"])
+    for weight in weights:
+        rows = weight.shape[0]
+        scaled = codes.take(weight.elements).view(rows, -1) * rest.take(rows)[:, None]
+        yield Array(scaled.view(weight.shape), rest.take(rows))
+
+
+def _floats(name: str, stored: Callable[[torch.Tensor], torch.Tensor]) -> Codec:
+    """Every number as it is, in one tensor of that name."""
+
+    def encode(arrays: list[Array]) -> Flat:
+        return {name: stored(torch.cat([part.flatten() for array in arrays for part in array]))}
+
+    def decode(flat: Flat, weights: Iterable[Weight]) -> Iterator[Array]:
+        numbers = _Reader(flat[name])
+        for weight in weights:
+            elements = numbers.take(weight.elements).view(weight.shape)
+            yield Array(elements, numbers.take(weight.shape[0]))
+
+    return Codec(encode, decode)
 
 
 class _Reader:
@@ -204,3 +230,10 @@ def _finite(values: torch.Tensor) -> torch.Tensor:
     if not torch.isfinite(values).all():
         raise OverflowError("stored values must be finite numbers, but a weight is not")
     return values
+
+
+CODECS: dict[str, Codec] = {
+    "fp32": _floats("f", _finite),
+    "fp16": _floats("h", _half),
+    "int8": Codec(_encode_int8, _decode_int8),
+}

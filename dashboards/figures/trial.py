@@ -29,7 +29,7 @@ from dashboards.plotting.picture import (
 from dashboards.views import TrialView
 from search.terminal import trial_facts
 from space.architecture import Architecture
-from space.file_format import FORMATS, stored_bytes
+from space.file_format import EXACT_FORMAT, FORMATS, stored_bytes
 
 CURVE_TITLE, CONFUSION_TITLE, CLASSES_TITLE = (
     *("Learning curve", "Confusion matrix", "Accuracy by class"),
@@ -89,7 +89,7 @@ def _measured(view: TrialView, format: str) -> str:
         return "cannot hold it" if accuracy is None else f"{accuracy:.2%}"
     if format == own_format(view) and not pd.isna(row["file_accuracy"]):
         return f"{row['file_accuracy']:.2%}"
-    if format == "fp32" and not pd.isna(row["network_accuracy"]):
+    if format == EXACT_FORMAT and not pd.isna(row["network_accuracy"]):
         return f"{row['network_accuracy']:.2%}"
     return "not measured"
 
@@ -97,8 +97,8 @@ def _measured(view: TrialView, format: str) -> str:
 def _lost(view: TrialView, format: str) -> str:
     """Points that a format costs."""
     known = view.formats or {}
-    whole, stored = known.get("fp32"), known.get(format)
-    if format == "fp32" or whole is None or stored is None:
+    whole, stored = known.get(EXACT_FORMAT), known.get(format)
+    if format == EXACT_FORMAT or whole is None or stored is None:
         return ""
     return f"{100 * (stored - whole):+.2f} points"
 

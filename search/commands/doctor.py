@@ -27,6 +27,7 @@ from search.trials.finalists import seed_key
 from search.workers import crashes
 from search.workers.presence import boot, host, is_dead
 from space.errors import InputError
+from space.file_format import EXACT_FORMAT
 from trainers import export
 from trainers.engine.checkpoint import Checkpoint
 from trainers.files import unsealed
@@ -174,7 +175,7 @@ def _student(folder: Folder, key: str, row: Row) -> Iterator[Finding]:
     if wrong is None:
         return
     what, exact, format = f"{key}/{STUDENT} {wrong}", path.with_name(EXACT), str(row.format)
-    if format != "fp32" and _what_is_wrong(exact, Row()) is None:
+    if format != EXACT_FORMAT and _what_is_wrong(exact, Row()) is None:
         yield Finding(what, f"made again from {EXACT}", partial(_made_again, folder, key, format))
     else:
         yield Finding(what, "bring it back from a copy; its row's accuracy stands")

@@ -16,7 +16,7 @@ from search.training.job import Job
 from search.training.row import Trained
 from space.architecture import Architecture
 from space.build import build
-from space.file_format import FORMATS
+from space.file_format import EXACT_FORMAT, FORMATS
 from trainers import export
 from trainers.engine.evaluation import accuracy_of, confusion
 from trainers.engine.result import FINISHED, Epoch
@@ -51,10 +51,9 @@ def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], 
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / STUDENT
     try:
-        if (
-            job.format != "fp32"
-        ):  # first: another format may overflow, and the exact copy is kept all the same
-            export.write(student, metadata, "fp32", directory / EXACT)
+        # First: another format may overflow, and the exact copy is kept all the same.
+        if job.format != EXACT_FORMAT:
+            export.write(student, metadata, EXACT_FORMAT, directory / EXACT)
         export.write(student, metadata, job.format, path)
     except OverflowError as error:
         return Trained(result._replace(ended=UNSTORABLE, reason=str(error)), None)

@@ -18,6 +18,7 @@ from search.training.job import Job
 from search.training.objective import digest, scored
 from search.training.row import described
 from search.trials.source import Copied, Draw
+from space.file_format import EXACT_FORMAT
 from trainers import export
 from trainers.engine.result import FINISHED
 
@@ -73,8 +74,8 @@ class Planned:
         if row.ended != FINISHED and not (row.ended == UNSTORABLE and exact.exists()):
             return Copied(TrialState.FAIL, None, own_row)
         try:
-            if draw.job.format != "fp32":
-                export.convert(source, "fp32", own.with_name(EXACT))
+            if draw.job.format != EXACT_FORMAT:
+                export.convert(source, EXACT_FORMAT, own.with_name(EXACT))
             export.convert(source, draw.job.format, own)
         except OverflowError as error:
             failed = replace(own_row, **NO_SCORE, ended=UNSTORABLE, reason=str(error))
