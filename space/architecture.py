@@ -24,6 +24,7 @@ BLOCK_SETTINGS: dict[str, frozenset[str]] = {
     "residual": frozenset(),
 }
 OPTIONAL_SETTINGS = ("residual", "expansion", "groups", "shuffle")
+UNGROUPED = {"group": "conv"}  # what a block is that has one group
 ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
 DOWNSAMPLES = ("stride", "maxpool")
 
@@ -49,7 +50,7 @@ class Stage:
     depth: int = 1  # blocks
     stride: int = 1  # of the first block
     kernel: int = 3  # odd; of the spatial convolutions
-    groups: int = 1  # of the convolutions of "group" blocks; must divide the widths on both sides
+    groups: int = 1  # of the convolutions; must divide the widths on both sides
     shuffle: bool = False  # channel shuffle after each group convolution (ShuffleNet)
     expansion: int = 1  # hidden width / input width of "inverted" blocks
     se: int = 0  # squeeze-and-excitation reduction; 0: none
@@ -57,11 +58,16 @@ class Stage:
     activation: str = "relu"
     downsample: str = "stride"  # or "maxpool" after the first block
 
+    @property
+    def channel_groups(self) -> int:
+        """What the widths on both sides must be multiples of: 1 where the block has no groups."""
+        return self.groups if "groups" in BLOCK_SETTINGS[self.block] else 1
+
     def canonical(self) -> "Stage":
         """The same blocks with every setting that has no effect at its default."""
         stage = self
-        if stage.block == "group" and stage.groups == 1:
-            stage = replace(stage, block="conv")
+        if stage.groups == 1:
+            stage = replace(stage, block=UNGROUPED.get(stage.block, stage.block))
         reads = BLOCK_SETTINGS[stage.block]
         unread = {name: _DEFAULTS[name] for name in OPTIONAL_SETTINGS if name not in reads}
         stage = replace(stage, **unread)
@@ -250,11 +256,11 @@ def check_settings(name: str, stage: Stage) -> None:
 
 def _check_stage(name: str, stage: Stage, inputs: int) -> None:
     check_settings(name, stage)
-    if stage.block == "group" and (stage.width % stage.groups or inputs % stage.groups):
+    groups = stage.channel_groups
+    if stage.width % groups or inputs % groups:
         raise InputError(
-            f"{name}: groups must divide the widths on both sides, but {stage.groups} groups, "
-            f"{inputs} inputs, {stage.width} outputs; choose widths that are multiples of "
-            f"{stage.groups}"
+            f"{name}: groups must divide the widths on both sides, but {groups} groups, "
+            f"{inputs} inputs, {stage.width} outputs; choose widths that are multiples of {groups}"
         )
 
 

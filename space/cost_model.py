@@ -7,6 +7,7 @@ hence is counted apart.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -55,26 +56,13 @@ def interpolate(count: Callable[[int, int], int]) -> Quadratic:
     return Quadratic(p11 - x - y - xy - xx - yy, x, y, xy, xx, yy)
 
 
-class Kind(NamedTuple):
-    """What the count of a stage depends on beside its widths; the key of the cache."""
-
-    block: str
-    depth: int
-    kernel: int
-    groups: int
-    expansion: int
-    stride: int
-    downsample: str
-
-
-@lru_cache(maxsize=4096)
-def stage_quadratic(kind: Kind, bias: bool, measure: Measure, size: int) -> Quadratic:
-    """Count of a stage without squeeze-and-excitation, in units of its groups."""
-    unit = kind.groups
+@lru_cache(maxsize=2**15)
+def stage_quadratic(kind: Stage, bias: bool, measure: Measure, size: int) -> Quadratic:
+    """Count of a `_kind` of stage, its widths in units of its groups."""
+    unit = kind.channel_groups
 
     def at(inputs: int, width: int) -> int:
-        stage = Stage(width=width * unit, **kind._asdict())
-        return stage_count(stage, inputs * unit, measure, size, bias)
+        return stage_count(replace(kind, width=width * unit), inputs * unit, measure, size, bias)
 
     return interpolate(at)
 
@@ -156,15 +144,18 @@ class Chain:
         return total
 
 
+@lru_cache(maxsize=2**14)
+def _kind(stage: Stage) -> Stage:
+    """What a stage's polynomial depends on: every setting but those that are counted apart."""
+    return replace(stage, width=1, se=0)
+
+
 def _segments(shape: Architecture, measure: Measure, size: int | None) -> Iterator[Segment]:
     pixels = size or 1
     for stage in (shape.stem, *shape.stages):
-        sized = (stage.stride, stage.downsample) if size else (1, "stride")
-        groups = stage.groups if stage.block == "group" else 1
-        kind = Kind(stage.block, stage.depth, stage.kernel, groups, stage.expansion, *sized)
-        quadratic = stage_quadratic(kind, shape.bias, measure, pixels)
-        yield Segment(quadratic, groups, stage.se, stage.depth)
-        pixels = -(-pixels // sized[0])
+        quadratic = stage_quadratic(_kind(stage), shape.bias, measure, pixels)
+        yield Segment(quadratic, stage.channel_groups, stage.se, stage.depth)
+        pixels = -(-pixels // stage.stride)
     part = Head(width=1 if shape.head.width else 0)
     quadratic = head_quadratic(part, shape.classes, shape.bias, measure, pixels)
     yield Segment(quadratic, 1, 0, 1)

@@ -51,7 +51,7 @@ def extreme(
         positions: stages to choose from, the stem's first; those of one place share their stride.
     """
     sign = -1 if largest else 1
-    groups_at = [sorted({_groups(stage) for stage in stages}) for stages in positions] + [[1]]
+    groups_at = [sorted({stage.channel_groups for stage in stages}) for stages in positions] + [[1]]
     counter = _Counter(positions, budget, metadata)
     partials = {(len(metadata.mean), groups): _Partial(0, ()) for groups in groups_at[0]}
     for index, stages in enumerate(positions):
@@ -80,13 +80,9 @@ def _moves(
 ) -> Iterator[tuple[Stage, int]]:
     """Stages with that many groups, each with every group count of the next place."""
     for stage in stages:
-        if _groups(stage) == groups:
+        if stage.channel_groups == groups:
             for count in following:
                 yield stage, count
-
-
-def _groups(stage: Stage) -> int:
-    return stage.groups if stage.block == "group" else 1
 
 
 class _Counter:

@@ -75,7 +75,7 @@ def steps(shape: Architecture, multiple: int) -> Widths:
     A width must suit its own groups and those of the next stage, whose first block sees it.
     """
     stages = (shape.stem, *shape.stages)
-    groups = [stage.groups if stage.block == "group" else 1 for stage in stages] + [1]
+    groups = [stage.channel_groups for stage in stages] + [1]
     own = [math.lcm(multiple, *groups[index : index + 2]) for index in range(len(stages))]
     return (*own, multiple if shape.head.width else 0)
 

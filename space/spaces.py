@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import NamedTuple
 
-from space.architecture import Architecture, Stage
+from space.architecture import BLOCK_SETTINGS, Architecture, Stage
 from space.errors import InputError, require_one_of, shown
 from space.file_format import StudentMetadata
 from space.references import REFERENCES, reference
@@ -183,10 +183,10 @@ def search_space(name: str, *, size: int, compressed_stem: bool = False) -> Sear
         "activation": ("relu", "hardswish"),
         "residual": profile.residual,
     }
-    blocks = {*map(str, values["stem_block"]), *profile.early, *profile.late}
-    if "inverted" in blocks:
+    blocks = (*map(str, values["stem_block"]), *profile.early, *profile.late)
+    if _some_read("expansion", blocks):
         values["expansion"] = (2, 3, 4, 6)
-    if "group" in blocks:
+    if _some_read("shuffle", blocks):
         values["shuffle"] = (False, True)
     for index in range(1, len(places)):
         at_stage = profile.early if index <= len(places) // 2 else profile.late
@@ -206,8 +206,12 @@ def _stage_choices(prefix: str, blocks: tuple[str, ...]) -> dict[str, tuple[Valu
         f"{prefix}depth": DEPTHS,
         f"{prefix}width": WIDTHS,
         f"{prefix}se": REDUCTIONS,
-        **({f"{prefix}groups": GROUPS} if "group" in blocks else {}),
+        **({f"{prefix}groups": GROUPS} if _some_read("groups", blocks) else {}),
     }
+
+
+def _some_read(setting: str, blocks: tuple[str, ...]) -> bool:
+    return any(setting in BLOCK_SETTINGS[block] for block in blocks)
 
 
 def random_params(search_space: SearchSpace, rng: random.Random) -> dict[str, Value]:

@@ -38,7 +38,7 @@ def stages(draw: st.DrawFn, blocks: tuple[str, ...] = BLOCKS) -> Stage:
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
     """Any network that can be built, small; not canonical."""
-    drawn = [draw(stages(tuple(b for b in BLOCKS if b != "group")))]
+    drawn = [draw(stages(tuple(b for b in BLOCKS if "groups" not in BLOCK_SETTINGS[b])))]
     drawn += draw(st.lists(stages(), min_size=1, max_size=4))
     return Architecture(
         stem=_on_lattice(drawn, 0),
@@ -54,7 +54,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
 
 
 def _on_lattice(drawn: list[Stage], index: int) -> Stage:
-    groups = [s.groups if s.block == "group" else 1 for s in drawn[index : index + 2]]
+    groups = [stage.channel_groups for stage in drawn[index : index + 2]]
     return replace(drawn[index], width=drawn[index].width * math.lcm(*groups))
 
 
