@@ -6,11 +6,10 @@ means layer by layer stands in `space.layers`, the only reader of these fields.
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
-from typing import Any
 
 from space.errors import InputError, require, require_one_of, require_range, shown
+from space.schema import as_table, read
 
 SCHEMA = 1
 
@@ -153,7 +152,7 @@ class Architecture:
             head=self.head if self.head.width else Head(),
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON data: settings at their defaults are left out."""
         return {
             "schema": SCHEMA,
@@ -170,36 +169,20 @@ class Architecture:
         return json.dumps(self.to_dict(), separators=(",", ":"))
 
     @classmethod
-    def from_dict(cls, data: Any) -> "Architecture":
+    def from_dict(cls, data: object) -> "Architecture":
         """Read `to_dict`'s data back.
 
         Raises:
             InputError: another schema, an unknown or missing setting, a value outside its rule.
         """
-        if not isinstance(data, Mapping):
-            raise InputError(f"an architecture must be a JSON object, but got {shown(data)}")
-        given = dict(data)
+        given = dict(as_table(data, "an architecture"))
         schema = given.pop("schema", None)
         if schema != SCHEMA:
             raise InputError(
                 f"architecture schema must be {SCHEMA}, but got {shown(schema)}; "
                 "write the file again with this version of DistilNAS"
             )
-        stages = given.pop("stages", None)
-        if not isinstance(stages, list):
-            raise InputError(f"an architecture's stages must be a list, but got {shown(stages)}")
-        architecture: Architecture = _construct(
-            cls,
-            given
-            | {
-                "stem": _construct(Stage, given.get("stem"), "stem"),
-                "stages": tuple(
-                    _construct(Stage, s, f"stage {i}") for i, s in enumerate(stages, 1)
-                ),
-                "head": _construct(Head, given.get("head", {}), "head"),
-            },
-            "architecture",
-        )
+        architecture = read(cls, given, "architecture")
         architecture.check()
         return architecture
 
@@ -264,30 +247,10 @@ def _check_stage(name: str, stage: Stage, inputs: int) -> None:
         )
 
 
-def without_defaults(part: Stage | Head) -> dict[str, Any]:
+def without_defaults(part: Stage | Head) -> dict[str, object]:
     """JSON data of a part of an architecture."""
     pairs = ((f.name, getattr(part, f.name), f.default) for f in fields(part))
     return {name: value for name, value, default in pairs if value != default}
-
-
-def _construct(cls: type[Any], data: Any, where: str) -> Any:
-    """`cls(**data)`, with unknown, missing and wrongly typed settings named."""
-    if not isinstance(data, Mapping):
-        raise InputError(f"{where} must be a JSON object, but got {shown(data)}")
-    known = {f.name: f.type for f in fields(cls)}
-    for key, value in data.items():
-        if key not in known:
-            raise InputError(f"{where}: unknown setting {shown(key)}; known: {', '.join(known)}")
-        expected = known[key]
-        if isinstance(expected, type) and type(value) is not expected:
-            raise InputError(f"{where}: {key} must be {expected.__name__}, but got {shown(value)}")
-    required = [
-        f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING
-    ]
-    for key in required:
-        if key not in data:
-            raise InputError(f"{where}: setting {key!r} is missing")
-    return cls(**data)
 
 
 def _stage_words(stage: Stage) -> str:

@@ -8,10 +8,10 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any
 
 from space.architecture import MAX_WIDTH, Architecture, Head, Stage, check_settings
 from space.errors import InputError, require, shown
+from space.schema import read, typed
 from space.solver import steps
 
 SETTINGS = tuple(f.name for f in fields(Stage) if f.name not in ("width", "stride"))
@@ -28,7 +28,7 @@ def is_change(name: str) -> bool:
     return name in (STEM, PROFILE) or (match is not None and match[3] in SETTINGS)
 
 
-def change(shape: Architecture, name: str, value: Any) -> Architecture:
+def change(shape: Architecture, name: str, value: object) -> Architecture:
     """The shape with one setting changed in all stages, or where the name's scope says.
 
     `early_` are the stages of the first half, `late_` the others, `stage2_` is one of them,
@@ -45,14 +45,13 @@ def change(shape: Architecture, name: str, value: Any) -> Architecture:
     if match is None or match[3] not in SETTINGS:
         raise InputError(f"unknown setting {shown(name)}; known: {', '.join(known())}")
     scope, setting = match[1] or "", match[3]
-    expected: Any = TYPES[setting]
-    require(name, value, type(value) is expected, f"{expected.__name__}")
+    typed(TYPES[setting], value, name)
     if scope.startswith("stage") and scope not in _numbered(shape):
         raise InputError(f"{shown(name)}: the network has stages 1 to {len(shape.stages)}")
     changed = _map(
         shape,
         lambda index, stage: (
-            replace(stage, **{setting: value})
+            read(Stage, {setting: value}, name, over=stage)
             if _is_within(index, scope, setting, len(shape.stages))
             else stage
         ),
@@ -60,7 +59,8 @@ def change(shape: Architecture, name: str, value: Any) -> Architecture:
     for index, stage in enumerate((changed.stem, *changed.stages)):
         check_settings(f"stage {index}" if index else "stem", stage)
     if setting == "activation" and not scope and changed.head != Head():
-        changed = replace(changed, head=replace(changed.head, activation=value))
+        head = read(Head, {setting: value}, name, over=changed.head)
+        changed = replace(changed, head=head)
     return changed
 
 
@@ -102,18 +102,17 @@ def _map(shape: Architecture, changed: Callable[[int, Stage], Stage]) -> Archite
     return replace(shape, stem=changed(0, shape.stem), stages=stages)
 
 
-def _with_profile(shape: Architecture, value: Any) -> Architecture:
+def _with_profile(shape: Architecture, value: object) -> Architecture:
     count = 1 + len(shape.stages)
     rule = f"a growth from 0.1 to 10, or {count} widths from 1 to {MAX_WIDTH:,}"
-    if type(value) in (int, float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         require(PROFILE, value, 0.1 <= value <= 10, rule)
         steps = shape.stem.width / SMALLEST_STEP
         widths = [SMALLEST_STEP * max(1, round(steps * value**k)) for k in range(count)]
         require(PROFILE, value, max(widths) <= MAX_WIDTH, rule)
     else:
-        listed = isinstance(value, list | tuple) and len(value) == count
-        valid = listed and all(type(w) is int and 1 <= w <= MAX_WIDTH for w in value)
-        require(PROFILE, value, valid, rule)
-        widths = list(value)
+        listed = value if isinstance(value, list | tuple) else ()
+        widths = [w for w in listed if type(w) is int and 1 <= w <= MAX_WIDTH]
+        require(PROFILE, value, len(widths) == len(listed) == count, rule)
     head = (shape.head.width,) if shape.head.width else ()
     return shape.with_widths((*widths, *head))

@@ -11,18 +11,18 @@ Batch norm is folded into the convolution before it, so a file holds weights and
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from space.architecture import Architecture
 from space.errors import InputError, shown
 from space.layers import Layer, layers
+from space.schema import Table, as_table, read
 
 METADATA_KEY = "distilnas"
 ELEMENT_BYTES = {"F32": 4, "F16": 2, "I8": 1}  # `trainers.export.FLAT` has them as torch's
 RECIPE_DIGITS = 12  # of a recipe's fingerprint
 VERSION = 1  # of the header's document
-DOCUMENT_KEYS = ("format", "architecture", "classes", "size", "mean", "std", "recipe")
 LENGTH_BYTES = 8  # a file begins with the length of its header
 MAX_SIZE = 4_096  # pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -62,6 +62,16 @@ class StudentMetadata:
     mean: tuple[float, ...]  # per channel, of inputs in [0, 1]
     std: tuple[float, ...]
     recipe: str = "0" * RECIPE_DIGITS  # fingerprint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Header(StudentMetadata):
+    """The header's document; `header_entries` writes every setting out."""
+
+    v: int
+    format: str
+    architecture: Architecture
+    recipe: str
 
 
 def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -141,19 +151,11 @@ def card_and_architecture(entries: Mapping[str, str]) -> tuple[Architecture, Stu
     Raises:
         InputError: the entry is missing or damaged, or its parts do not suit each other.
     """
-    document = _document(entries)
-    format = _typed(document, "format", str)
-    check_format(format)
-    architecture = Architecture.from_dict(document["architecture"])
-    metadata = StudentMetadata(
-        classes=tuple(_listed(document, "classes", str)),
-        size=_typed(document, "size", int),
-        mean=_numbers(document, "mean"),
-        std=_numbers(document, "std"),
-        recipe=_typed(document, "recipe", str),
-    )
-    _check_card(metadata, architecture)
-    return architecture, metadata, format
+    header = read(_Header, _document(entries), "the student's header")
+    check_format(header.format)
+    metadata = StudentMetadata(**{f.name: getattr(header, f.name) for f in fields(StudentMetadata)})
+    _check_card(metadata, header.architecture)
+    return header.architecture, metadata, header.format
 
 
 def payload(architecture: Architecture, format: str) -> FlatTensors:
@@ -234,52 +236,22 @@ def _check_card(metadata: StudentMetadata, architecture: Architecture) -> None:
         )
 
 
-def _document(entries: Mapping[str, str]) -> dict[str, Any]:
-    """The header's JSON object with all of its keys present."""
+def _document(entries: Mapping[str, str]) -> Table:
+    """The header's JSON object, of this version."""
     if METADATA_KEY not in entries:
         raise InputError(
             f"a student's file has a header entry {METADATA_KEY!r}, but this one has "
             f"{shown(sorted(entries))}; it was not written by DistilNAS"
         )
     try:
-        document = json.loads(entries[METADATA_KEY])
+        document: object = json.loads(entries[METADATA_KEY])
     except (ValueError, RecursionError) as error:
         raise InputError(f"the student's header is damaged: {error}") from None
-    if not isinstance(document, dict):
-        raise InputError(f"the student's header must be an object, but got {shown(document)}")
-    if document.get("v") != VERSION:
+    table = as_table(document, "the student's header")
+    version = table.get("v")
+    if version != VERSION:
         raise InputError(
-            f"the student's header must have version {VERSION}, but got "
-            f"{shown(document.get('v'))}; read it with the version of DistilNAS that wrote it"
+            f"the student's header must have version {VERSION}, but got {shown(version)}; "
+            "read it with the version of DistilNAS that wrote it"
         )
-    for key in DOCUMENT_KEYS:
-        if key not in document:
-            raise InputError(f"the student's header lacks {key!r}; the file is damaged")
-    return document
-
-
-def _typed(document: dict[str, Any], key: str, kind: type[Any]) -> Any:
-    value = document[key]
-    if type(value) is not kind:
-        raise InputError(
-            f"the student's header: {key} must be {kind.__name__}, but got {shown(value)}"
-        )
-    return value
-
-
-def _listed(document: dict[str, Any], key: str, *kinds: type[Any]) -> list[Any]:
-    values = _typed(document, key, list)
-    if not all(type(value) in kinds for value in values):
-        raise InputError(
-            f"the student's header: {key} must be a list of {kinds[0].__name__}, "
-            f"but got {shown(values)}"
-        )
-    return list(values)
-
-
-def _numbers(document: dict[str, Any], key: str) -> tuple[float, ...]:
-    values = _listed(document, key, float, int)
-    try:
-        return tuple(float(value) for value in values)
-    except OverflowError:
-        raise InputError(f"{key} must be finite numbers, but got {shown(values)}") from None
+    return table

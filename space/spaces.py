@@ -298,11 +298,12 @@ def _extreme(
     Values that hold for the whole network are ordered from the cheapest to the dearest.
     """
     pick = -1 if largest else 0
-    whole = {name: vs[pick] for name, vs in search_space.choices.items() if not _is_placed(name)}
+    choices = search_space.choices.items()
+    whole = {name: vs[pick] for name, vs in choices if not name.startswith(("stem_", "stage"))}
     places: list[list[Stage]] = []
     for place in range(len(search_space.strides)):
         prefix = f"stage{place}_" if place else "stem_"
-        placed = {name: vs for name, vs in search_space.choices.items() if name.startswith(prefix)}
+        placed = {name: vs for name, vs in choices if name.startswith(prefix)}
         combinations = (
             dict(zip(placed, values, strict=True))
             for values in product(*(_that_matter(n, vs, pick) for n, vs in placed.items()))
@@ -312,10 +313,6 @@ def _extreme(
             list(dict.fromkeys((s if largest else smallest_stage(s)).canonical() for s in stages))
         )
     return extreme(places, budget, metadata, multiple, largest=largest)
-
-
-def _is_placed(name: str) -> bool:
-    return name.startswith(("stem_", "stage"))
 
 
 def _that_matter(name: str, values: tuple[Value, ...], pick: int) -> tuple[Value, ...]:

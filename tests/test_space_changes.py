@@ -13,6 +13,7 @@ from space.architecture import ACTIVATIONS, DOWNSAMPLES, MAX_WIDTH, Architecture
 from space.changes import SETTINGS, change, is_change, known, relative
 from space.errors import InputError
 from space.file_format import FORMATS
+from space.schema import WORDS
 from space.solver import Budget, InfeasibleError, solve
 
 NEW: dict[str, Any] = {  # a value of every setting that is not the default
@@ -161,7 +162,7 @@ def test_another_type_is_refused(setting: str, scope: str) -> None:
     others: list[Any] = [True, 1, 1.0, "conv", None, [1], {"a": 1}]
     for value in (other for other in others if type(other) is not kind):
         message = refusal(plain(3), scope + setting, value)
-        assert message.startswith(f"{scope}{setting} must be {kind.__name__}")
+        assert message.startswith(f"{scope}{setting} must be {WORDS[kind]}")
 
 
 @pytest.mark.parametrize(

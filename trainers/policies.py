@@ -1,7 +1,6 @@
 """Augmentation policies: what may happen to an image, as pure data."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from space.errors import InputError
 
@@ -41,7 +40,7 @@ class Augment:
                 f"augment: padding must be one of {', '.join(PADDINGS)}, but got {self.padding!r}"
             )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON data, every setting written out."""
         return asdict(self)
 

@@ -4,11 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields
 
-from space.errors import InputError, require, require_one_of, shown
+from space.errors import require, require_one_of
 from space.file_format import RECIPE_DIGITS
+from space.schema import Table, read
 from trainers.policies import POLICIES, Augment
 from trainers.schedules import SCHEDULES, soft_share
 
@@ -32,7 +32,10 @@ class Recipe:
     weight_decay: float = 5e-4  # on weights of convolutions and linear layers only
     loss: str = "kd"  # the soft loss
     temperature: float = 4.0
-    phases: tuple[tuple[float, float], ...] = ((0.0, 0.5),)  # (from share of training, soft share)
+    # (from share of training, soft share)
+    phases: tuple[tuple[float, float], ...] = field(
+        default=((0.0, 0.5),), metadata={"words": "pairs of numbers [begin, soft share]"}
+    )
     label_smoothing: float = 0.0
     ema: float = 0.0  # decay a step of the averaged weights; 0: off
     bn_batches: int = 8  # batches that batch norm is recalibrated on before each evaluation
@@ -82,7 +85,7 @@ class Recipe:
         later = [share for at, share in self.phases if begin < at < end]
         return soft_share(self.phases, begin) > 0 or any(share > 0 for share in later)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON data, every setting written out; equal recipes give equal text (1 and 1.0 too)."""
         return {
             **_written(self),
@@ -91,11 +94,11 @@ class Recipe:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Recipe":
+    def from_dict(cls, data: Table) -> "Recipe":
         """Read `to_dict`'s data back; settings that are missing keep their defaults."""
         return Recipe().with_settings(data)
 
-    def with_settings(self, settings: Mapping[str, Any]) -> "Recipe":
+    def with_settings(self, settings: Table) -> "Recipe":
         """A copy with some settings changed.
 
         Raises:
@@ -104,12 +107,7 @@ class Recipe:
         changes = dict(settings)
         if "augment" in changes:
             changes["augment"] = _augment(changes["augment"], self.augment)
-        if "phases" in changes:
-            changes["phases"] = _phases(changes["phases"])
-        types = {f.name: f.type for f in fields(self)}
-        for name, value in changes.items():
-            changes[name] = _typed(name, value, types)
-        recipe = replace(self, **changes)
+        recipe = read(Recipe, changes, "recipe", over=self)
         recipe.check()
         return recipe
 
@@ -169,47 +167,17 @@ def _names_of_floats(settings: "Recipe | Augment") -> tuple[str, ...]:
     return tuple(f.name for f in fields(settings) if f.type is float)
 
 
-def _written(settings: "Recipe | Augment") -> dict[str, Any]:
+def _written(settings: "Recipe | Augment") -> dict[str, object]:
     return asdict(settings) | {k: float(getattr(settings, k)) for k in _names_of_floats(settings)}
 
 
-def _augment(value: Any, before: Augment) -> Augment:
+def _augment(value: object, before: Augment) -> Augment:
     """A policy's name, or settings over those of `before`."""
     if isinstance(value, Augment):
         return value
     if isinstance(value, str):
         require_one_of("augment", value, POLICIES)
         return POLICIES[value]
-    if not isinstance(value, Mapping):
-        raise InputError(
-            f"augment must be a policy's name or a table of settings, but got {shown(value)}"
-        )
-    types = {f.name: f.type for f in fields(Augment)}
-    return replace(before, **{k: _typed(k, v, types, "augment.") for k, v in value.items()})
-
-
-def _phases(value: Any) -> tuple[tuple[float, float], ...]:
-    pairs = value if isinstance(value, list | tuple) else [value]
-    for pair in pairs:
-        valid = isinstance(pair, list | tuple) and len(pair) == 2
-        if not valid or not all(type(number) in (int, float) for number in pair):
-            raise InputError(f"phases must be pairs [begin, soft share], but got {shown(value)}")
-    return tuple((_float("phases", begin), _float("phases", share)) for begin, share in pairs)
-
-
-def _typed(name: str, value: Any, types: Mapping[str, Any], prefix: str = "") -> Any:
-    if name not in types:
-        raise InputError(f"unknown setting {shown(prefix + name)}; known: {', '.join(types)}")
-    expected = types[name]
-    if expected is float and type(value) is int:
-        return _float(prefix + name, value)
-    if expected in (int, float, str) and type(value) is not expected:
-        raise InputError(f"{prefix}{name} must be {expected.__name__}, but got {shown(value)}")
-    return value
-
-
-def _float(name: str, value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(f"{name} must be finite, but got {shown(value)}") from None
+    rule = "a policy's name or a table of settings"
+    require("augment", value, isinstance(value, Mapping), rule)
+    return read(Augment, value, "augment", over=before)

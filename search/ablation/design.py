@@ -11,10 +11,11 @@ from search.ablation.baseline import with_winner
 from search.study.folder import check_name
 from search.study.naming import plain_name
 from search.study.plan import FACTORIAL, ONE_FACTOR, STATED
-from search.study.settings import check_types, read_toml
+from search.study.settings import read_toml
 from space.changes import is_change, known
 from space.errors import InputError, require, require_one_of, require_range, shown
 from space.file_format import check_format
+from space.schema import read
 from space.solver import Budget
 from trainers.data.layouts import DIGITS
 from trainers.recipe import Recipe
@@ -61,13 +62,13 @@ class Design:
     multiple: int = 4  # of every width
     seeds: int = 5  # of every arm
     views: str = SHARED  # by all seeds, and so the bank of logits; or "per-seed"
-    recipe: str | Mapping[str, Any] | None = None  # a name, or a table with `base` and settings
+    recipe: str | Settings | None = None  # a name, or a table with `base` and settings
     epochs: int | None = None
-    teachers: Mapping[str, Any] | None = None  # name -> table, see `search.training.teacher_cache`
-    baseline: Mapping[str, Any] | None = None
-    factors: Mapping[str, Any] | None = None
-    arms: list[Any] | None = None  # beside the baseline
-    published: Mapping[str, Any] | None = None
+    teachers: Settings | None = None  # name -> table, see `search.training.teacher_cache`
+    baseline: Settings | None = None
+    factors: Settings | None = None
+    arms: list[object] | None = None  # beside the baseline
+    published: Settings | None = None
 
     def check(self) -> None:
         """Raise InputError for a setting outside its rule."""
@@ -177,14 +178,13 @@ def read_design(path: Path, quick: bool, flags: Settings, storage: str) -> Desig
         document = _over(document, {"name": f"{name}-{QUICK}", **variant})
     given = {key: value for key, value in flags.items() if value is not None}
     document = {"name": name, **document, **given}
-    check_types(Design, document, str(path))
+    read(Design, document, str(path))
     if document.get("widths") == FIXED:
         document = _without_budget(document, given)
     elif "budget" in given:
         document = _with_budget(document)
     document = with_winner(document, storage)
-    check_types(Design, document, str(path))
-    design = Design(**document)
+    design = read(Design, document, str(path))
     try:
         design.check()
     except InputError as error:
@@ -270,11 +270,11 @@ def _levels(factor: str, given: Any) -> dict[str, Settings]:
     return found
 
 
-def _label(value: Any) -> str:
+def _label(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _stated(arm: Any) -> Candidate:
+def _stated(arm: object) -> Candidate:
     if not isinstance(arm, Mapping) or not isinstance(arm.get("name"), str):
         raise InputError(f"every arm must be a table with a name, but got {shown(arm)}")
     return Candidate(arm["name"], {}, {k: v for k, v in arm.items() if k != "name"})

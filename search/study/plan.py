@@ -6,7 +6,8 @@ from typing import Any
 
 from search.study.spec import StudySpec
 from space.architecture import Architecture
-from space.errors import InputError
+from space.errors import InputError, shown
+from space.schema import Table, read
 from trainers.recipe import Recipe
 
 SCHEMA = 1
@@ -31,7 +32,7 @@ class Arm:
         moved = self.recipe.view_seed + (0 if shared_views else seed)
         return replace(self.recipe, seed=self.recipe.seed + seed, view_seed=moved)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {
             "levels": dict(self.levels),
             "architecture": self.architecture.to_dict(),
@@ -39,11 +40,8 @@ class Arm:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Arm":
-        given = dict(data)
-        given["architecture"] = Architecture.from_dict(given["architecture"])
-        given["recipe"] = Recipe.from_dict(given["recipe"])
-        return cls(**given)
+    def from_dict(cls, data: Table) -> "Arm":
+        return read(cls, data, f"arm {shown(data.get('name'))}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,7 @@ class AblationSpec(StudySpec):
     baseline: str  # name of an arm
     validation: int  # images; accuracies are multiples of 1 / validation
     taught: Mapping[str, str]  # name of a teacher -> hash of its weights
-    described: Mapping[str, Mapping[str, Any]]  # name of a teacher -> what is known of it
+    described: Mapping[str, Table]  # name of a teacher -> what is known of it
     published: Mapping[str, Any]  # what others measured: "source", "accuracy" by arm (0 to 1)
 
     @property
@@ -77,7 +75,7 @@ class AblationSpec(StudySpec):
         return replace(self, taught=dict(other.teachers), described=described)
 
     def with_teachers(
-        self, hashes: Mapping[str, str], described: Mapping[str, Mapping[str, Any]]
+        self, hashes: Mapping[str, str], described: Mapping[str, Table]
     ) -> "AblationSpec":
         """The same, its teachers being trained.
 
@@ -87,7 +85,7 @@ class AblationSpec(StudySpec):
         """
         return replace(self, taught=hashes, described=described)
 
-    def comparable(self) -> dict[str, Any]:
+    def comparable(self) -> dict[str, object]:
         """The same with arms by name, so that a difference names the arm."""
         return self.to_dict() | {"arms": {arm.name: arm.to_dict() for arm in self.arms}}
 
@@ -99,7 +97,7 @@ class AblationSpec(StudySpec):
         seed, index = divmod(number, len(self.arms))
         return self.arms[index], seed
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {f.name: getattr(self, f.name) for f in fields(self)} | {
             "schema": SCHEMA,
             "kind": KIND,
@@ -111,7 +109,7 @@ class AblationSpec(StudySpec):
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "AblationSpec":
+    def from_dict(cls, data: Table) -> "AblationSpec":
         """Read `to_dict`'s data back; InputError where another version wrote it."""
         given = dict(data)
         kind, schema = given.pop("kind", None), given.pop("schema", None)
@@ -120,10 +118,7 @@ class AblationSpec(StudySpec):
                 f"the ablation was made by another version of DistilNAS (schema {schema}, "
                 f"this one has {SCHEMA}); use that one"
             )
-        given["factors"] = {name: tuple(labels) for name, labels in given["factors"].items()}
-        given["arms"] = tuple(Arm.from_dict(arm) for arm in given["arms"])
-        given["classes"] = tuple(given["classes"])
-        return cls(**given)
+        return read(cls, given, "the ablation's settings")
 
 
 def training_key(arm: Arm) -> tuple[str, str, str]:
@@ -131,6 +126,6 @@ def training_key(arm: Arm) -> tuple[str, str, str]:
     return arm.architecture.fingerprint, arm.recipe.fingerprint, str(arm.teacher)
 
 
-def is_plan(spec: Mapping[str, Any]) -> bool:
+def is_plan(spec: Table) -> bool:
     """Whether a study's spec is that of an ablation."""
     return spec.get("kind") == KIND

@@ -3,10 +3,8 @@
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import NoneType
-from typing import Any, get_args, get_origin
 
 from search.database.address import DEFAULT_STORAGE, at_home
 from search.database.leases import GRACE
@@ -16,6 +14,7 @@ from search.study.naming import plain_name
 from search.study.pruners import PRUNERS
 from search.study.samplers import SAMPLERS
 from space.errors import InputError, require, require_one_of, shown
+from space.schema import Table, read
 from space.solver import Budget
 from space.spaces import FAMILIES
 from trainers.data.layouts import DIGITS
@@ -25,7 +24,6 @@ from trainers.recipe import recipe as named_recipe
 HERE, RAY = "here", "ray"  # where to train
 NO_TEACHER = "none"
 AUTO = "auto"
-WORDS: Mapping[type, str] = {Mapping: "a table", list: "a list"}  # in TOML's terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +40,7 @@ class Settings:
     multiple: int = 4  # of every width
     teacher: str | None = None  # a file, a network's name to train, or "none"
     teacher_epochs: int | None = None
-    recipe: str | Mapping[str, Any] | None = None  # a name, or a table with `base` and settings
+    recipe: str | Table | None = None  # a name, or a table with `base` and settings
     epochs: int | None = None
     trials: int = 16
     finalists: int = 0  # best students that are trained again over three further seeds
@@ -57,10 +55,10 @@ class Settings:
     out: str | None = None  # a copy of the best file
     artifacts: str | None = None  # folder or s3://..., for all workers, of the studies' files
     timeout: str | None = None  # 90s, 30min, 2h, 1d: that the study is worked on
-    gpu_hours: float | int | None = None  # of all devices that train for the study
+    gpu_hours: float | None = None  # of all devices that train for the study
     on: str = HERE  # or ray, or ray://HEAD:PORT
-    gpus_per_worker: float | int | None = None  # on Ray
-    grace: float | int = GRACE  # seconds without a sign of life after which others take over
+    gpus_per_worker: float | None = None  # on Ray
+    grace: float = GRACE  # seconds without a sign of life after which others take over
 
     def check(self) -> None:
         """Raise InputError for a setting outside its rule."""
@@ -115,13 +113,13 @@ class Settings:
         return self.teacher or default_network(self.data)
 
 
-def training_recipe(data: str, given: str | Mapping[str, Any] | None, epochs: int | None) -> Recipe:
+def training_recipe(data: str, given: str | Table | None, epochs: int | None) -> Recipe:
     """Students' recipe for some data: a name, or a table with `base` and settings over it."""
     recipe = stated_recipe(given, "digits" if data == DIGITS else "default")
     return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
 
 
-def stated_recipe(given: Any, base: str) -> Recipe:
+def stated_recipe(given: object, base: str) -> Recipe:
     """A recipe's name, or a table with `base` and settings over it.
 
     Args:
@@ -129,10 +127,11 @@ def stated_recipe(given: Any, base: str) -> Recipe:
     """
     if given is not None and not isinstance(given, str | Mapping):
         raise InputError(f"recipe must be a recipe's name or a table, but got {shown(given)}")
-    settings = {"base": given} if isinstance(given, str) else dict(given or {})
-    base = settings.pop("base", base)
-    require("recipe base", base, isinstance(base, str), "a recipe's name")
-    return named_recipe(base).with_settings(settings)
+    settings: dict[str, object] = {"base": given} if isinstance(given, str) else {**(given or {})}
+    stated = settings.pop("base", base)
+    if not isinstance(stated, str):
+        raise InputError(f"recipe base must be a recipe's name, but got {shown(stated)}")
+    return named_recipe(stated).with_settings(settings)
 
 
 def teacher_recipe(data: str, epochs: int | None = None) -> Recipe:
@@ -180,7 +179,7 @@ def parse_workers(given: int | str) -> int | None:
     return number
 
 
-def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
+def resolve(config: Path | None, flags: Table) -> Settings:
     """Defaults, then the TOML file, then the flags that were given (not None).
 
     Raises:
@@ -188,13 +187,14 @@ def resolve(config: Path | None, flags: Mapping[str, Any]) -> Settings:
     """
     settings = Settings()
     if config is not None:
-        settings = _with(settings, read_toml(config), str(config))
-    settings = _with(settings, {k: v for k, v in flags.items() if v is not None}, "flags")
+        settings = read(Settings, read_toml(config), str(config), over=settings)
+    given = {name: value for name, value in flags.items() if value is not None}
+    settings = read(Settings, given, "flags", over=settings)
     settings.check()
     return settings
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, object]:
     """A TOML file's content, in which relative paths count from the working directory."""
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -207,28 +207,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     return {name: _at_home(value) for name, value in document.items()}
 
 
-def _at_home(value: Any) -> Any:
+def _at_home(value: object) -> object:
     """Paths may begin with `~`; nothing else does."""
     if isinstance(value, dict):
         return {name: _at_home(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_at_home(inner) for inner in value]
     return at_home(value) if isinstance(value, str) else value
-
-
-def _with(settings: Settings, given: Mapping[str, Any], source: str) -> Settings:
-    check_types(Settings, given, source)
-    return replace(settings, **given)
-
-
-def check_types(cls: type[Any], given: Mapping[str, Any], source: str) -> None:
-    """Raise InputError unless `given` are fields of a dataclass, each of a type it may have."""
-    kinds = {f.name: f.type if isinstance(f.type, type) else get_args(f.type) for f in fields(cls)}
-    for name, value in given.items():
-        if name not in kinds:
-            raise InputError(f"{source}: unknown setting {name!r}; known: {', '.join(kinds)}")
-        kind = kinds[name]
-        allowed = [get_origin(k) or k for k in (kind if isinstance(kind, tuple) else (kind,))]
-        if not any(isinstance(value, k) and not (k is int and value is True) for k in allowed):
-            words = " or ".join(WORDS.get(k, k.__name__) for k in allowed if k is not NoneType)
-            raise InputError(f"{source}: {name} must be {words}, but got {shown(value)}")

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from space.errors import InputError
 from space.file_format import StudentMetadata, normalisation
+from space.schema import Table, read
 from space.solver import Budget
 from space.spaces import SearchSpace, search_space
 from trainers.data.layouts import DIGITS
@@ -47,10 +47,10 @@ class StudySpec(ABC):
         """Name of each teacher (also of its file) -> hash of its weights."""
 
     @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON data, whole: `from_dict` reads it back."""
 
-    def comparable(self) -> dict[str, Any]:
+    def comparable(self) -> dict[str, object]:
         """Nested tables of the settings that are compared."""
         return self.to_dict()
 
@@ -64,7 +64,7 @@ class StudySpec(ABC):
         text = json.dumps(dict(self.compared()), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def compared(self) -> Iterator[tuple[str, Any]]:
+    def compared(self) -> Iterator[tuple[str, object]]:
         """Settings that must stay the same within a study, flat: `recipe.epochs` and so on."""
         for name, value in _flat(json.loads(json.dumps(self.comparable()))):
             if name not in ("source", "version"):
@@ -120,22 +120,19 @@ class SearchSpec(StudySpec):
         """Metadata of the students' files; seeds differ."""
         return self.metadata_for(self.recipe)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return asdict(self) | {"schema": SCHEMA, "recipe": self.recipe.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "SearchSpec":
+    def from_dict(cls, data: Table) -> "SearchSpec":
         """Read `to_dict`'s data back; InputError where another version wrote it."""
         given = dict(data)
         if given.pop("schema", None) != SCHEMA:
             raise InputError("this study was made by another version of DistilNAS; use that one")
-        given["budget"] = Budget(**given["budget"])
-        given["recipe"] = Recipe.from_dict(given["recipe"])
-        given["classes"] = tuple(given["classes"])
-        return cls(**given)
+        return read(cls, given, "the study's settings")
 
 
-def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(data: Table, prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in data.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

@@ -22,6 +22,7 @@ from space.build import build, with_sound_convolutions
 from space.errors import InputError, first_line, require_one_of
 from space.file_format import MAX_SIZE, normalisation
 from space.references import REFERENCES, reference
+from space.schema import read
 from trainers.data.datasets import Data
 from trainers.data.walk import normal
 from trainers.files import write_atomically
@@ -60,7 +61,7 @@ class Teacher:
     hash: str  # of every weight
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """What studies keep of it, as JSON data."""
         return {
             "network": self.info.network,
@@ -195,9 +196,7 @@ def read_info(path: Path) -> TeacherInfo:
     """The description beside a teacher's weights."""
     beside = path.with_suffix(".json")
     try:
-        data = json.loads(beside.read_text())
-        lists = {key: tuple(data[key]) for key in ("classes", "mean", "std")}
-        info = TeacherInfo(**data | lists)
+        info = read(TeacherInfo, json.loads(beside.read_text()), "it")
         odd = _odd(info)
     except OSError:
         if not path.exists():
@@ -206,7 +205,7 @@ def read_info(path: Path) -> TeacherInfo:
             f"a teacher needs its description beside it, but {beside} cannot be read; "
             "fine-tune the weights: distilnas teacher finetune --pretrained FILE"
         ) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{beside} is not a teacher's description: {error}") from None
     if odd:
         raise InputError(f"{beside} is not a teacher's description: {odd}")
@@ -219,15 +218,13 @@ def _odd(info: TeacherInfo) -> str:
     channels = (1, 3) if info.network in REFERENCES else (3,)
     numbers = [*info.mean, *info.std]
     rules = {
-        "classes must be names, two or more": len(info.classes) > 1
-        and all(isinstance(name, str) for name in info.classes),
+        "classes must be names, two or more": len(info.classes) > 1,
         f"channels must be {' or '.join(map(str, channels))}": info.channels in channels,
         "mean and std must be one number a channel": len(info.mean) == len(info.std)
         and len(info.std) == info.channels
-        and all(type(number) in (int, float) and math.isfinite(number) for number in numbers),
+        and all(math.isfinite(number) for number in numbers),
         "std must be above 0": all(number > 0 for number in info.std),
-        f"size must be 1 to {MAX_SIZE} pixels": type(info.size) is int
-        and 1 <= info.size <= MAX_SIZE,
+        f"size must be 1 to {MAX_SIZE} pixels": 1 <= info.size <= MAX_SIZE,
     }
     return next((rule for rule, holds in rules.items() if not holds), "")
 
