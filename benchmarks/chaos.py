@@ -31,8 +31,8 @@ from benchmarks.postgres_server import Server
 from search.database import table
 from search.database.engine import open_engine
 from search.database.leases import PREFIX
-from search.training.objective import digest
 from space.errors import InputError, require_range
+from space.fingerprint import file_fingerprint
 from trainers import export
 
 GRACE = 6.0  # seconds
@@ -162,7 +162,7 @@ class Ordeal:
                 known = table.trial_attribute(
                     open_engine(self.server.address), self.name, row["number"], "file_sha256"
                 )
-                if digest(student) != known:
+                if file_fingerprint(student) != known:
                     yield f"trial {row['number']}'s file is not the one that was scored"
 
     def doctor(self) -> Iterator[str]:

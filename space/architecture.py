@@ -4,11 +4,11 @@ An `Architecture` says everything about the network and nothing about its weight
 means layer by layer stands in `space.layers`, the only reader of these fields.
 """
 
-import hashlib
 import json
 from dataclasses import MISSING, dataclass, field, fields, replace
 
 from space.errors import InputError, require, require_one_of, require_range, shown
+from space.fingerprint import fingerprint
 from space.schema import as_table, read
 
 SCHEMA = 1
@@ -203,7 +203,7 @@ class Architecture:
             stem=self.stem.at_width(),
             stages=tuple(stage.at_width() for stage in self.stages),
         )
-        return hashlib.sha256(network.to_json().encode()).hexdigest()[:12]
+        return fingerprint(network.to_json())
 
     @property
     def words(self) -> str:

@@ -1,13 +1,12 @@
 """Recipe: every training hyperparameter, with its unit."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
 from space.errors import require, require_one_of
 from space.file_format import RECIPE_DIGITS
+from space.fingerprint import fingerprint
 from space.schema import Table, read
 from trainers.policies import POLICIES, Augment
 from trainers.schedules import SCHEDULES, soft_share
@@ -114,8 +113,7 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """Hexadecimal digits, equal for equal recipes."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:RECIPE_DIGITS]
+        return fingerprint(self.to_dict(), digits=RECIPE_DIGITS)
 
 
 SOFT_AND_HARD = ((0.0, 0.5),)

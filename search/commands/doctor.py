@@ -22,12 +22,12 @@ from search.study.study import HASH, best_trials, folder_of, open_study, publish
 from search.terminal import output
 from search.training.context import own_teacher
 from search.training.drafts import abandoned, discard
-from search.training.objective import digest
 from search.trials.finalists import seed_key
 from search.workers import crashes
 from search.workers.presence import boot, host, is_dead
 from space.errors import InputError
 from space.file_format import EXACT_FORMAT
+from space.fingerprint import file_fingerprint
 from trainers import export
 from trainers.engine.checkpoint import Checkpoint
 from trainers.files import unsealed
@@ -190,7 +190,7 @@ def _made_again(folder: Folder, key: str, format: str) -> None:
 def _what_is_wrong(path: Path, row: Row) -> str | None:
     if not path.exists():
         return "is missing"
-    if row.file_sha256 is not None and digest(path) != row.file_sha256:
+    if row.file_sha256 is not None and file_fingerprint(path) != row.file_sha256:
         return "is not the file that was scored"
     if row.bytes is not None and path.stat().st_size != row.bytes:
         return f"has {path.stat().st_size:,} bytes, but its row says {row.bytes:,}"
@@ -207,7 +207,7 @@ def best(examined: Examined) -> Iterator[Finding]:
     if not leaders or examined.living or _unfinished(examined):
         return  # it is written at the end
     files = examined.folder.path.glob("trial*/**/" + STUDENT)
-    if path.exists() and digest(path) in {digest(file) for file in files}:
+    if path.exists() and file_fingerprint(path) in {file_fingerprint(file) for file in files}:
         return
     source = examined.folder.student(leaders[0].number)
     what = f"{path.name} is {'none of the students' if path.exists() else 'missing'}"

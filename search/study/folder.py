@@ -1,7 +1,6 @@
 """Where a study's files lie: checkpoints, students, its copy of the teacher."""
 
 import fcntl
-import hashlib
 import os
 import re
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from search.database.address import sqlite_path
 from search.study.object_store import Store, is_address
 from space.errors import InputError
+from space.fingerprint import fingerprint
 from trainers.files import cache_errors
 
 DEFAULT_CACHE, CACHE_VARIABLE = "~/.cache/distilnas", "DISTILNAS_CACHE"
@@ -38,7 +38,7 @@ class Folder:
         self.store: Store | None = None
         if artifacts is not None and is_address(artifacts):
             self.store = Store(artifacts)
-            key = hashlib.sha256(self.store.address.encode()).hexdigest()[:12]
+            key = fingerprint(self.store.address)
             self.path = working_folder() / f"{name}-{key}"
         elif artifacts is not None:
             self.path = Path(artifacts)

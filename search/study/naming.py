@@ -1,8 +1,9 @@
 """Names of studies, made from the names of the user's folders and files."""
 
-import hashlib
 import re
 import unicodedata
+
+from space.fingerprint import fingerprint
 
 LONGEST = 60  # characters; a study's name has at most 100, with budget and number
 LATIN = re.compile(r"LATIN (?:SMALL|CAPITAL) (?:LETTER|LIGATURE) ([A-Z]{1,2})(?: WITH .*)?")
@@ -24,7 +25,7 @@ def plain_name(text: str, otherwise: str) -> str:
     lost = any(not sign.isascii() for sign in letters)
     if not lost and len(plain) <= LONGEST:
         return plain
-    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:DIGEST_DIGITS]
+    digest = fingerprint(text.encode(errors="surrogateescape"), digits=DIGEST_DIGITS)
     return f"{plain[: LONGEST - DIGEST_DIGITS - 1].rstrip('._-')}-{digest}"
 
 

@@ -1,6 +1,5 @@
 """What a study is about: all that two runs of one study must agree on."""
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from space.errors import InputError
 from space.file_format import StudentMetadata, normalisation
+from space.fingerprint import fingerprint
 from space.schema import Table, read
 from space.solver import Budget
 from space.spaces import SearchSpace, search_space
@@ -61,8 +61,7 @@ class StudySpec(ABC):
     @property
     def hash(self) -> str:
         """Twelve hexadecimal digits of everything that results depend on."""
-        text = json.dumps(dict(self.compared()), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return fingerprint(dict(self.compared()))
 
     def compared(self) -> Iterator[tuple[str, object]]:
         """Settings that must stay the same within a study, flat: `recipe.epochs` and so on."""

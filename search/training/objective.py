@@ -3,7 +3,6 @@
 It knows neither Optuna nor the database, so that processes that only train need neither.
 """
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +16,7 @@ from search.training.row import Trained
 from space.architecture import Architecture
 from space.build import build
 from space.file_format import EXACT_FORMAT, FORMATS
+from space.fingerprint import file_fingerprint
 from trainers import export
 from trainers.engine.evaluation import accuracy_of, confusion
 from trainers.engine.result import FINISHED, Epoch
@@ -59,13 +59,7 @@ def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], 
         return Trained(result._replace(ended=UNSTORABLE, reason=str(error)), None)
     score = scored(context, path)
     formats = format_accuracies(context, path, job.format, score.accuracy)
-    return Trained(result, *score, digest(path), formats)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return Trained(result, *score, file_fingerprint(path), formats)
 
 
 class Score(NamedTuple):

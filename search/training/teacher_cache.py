@@ -1,6 +1,5 @@
 """Teachers that a study asks for: from a file, from the cache, or trained now and kept there."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from search.study.folder import Folder, check_name
 from search.study.settings import NO_TEACHER, default_network, stated_recipe, teacher_base
 from space.errors import InputError, require, require_one_of
 from space.file_format import MAX_SIZE
+from space.fingerprint import DIGITS, file_fingerprint
 from trainers.data.datasets import Data
 from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
@@ -141,7 +141,6 @@ def read(path: Path, data: Data) -> Teacher:
 
 def _digest(path: str) -> str:
     try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+        return file_fingerprint(Path(path), DIGITS)
     except OSError as error:
         raise InputError(f"weights {path} cannot be read: {error.strerror}") from None

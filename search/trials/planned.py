@@ -1,6 +1,5 @@
 """The students of an ablation: a trial's number says which."""
 
-import hashlib
 import warnings
 from dataclasses import replace
 
@@ -15,10 +14,11 @@ from search.study.ranking import UNSTORABLE
 from search.study.study import SEEDS
 from search.training.context import TrainingContext
 from search.training.job import Job
-from search.training.objective import digest, scored
+from search.training.objective import scored
 from search.training.row import described
 from search.trials.source import Copied, Draw
 from space.file_format import EXACT_FORMAT
+from space.fingerprint import file_fingerprint, fingerprint
 from trainers import export
 from trainers.engine.result import FINISHED
 
@@ -88,7 +88,7 @@ class Planned:
             reason="",
             confusion=confusion,
             file_accuracy=accuracy,
-            file_sha256=digest(own),
+            file_sha256=file_fingerprint(own),
         )
         return Copied(TrialState.COMPLETE, accuracy, stored)
 
@@ -96,4 +96,4 @@ class Planned:
 def training_identity(job: Job) -> str:
     """Twelve hexadecimal digits, equal for trainings that end in the same network."""
     parts = [job.architecture.fingerprint, job.recipe.fingerprint, str(job.teacher)]
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:12]
+    return fingerprint("/".join(parts))

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from space.errors import InputError
+from space.fingerprint import ALL_DIGITS, fingerprint
 from trainers.files import cache_errors, write_atomically
 from trainers.data.layouts import Listing
 from trainers.machine import cores
@@ -77,8 +78,7 @@ def decoded(listing: Listing, size: int, *, cache: Path, progress: bool) -> Deco
         cache.mkdir(parents=True, exist_ok=True)
         content = _content(listing, cache, progress)
         key = f"{content.digest} {size} {CHANNELS} {content.decoder}"
-        stem = hashlib.sha256(key.encode()).hexdigest()
-        path = cache / f"{stem[:KEY_DIGITS]}.npy"
+        path = cache / f"{fingerprint(key, digits=KEY_DIGITS)}.npy"
         opened = _open(path, listing, size)
         if opened is None:
             _decode(listing, size, path, progress)
@@ -168,19 +168,18 @@ def _pixels(
 
 def _content(listing: Listing, cache: Path, progress: bool) -> Content:
     """A split's content; the files are read again only where they changed."""
-    folder = hashlib.sha256(os.fsencode(listing.folder.resolve())).hexdigest()[:KEY_DIGITS]
+    folder = fingerprint(os.fsencode(listing.folder.resolve()), digits=KEY_DIGITS)
     path = cache / f"listing-{folder}.json"
-    seen = hashlib.sha256(
-        b"".join(
-            b"%s\0%d\0%d\0" % (os.fsencode(p.name), p.bytes, p.modified)
-            for p in listing.photographs
-        )
-    ).hexdigest()
+    facts = (
+        b"%s\0%d\0%d\0" % (os.fsencode(p.name), p.bytes, p.modified) for p in listing.photographs
+    )
+    seen = fingerprint(*facts, digits=ALL_DIGITS)
     known = _read_json(path)
     # Without a decoder an earlier version has written it, which could not ask: once more, then.
     if known is not None and known.get("seen") == seen and "decoder" in known:
         return Content(str(known["content"]), int(known["decoder"]))
-    content, decoder = hashlib.sha256(), FIRST
+    parts: list[bytes] = []
+    decoder = FIRST
 
     def work(index: int) -> tuple[bytes, int]:
         data = _read(listing, index)
@@ -188,9 +187,9 @@ def _content(listing: Listing, cache: Path, progress: bool) -> Content:
 
     with pillow_warnings(), closing(_in_parallel(work, listing, "Reading", progress)) as results:
         for photograph, (digest, first) in zip(listing.photographs, results, strict=True):
-            content.update(os.fsencode(photograph.name) + b"\0" + digest)
+            parts += (os.fsencode(photograph.name), b"\0", digest)
             decoder = max(decoder, first)
-    found = Content(content.hexdigest(), decoder)
+    found = Content(fingerprint(*parts, digits=ALL_DIGITS), decoder)
     _write_json(path, {"seen": seen, "content": found.digest, "decoder": found.decoder})
     return found
 

@@ -5,7 +5,6 @@ The layouts of folders are in `trainers.data.layouts`, what is kept on disk in `
 Shape suffixes: N images, C channels, H x W pixels.
 """
 
-import hashlib
 import json
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from PIL import Image
 
 from space.errors import InputError
+from space.fingerprint import fingerprint
 from trainers.data.cache import CHANNELS, Decoded, decoded
 from trainers.data.layouts import DIGITS, FIRST_RULES, Layout, Listing, read_layout
 from trainers.data.photographs import FIRST, decode
@@ -295,7 +295,6 @@ def _fingerprint(
     decoder: int = FIRST,
 ) -> str:
     """Digest of everything that an image or a label depends on, wherever the folder lies."""
-    digest = hashlib.sha256(json.dumps([classes, size, decoder]).encode())
-    for part in (*content, *(split.labels_N.numpy().tobytes() for split in splits)):
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()[:FINGERPRINT_DIGITS]
+    parts = (*content, *(split.labels_N.numpy().tobytes() for split in splits))
+    told_apart = (len(part).to_bytes(8, "little") + part for part in parts)
+    return fingerprint([classes, size, decoder], *told_apart, digits=FINGERPRINT_DIGITS)

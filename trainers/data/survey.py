@@ -1,6 +1,5 @@
 """What data looks like before anything is trained: photographs by class, and what looks wrong."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from space.errors import InputError
+from space.fingerprint import file_fingerprint
 from trainers.data.cache import decoded
 from trainers.data.datasets import Data, cut_validation, load_test
 from trainers.data.layouts import DIGITS
@@ -159,14 +159,13 @@ def _same_content(files: list[File]) -> list[list[File]]:
         by_size[file.bytes].append(file)
     for group in by_size.values():
         for file in group if len(group) > 1 else ():
-            by_content[_digest(file)].append(file)
+            by_content[_fingerprint(file)].append(file)
     return [group for group in by_content.values() if len(group) > 1]
 
 
-def _digest(file: File) -> bytes:
+def _fingerprint(file: File) -> str:
     try:
-        with file.path.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").digest()
+        return file_fingerprint(file.path)
     except OSError as error:
         raise InputError(
             f"photographs must be readable, but {printable(str(file.path))}: {error.strerror}"

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from space.fingerprint import fingerprint
 from trainers.data.datasets import Data, Split
 from trainers.engine import averaging
 from trainers.engine.batches import Batch, Batches, resident
@@ -25,7 +26,7 @@ from trainers.engine.learner import Learner, rates
 from trainers.engine.modes import STEPS_WORTH_MEASURING, ComputeMode, default_mode, measured_mode
 from trainers.engine.result import FINISHED, Epoch, Report, StopTraining, TeacherLogits, TrialResult
 from trainers.engine.steps import steps_per_epoch
-from trainers.model import text_hash, weights_hash
+from trainers.model import weights_hash
 from trainers.recipe import HARD_ONLY, Recipe
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
@@ -129,7 +130,7 @@ class _Training:
         self.steps_per_epoch = steps_per_epoch(data, recipe)
         self.history: list[Epoch] = []
         self.seconds = 0.0
-        self.start = f"{weights_hash(model)} {text_hash(repr(model))}"
+        self.start = f"{weights_hash(model)} {fingerprint(repr(model))}"
 
     def run(self, report: Report | None, checkpoint: Checkpoint | None) -> TrialResult:
         self.learner = self.begun(checkpoint)

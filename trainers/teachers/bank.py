@@ -5,8 +5,6 @@ for all trials of a search, and of every later search with the same teacher, dat
 """
 
 import fcntl
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +14,7 @@ from pathlib import Path
 import torch
 
 from space.errors import InputError
+from space.fingerprint import fingerprint
 from trainers.data.datasets import Data
 from trainers.engine.batches import Batches
 from trainers.engine.evaluation import batch_size
@@ -148,4 +147,4 @@ def bank_key(teacher: Teacher, data: Data, recipe: Recipe, precision: str) -> st
         recipe.to_dict()["augment"],  # equal settings give equal text
         recipe.view_seed,
     ]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(parts, digits=16)

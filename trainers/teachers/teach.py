@@ -1,13 +1,12 @@
 """Training a teacher: the same engine as for students, without a teacher of its own."""
 
-import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from space.errors import InputError
+from space.fingerprint import fingerprint
 from trainers.data.datasets import Data
 from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.result import Report
@@ -69,4 +68,4 @@ def teacher_key(
     """
     parts = [network, data.fingerprint, recipe.fingerprint, size or data.size]
     parts += [] if weights is None else [weights]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+    return fingerprint(parts)
