@@ -212,11 +212,6 @@ def repair(
     return shape
 
 
-def repaired_fully(shape: Architecture) -> Architecture:
-    """The shape with all that `repair` may take away taken away."""
-    return _map_stages(shape, lambda _, stage: smallest_stage(stage))
-
-
 def smallest_stage(stage: Stage) -> Stage:
     """The stage with all that `repair` may take away taken away."""
     return replace(stage, **{s: min(getattr(stage, s), SMALLEST[s]) for s in REPAIRS})

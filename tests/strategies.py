@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, DOWNSAMPLES, Architecture, Head, Stage
 from space.file_format import StudentMetadata
+from space.solver import smallest_stage
 
 # The same examples every time, and no deadline: the machine may be busy with other tests.
 settings.register_profile("stable", deadline=None, derandomize=True)
@@ -70,6 +71,12 @@ def cards(draw: st.DrawFn, architecture: Architecture) -> StudentMetadata:
         std=tuple(draw(st.lists(number, min_size=channels, max_size=channels))),
         recipe=draw(st.text("0123456789abcdef", min_size=12, max_size=12)),
     )
+
+
+def repaired_fully(shape: Architecture) -> Architecture:
+    """The shape with all that the solver's repair may take away taken away."""
+    stages = tuple(map(smallest_stage, shape.stages))
+    return replace(shape, stem=smallest_stage(shape.stem), stages=stages)
 
 
 def plain_card(architecture: Architecture, size: int = 32) -> StudentMetadata:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import architectures, plain_card
+from strategies import architectures, plain_card, repaired_fully
 
 from space import count
 from space.architecture import Architecture
@@ -21,7 +21,6 @@ from space.solver import (
     Meter,
     format_bytes,
     narrowest,
-    repaired_fully,
     solve,
     steps,
 )

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import plain_card
+from strategies import plain_card, repaired_fully
 
 from space import count
 from space.errors import InputError
 from space.file_format import StudentMetadata
-from space.solver import Budget, InfeasibleError, Meter, repaired_fully, steps
+from space.solver import Budget, InfeasibleError, Meter, steps
 from space.spaces import (
     FAMILIES,
     REFERENCES,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 from torchvision.transforms.v2 import functional as vision
+from views import mixed_views, views
 
 from space.errors import InputError
 from trainers.data.augment import (
@@ -17,9 +18,7 @@ from trainers.data.augment import (
     FLIP,
     ROTATION,
     SATURATION,
-    mixed_views,
     mixup_partners,
-    views,
 )
 from trainers.data.random import mix, order, uniform, uniforms, words
 from trainers.policies import POLICIES, Augment

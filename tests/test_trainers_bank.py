@@ -13,9 +13,9 @@ import tiny
 import torch
 from tiny import CPU, SOFT, one_thread
 from torch import nn
+from views import mixed_views
 
 from space.errors import InputError
-from trainers.data.augment import mixed_views
 from trainers.data.datasets import Data
 from trainers.engine.training import train
 from trainers.model import weights_hash

@@ -22,8 +22,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from views import mixed_views
 
-from trainers.data.augment import mixed_views
 from trainers.data.datasets import Data, load
 from trainers.engine import averaging
 from trainers.engine import training as engine
@@ -408,7 +408,7 @@ def learner_of(
     batches = Batches(data.train, recipe, CPU)
     batches.begin(epoch, teacher_NK)
     learner = Learner(model or tiny.model(), recipe, batches, ComputeMode())
-    learner.rates.copy_(torch.tensor([0.0, share, 0.0]))
+    learner.scalars.copy_(torch.tensor([0.0, share, 0.0]))
     return learner
 
 

@@ -75,9 +75,7 @@ def copy_atomically(source: Path, path: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power failure, where folders can be opened (not Windows)."""
-    if os.name != "posix":
-        return
+    """Make a rename last through a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

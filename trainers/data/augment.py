@@ -18,9 +18,7 @@ from torch.nn.functional import grid_sample
 
 from space.errors import InputError
 from trainers.policies import Augment
-from trainers.data.random import order, uniform, uniforms, words
-
-__all__ = ["mixed_views", "mixup_partners", "order", "uniform", "views"]
+from trainers.data.random import uniform, words
 
 GREY = (0.299, 0.587, 0.114)  # weights of red, green, blue (ITU-R BT.601), as Pillow's "L"
 # One lane a draw: a new one takes the next number, so that old views stay what they were.
@@ -35,15 +33,8 @@ CHUNK_VALUES = 32 * 3 * 64 * 64
 MEAN_STEPS = 1 << 16  # fixed-point steps of a grey level that means are taken over
 
 
-def views(
-    images_NCHW: torch.Tensor,
-    index_N: torch.Tensor,
-    *,
-    seed: int,
-    epoch: int,
-    augment: Augment,
-) -> torch.Tensor:
-    """The images' views of one epoch, without mixup.
+def drawn_views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augment) -> torch.Tensor:
+    """The images' views, without mixup.
 
     Cropped, flipped, then rotated about the crop's centre, in one bilinear sampling; a crop is
     never larger than the image, so nothing is made smaller and nothing needs antialiasing. Then
@@ -51,16 +42,12 @@ def views(
 
     Args:
         images_NCHW: uint8, square, one or three channels.
-        index_N: int64, the images' places in the data set, on the same device.
+        draw_NL: `trainers.data.random.uniforms` of seed, epoch, the images' indices and LANES, on
+            the same device.
 
     Returns:
         float32 in [0, 1], NCHW; with every setting off exactly `images / 255`.
     """
-    return drawn_views(images_NCHW, uniforms(seed, epoch, index_N, LANES), augment)
-
-
-def drawn_views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augment) -> torch.Tensor:
-    """The views that `draw_NL` (float32, N x L, uniform) stands for; see `views`."""
     if images_NCHW.device.type != "cpu":
         return _views(images_NCHW, draw_NL, augment)
     count = max(1, CHUNK_VALUES // max(1, images_NCHW[:1].numel()))
@@ -71,40 +58,11 @@ def drawn_views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augme
     return view_NCHW
 
 
-def mixed_views(
-    images_all_NCHW: torch.Tensor,
-    index_N: torch.Tensor,
-    *,
-    seed: int,
-    epoch: int,
-    augment: Augment,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The views of a batch, mixed where the policy says so.
-
-    Args:
-        images_all_NCHW: uint8, every image of the split.
-        index_N: int64, which of them form the batch, on the same device.
-
-    Returns:
-        Views (float32, NCHW), partner_N (int64) and weight_N (float32): the view, and the label,
-        is `weight * own + (1 - weight) * partner's`. Without mixup every image is its own
-        partner at weight 1.
-    """
-    if augment.mixup == 0:
-        view_NCHW = views(
-            images_all_NCHW[index_N], index_N, seed=seed, epoch=epoch, augment=augment
-        )
-        return view_NCHW, index_N, torch.ones_like(index_N, dtype=torch.float32)
-    partner_N, weight_N = mixup_partners(
-        index_N, len(images_all_NCHW), seed=seed, epoch=epoch, alpha=augment.mixup
-    )
-    both = torch.cat([index_N, partner_N])
-    both_NCHW = views(images_all_NCHW[both], both, seed=seed, epoch=epoch, augment=augment)
-    return mixed(both_NCHW, weight_N), partner_N, weight_N
-
-
 def mixed(view_PCHW: torch.Tensor, weight_N: torch.Tensor) -> torch.Tensor:
-    """Views of N images and, after them, of their partners -> their mixtures, NCHW."""
+    """Views of N images and, after them, of their partners -> their mixtures, NCHW.
+
+    A view, as its label, is `weight * own + (1 - weight) * partner's`.
+    """
     own_NCHW, other_NCHW = view_PCHW.chunk(2)
     weight_N111 = weight_N[:, None, None, None]
     return own_NCHW * weight_N111 + other_NCHW * (1 - weight_N111)

@@ -50,8 +50,9 @@ class Learner:
         self.model = set_layout(model.to(self.device), mode.memory_format)
         self.average = averaging.copy_of(self.model)
         # On the device, because a graph would keep a number's first value for ever.
-        self.rates = torch.zeros(len(StepScalars._fields), device=self.device)
-        self.optimizer = make_optimizer(self.model, recipe, self.rates[0])
+        self.scalars = torch.zeros(len(StepScalars._fields), device=self.device)
+        self.learning_rate, self.soft_share, self.average_weight = self.scalars.unbind()
+        self.optimizer = make_optimizer(self.model, recipe, self.learning_rate)
         self.soft_loss = soft_loss(recipe.loss)
         self.splits = 1  # micro-batches a batch
         self.graphs: dict[tuple[int, bool], GraphedStep] = {}
@@ -63,7 +64,7 @@ class Learner:
         Args:
             now: the step's `StepScalars`.
         """
-        self.rates.copy_(torch.as_tensor(now))
+        self.scalars.copy_(torch.as_tensor(now))
         while True:
             try:
                 return self._graphed(batch) if self.captures else self.compute(batch)
@@ -101,7 +102,7 @@ class Learner:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self.optimizer.step()
         if self.recipe.ema:
-            averaging.update(self.average, self.model, self.rates[2])
+            averaging.update(self.average, self.model, self.average_weight)
         return loss
 
     def accumulate(self, batch: Batch) -> torch.Tensor:
@@ -134,7 +135,7 @@ class Learner:
             hard_N = batch.weight_N * hard_N + (1 - batch.weight_N) * other_N
         if batch.teacher_NK.shape[1] == 0:
             return hard_N.sum()
-        share = self.rates[1]
+        share = self.soft_share
         soft_N = self.soft_loss(logits_NK, batch.teacher_NK, own_N, self.recipe.temperature)
         return (1 - share) * hard_N.sum() + share * soft_N.sum()
 
@@ -161,5 +162,5 @@ class Learner:
         self.average.load_state_dict(snapshot["average"])
         self.optimizer.load_state_dict(snapshot["optimizer"])
         for group in self.optimizer.param_groups:
-            group["lr"] = self.rates[0]  # loading has put a copy there
+            group["lr"] = self.learning_rate  # loading has put a copy there
         self.splits = snapshot["splits"]

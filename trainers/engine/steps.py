@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from trainers.data.augment import order
 from trainers.data.datasets import Data
+from trainers.data.random import order
 from trainers.recipe import Recipe
 
 
