@@ -2,6 +2,7 @@
 
 A container sees all of its machine, and gets what its control groups let it have; each group's
 limits hold for all groups in it (https://docs.kernel.org/admin-guide/cgroup-v2.html).
+`joblib.cpu_count()` asks the outermost group only, and so misses a limit that systemd or Slurm set.
 """
 
 import math

@@ -8,17 +8,14 @@ Shape suffixes: N images, C channels, H x W pixels, L lanes (independent draws o
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from scipy.special import betaincinv
 from torch.nn.functional import grid_sample
 
-from space.errors import InputError
-from trainers.policies import Augment
 from trainers.data.random import uniform, words
+from trainers.policies import Augment
 
 GREY = (0.299, 0.587, 0.114)  # weights of red, green, blue (ITU-R BT.601), as Pillow's "L"
 # One lane a draw: a new one takes the next number, so that old views stay what they were.

@@ -19,9 +19,9 @@ import os
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +30,8 @@ from rich.progress import Progress
 
 from space.errors import InputError
 from space.fingerprint import ALL_DIGITS, fingerprint
-from trainers.files import cache_errors, write_atomically
+from space.schema import read
 from trainers.data.layouts import Listing
-from trainers.machine import cores
 from trainers.data.photographs import (
     FIRST,
     UnreadableError,
@@ -41,6 +40,8 @@ from trainers.data.photographs import (
     since,
 )
 from trainers.data.walk import printable
+from trainers.files import cache_errors, write_atomically
+from trainers.machine import cores
 
 CHANNELS = 3  # photographs are RGB
 UNREADABLE_MAX = 0.01  # share of a split's files
@@ -54,6 +55,26 @@ class Content(NamedTuple):
 
     digest: str  # of the names and bytes, hexadecimal
     decoder: int  # the first that gave all these photographs the pixels that they get now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _About:
+    """What is kept beside decoded photographs."""
+
+    bytes: int  # of the file
+    skipped: list[int]  # places of photographs that could not be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What is kept of a folder's listing: while `seen` is the same, so is the content."""
+
+    seen: str  # fingerprint of names, sizes and times
+    content: str
+    decoder: int
+
+
+Kept = TypeVar("Kept", _About, _Seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +119,10 @@ def _open(
     path: Path, listing: Listing, size: int
 ) -> tuple[npt.NDArray[np.uint8], list[int]] | None:
     """The cached images and the places left out; None where they are missing or damaged."""
-    about = _read_json(path.with_suffix(".json"))
-    if about is None or not path.is_file() or path.stat().st_size != about.get("bytes"):
+    about = _read_json(_About, path.with_suffix(".json"))
+    if about is None or not path.is_file() or path.stat().st_size != about.bytes:
         return None
-    skipped = about["skipped"]
+    skipped = about.skipped
     try:
         # Copy on write: torch wants writable memory, and the file must never change.
         images_NCHW = np.load(path, mmap_mode="c")
@@ -131,7 +152,7 @@ def _decode(listing: Listing, size: int, path: Path, progress: bool) -> None:
         _write_header(file, len(listing.photographs) - len(skipped), size)
 
     write_atomically(path, write)
-    _write_json(path.with_suffix(".json"), {"bytes": path.stat().st_size, "skipped": skipped})
+    _write_json(path.with_suffix(".json"), _About(bytes=path.stat().st_size, skipped=skipped))
 
 
 def _write_header(file: BinaryIO, count: int, size: int) -> None:
@@ -174,10 +195,10 @@ def _content(listing: Listing, cache: Path, progress: bool) -> Content:
         b"%s\0%d\0%d\0" % (os.fsencode(p.name), p.bytes, p.modified) for p in listing.photographs
     )
     seen = fingerprint(*facts, digits=ALL_DIGITS)
-    known = _read_json(path)
-    # Without a decoder an earlier version has written it, which could not ask: once more, then.
-    if known is not None and known.get("seen") == seen and "decoder" in known:
-        return Content(str(known["content"]), int(known["decoder"]))
+    # An earlier version wrote no decoder: its file is not read, and the photographs are again.
+    known = _read_json(_Seen, path)
+    if known is not None and known.seen == seen:
+        return Content(known.content, known.decoder)
     parts: list[bytes] = []
     decoder = FIRST
 
@@ -190,7 +211,7 @@ def _content(listing: Listing, cache: Path, progress: bool) -> Content:
             parts += (os.fsencode(photograph.name), b"\0", digest)
             decoder = max(decoder, first)
     found = Content(fingerprint(*parts, digits=ALL_DIGITS), decoder)
-    _write_json(path, {"seen": seen, "content": found.digest, "decoder": found.decoder})
+    _write_json(path, _Seen(seen=seen, content=found.digest, decoder=found.decoder))
     return found
 
 
@@ -233,17 +254,16 @@ def _in_parallel(
         pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the rest
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(kind: type[Kept], path: Path) -> Kept | None:
     """None where the file is missing or damaged."""
     try:
-        data = json.loads(path.read_bytes())
+        return read(kind, json.loads(path.read_bytes()), path.name)
     except (FileNotFoundError, ValueError):
         return None
-    return data if isinstance(data, dict) else None
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
-    text = json.dumps(data, separators=(",", ":")).encode()
+def _write_json(path: Path, data: _About | _Seen) -> None:
+    text = json.dumps(asdict(data), separators=(",", ":")).encode()
 
     def write(file: BinaryIO) -> None:
         file.write(text)

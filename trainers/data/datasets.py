@@ -1,11 +1,11 @@
 """Labelled images as uint8 tensors: scikit-learn's digits, or a folder of photographs.
 
-The layouts of folders are in `trainers.data.layouts`, what is kept on disk in `trainers.data.cache`.
+The layouts of folders are in `trainers.data.layouts`, what is kept on disk in
+`trainers.data.cache`.
 
 Shape suffixes: N images, C channels, H x W pixels.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path

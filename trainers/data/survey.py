@@ -13,8 +13,7 @@ from space.errors import InputError
 from space.fingerprint import file_fingerprint
 from trainers.data.cache import decoded
 from trainers.data.datasets import Data, cut_validation, load_test
-from trainers.data.layouts import DIGITS
-from trainers.data.layouts import Layout, read_layout
+from trainers.data.layouts import DIGITS, Layout, read_layout
 from trainers.data.walk import LeftOut, printable
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -243,12 +242,12 @@ def _model(network: nn.Module, info: TeacherInfo) -> Model:
     return model.train()
 
 
-def _last_layer(state: Mapping[str, Any]) -> set[str]:
+def _last_layer(state: Mapping[str, torch.Tensor]) -> set[str]:
     prefix = list(state)[-1].rpartition(".")[0]
     return {key for key in state if key.rpartition(".")[0] == prefix}
 
 
-def _imagenet(name: str, size: int) -> Any:
+def _imagenet(name: str, size: int) -> object:
     """What torchvision's file of a network's weights holds, downloaded where it is not there.
 
     The default ones, unless these want larger images than `size` and others do not.

@@ -41,7 +41,7 @@ PLAIN: list[Any] = [
 State = OrderedDict[str, torch.Tensor]  # may have torch's `_metadata`: the versions of its parts
 
 
-def read_content(path: Path) -> Any:
+def read_content(path: Path) -> object:
     """All that a file of weights holds, on the CPU: safetensors, or whatever `torch.save` wrote.
 
     Raises:
@@ -61,7 +61,7 @@ def read_content(path: Path) -> Any:
         raise InputError(_undecodable(path, error)) from None
 
 
-def fill(network: nn.Module, content: Any, source: str, name: str, new: Collection[str]) -> None:
+def fill(network: nn.Module, content: object, source: str, name: str, new: Collection[str]) -> None:
     """Load a file's weights into a network.
 
     Args:
@@ -109,7 +109,7 @@ def _undecodable(path: Path, error: Exception) -> str:
     return f"{path} must hold a PyTorch state dict, but cannot be decoded; {WAY_OUT}"
 
 
-def _states(content: Any) -> Iterator[State]:
+def _states(content: object) -> Iterator[State]:
     """Every mapping of tensors in a file's content, the outer ones first."""
     parts, seen = deque([content]), set()
     while parts:
@@ -122,7 +122,7 @@ def _states(content: Any) -> Iterator[State]:
             yield _state(part)
 
 
-def _state(mapping: Mapping[Any, Any]) -> State:
+def _state(mapping: Mapping[object, object]) -> State:
     """The tensors of a mapping, and the versions that torch keeps beside them."""
     found = State((_plain(str(k)), v) for k, v in mapping.items() if torch.is_tensor(v))
     versions = getattr(mapping, "_metadata", None)
@@ -137,7 +137,7 @@ def _plain(name: str) -> str:
     return ".".join(part for part in parts if part not in WRAPPERS)
 
 
-def _closest(content: Any, own: Mapping[str, Any], source: str) -> State:
+def _closest(content: object, own: Mapping[str, torch.Tensor], source: str) -> State:
     """The state dict with the most of the network's names, or the first of several.
 
     A prefix that its names have in common is cut off, and what has another one left out.
@@ -155,7 +155,7 @@ def _closest(content: Any, own: Mapping[str, Any], source: str) -> State:
     return best
 
 
-def _prefix(state: State, own: Mapping[str, Any]) -> tuple[str, int]:
+def _prefix(state: State, own: Mapping[str, torch.Tensor]) -> tuple[str, int]:
     """What stands before the network's names, and how many of these are there."""
     found: Counter[str] = Counter({"": 0})
     for name in state:
@@ -175,7 +175,9 @@ def _without(prefix: str, state: State) -> State:
     return cut
 
 
-def _misfit(source: str, name: str, own: Mapping[str, Any], state: State, error: Exception) -> str:
+def _misfit(
+    source: str, name: str, own: Mapping[str, torch.Tensor], state: State, error: Exception
+) -> str:
     odd = next((k for k in own if k in state and state[k].shape != own[k].shape), None)
     why = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
     if odd is not None:
