@@ -40,7 +40,7 @@ class Convolution(nn.Conv2d):
         if images_NCHW.device.type != "cpu":
             return super().forward(images_NCHW)
         weight, padding, stride = self.weight, self.padding, self.stride
-        assert not isinstance(padding, str), "padding is told in pixels"
+        assert not isinstance(padding, str), "padding is given in pixels"
         if self.kernel_size == (1, 1) and stride != (1, 1):
             # Means of one pixel each. Slices are the same numbers, but their gradient is slow.
             images_NCHW, stride = F.avg_pool2d(images_NCHW, 1, stride), (1, 1)
@@ -59,7 +59,7 @@ def _that_meet(size: int, kernel: int, stride: int, padding: int) -> tuple[slice
 
 
 def with_sound_convolutions(network: nn.Module) -> nn.Module:
-    """Make the convolutions of a network from elsewhere such ones; gives the network."""
+    """Turn the convolutions of another library's network into these, in place; returns it."""
     for module in network.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = Convolution

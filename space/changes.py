@@ -16,7 +16,7 @@ from space.solver import steps
 
 SETTINGS = tuple(f.name for f in fields(Stage) if f.name not in ("width", "stride"))
 TYPES = {f.name: f.type for f in fields(Stage)}
-SCOPES = ("", "early_", "late_", "stem_", "stage1_", "stage2_ ...")  # as they are told to people
+SCOPES = ("", "early_", "late_", "stem_", "stage1_", "stage2_ ...")  # as messages show them
 NAME = re.compile(r"(?:(early|late|stem|stage([0-9]+))_)?(.+)")
 STEM, PROFILE = "stem", "profile"  # the stem's block; widths relative to each other
 SMALLEST_STEP = 4  # channels, that widths of a growth are rounded to
@@ -72,8 +72,8 @@ def known() -> tuple[str, ...]:
 def relative(shape: Architecture) -> Architecture:
     """The shape at widths that its group counts divide, in the same ratio; for the solver.
 
-    Exactly the same where the widths times the least common multiple of all groups are widths yet;
-    else as near as rounding comes.
+    Exactly the same where the widths, times the least common multiple of all groups, are at most
+    MAX_WIDTH; else as near as rounding comes.
     """
     own = [step for step in steps(shape, 1) if step]  # what each width must be a multiple of
     scale = min(math.lcm(*own), MAX_WIDTH / max(shape.widths))

@@ -126,7 +126,7 @@ def activation_peak(architecture: Architecture, size: int) -> int:
 
 
 def cost(architecture: Architecture, metadata: StudentMetadata) -> Cost:
-    """Everything at once; raises InputError if the card does not suit the architecture."""
+    """Everything at once; raises InputError if the metadata do not suit the architecture."""
     items = list(layer_costs(architecture, metadata.size))
     return Cost(
         parameters=sum(item.parameters for item in items),

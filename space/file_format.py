@@ -128,10 +128,10 @@ def header_entries(
     """The header's entry: one key, compact ASCII JSON.
 
     Raises:
-        InputError: an unknown format, or a card that does not suit the architecture.
+        InputError: an unknown format, or metadata that do not suit the architecture.
     """
     check_format(format)
-    _check_card(metadata, architecture)
+    _check_metadata(metadata, architecture)
     document = {
         "v": VERSION,
         "format": format,
@@ -145,8 +145,8 @@ def header_entries(
     return {METADATA_KEY: json.dumps(document, separators=(",", ":"), ensure_ascii=True)}
 
 
-def card_and_architecture(entries: Mapping[str, str]) -> tuple[Architecture, StudentMetadata, str]:
-    """Read `header_entries`'s entry back: architecture, card, format.
+def read_header(entries: Mapping[str, str]) -> tuple[Architecture, StudentMetadata, str]:
+    """Read `header_entries`'s entry back: architecture, metadata, format.
 
     Raises:
         InputError: the entry is missing or damaged, or its parts do not suit each other.
@@ -154,7 +154,7 @@ def card_and_architecture(entries: Mapping[str, str]) -> tuple[Architecture, Stu
     header = read(_Header, _document(entries), "the student's header")
     check_format(header.format)
     metadata = StudentMetadata(**{f.name: getattr(header, f.name) for f in fields(StudentMetadata)})
-    _check_card(metadata, header.architecture)
+    _check_metadata(metadata, header.architecture)
     return header.architecture, metadata, header.format
 
 
@@ -204,13 +204,13 @@ def stored_bytes(architecture: Architecture, format: str, metadata: StudentMetad
     """Size of the student's file in bytes, header included: exact, by property test.
 
     Raises:
-        InputError: an unknown format, or a card that does not suit the architecture.
+        InputError: an unknown format, or metadata that do not suit the architecture.
     """
     length = metadata_length(architecture, metadata, format)
     return file_bytes(length, payload(architecture, format))
 
 
-def _check_card(metadata: StudentMetadata, architecture: Architecture) -> None:
+def _check_metadata(metadata: StudentMetadata, architecture: Architecture) -> None:
     classes, channels = len(metadata.classes), architecture.channels
     if classes != architecture.classes:
         raise InputError(

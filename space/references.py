@@ -67,7 +67,7 @@ def read_architecture(path: Path) -> Architecture:
     """An architecture's JSON file.
 
     Raises:
-        InputError: it cannot be read (the named architectures are told), or is none.
+        InputError: it cannot be read (the message lists the named architectures), or is not one.
     """
     try:
         return Architecture.from_json(path.read_text(encoding="utf-8"))

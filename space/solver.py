@@ -52,7 +52,7 @@ def solve(
 
     Raises:
         InfeasibleError: the repaired shape's smallest student is over the budget.
-        InputError: a shape that is not a network, or a card that does not suit it.
+        InputError: a shape that is not a network, or metadata that do not suit it.
     """
     if multiple < 1:
         raise InputError(f"width multiple must be at least 1, but got {multiple}")
@@ -152,7 +152,7 @@ class WidthSearch:
         )
 
     def fill(self) -> None:
-        """Widen by one step, again and again, what is furthest behind its ratio and still fits."""
+        """Widen, step by step, whichever width is furthest below its ratio and still fits."""
         open_to_try = list(self.free)
         while open_to_try:
             index = min(

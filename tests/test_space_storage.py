@@ -18,9 +18,9 @@ from space.errors import InputError
 from space.file_format import (
     FORMATS,
     METADATA_KEY,
-    card_and_architecture,
     header_entries,
     payload,
+    read_header,
     stored_bytes,
     weights,
 )
@@ -57,7 +57,7 @@ def test_header_there_and_back(data: st.DataObject) -> None:
         entry = header_entries(architecture, metadata, format)
         assert list(entry) == [METADATA_KEY]
         assert entry[METADATA_KEY].isascii()
-        assert card_and_architecture(entry) == (architecture, metadata, format)
+        assert read_header(entry) == (architecture, metadata, format)
 
 
 def test_payload_counts_elements_and_rows() -> None:
@@ -91,7 +91,7 @@ def test_payload_counts_elements_and_rows() -> None:
 def test_damaged_header_is_one_clear_line(change: dict[str, Any], words: str) -> None:
     document = json.loads(header_entries(SMALL, CARD, "int8")[METADATA_KEY])
     with pytest.raises(InputError, match=words) as error:
-        card_and_architecture({METADATA_KEY: json.dumps(document | change)})
+        read_header({METADATA_KEY: json.dumps(document | change)})
     assert "\n" not in str(error.value)
 
 
@@ -100,18 +100,18 @@ def test_missing_key_is_named(key: str) -> None:
     document = json.loads(header_entries(SMALL, CARD, "int8")[METADATA_KEY])
     del document[key]
     with pytest.raises(InputError, match=key):
-        card_and_architecture({METADATA_KEY: json.dumps(document)})
+        read_header({METADATA_KEY: json.dumps(document)})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, "1", "null"])
 def test_header_that_is_no_document(text: str) -> None:
     with pytest.raises(InputError):
-        card_and_architecture({METADATA_KEY: text})
+        read_header({METADATA_KEY: text})
 
 
 def test_file_of_another_program() -> None:
     with pytest.raises(InputError, match="not written by DistilNAS"):
-        card_and_architecture({"format": "pt"})
+        read_header({"format": "pt"})
 
 
 def test_unknown_format_lists_the_valid_ones() -> None:

@@ -19,10 +19,10 @@ from space.errors import InputError, shown
 from space.file_format import (
     StudentMetadata,
     Weight,
-    card_and_architecture,
     check_format,
     header_entries,
     payload,
+    read_header,
     weights,
 )
 from trainers.files import write_atomically
@@ -133,7 +133,7 @@ def read(path: Path) -> StoredStudent:
     except safetensors.SafetensorError as error:
         raise InputError(f"{path} is not a whole safetensors file: {error}") from None
     try:
-        architecture, metadata, format = card_and_architecture(header)
+        architecture, metadata, format = read_header(header)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     found = {name: (str(tensor.dtype), tensor.numel()) for name, tensor in flat.items()}

@@ -40,7 +40,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 @contextmanager
 def cache_errors(folder: Path) -> Iterator[None]:
-    """Turn what the system says of the cache folder, or of one in it, into one line."""
+    """Turn a system error about the cache folder, or about a file in it, into one line."""
     try:
         yield
     except OSError as error:
@@ -58,7 +58,7 @@ def sealed(payload: bytes) -> list[bytes]:
 
 
 def unsealed(path: Path) -> bytes | None:
-    """What `sealed` was given; None where the file is missing or any bit of it has changed."""
+    """The payload of a sealed file; None where it is missing or any bit of it has changed."""
     try:
         content = path.read_bytes()
     except OSError:

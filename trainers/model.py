@@ -45,7 +45,7 @@ class Model(nn.Module):
 
 
 def set_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:
-    """Put a model's weights, and what its networks see, into a memory layout; gives the model."""
+    """Put a model's weights, and what its networks see, into a memory layout; returns it."""
     model.to(memory_format=layout)
     for part in model.modules():
         if isinstance(part, Model):

@@ -195,7 +195,7 @@ def _content(listing: Listing, cache: Path, progress: bool) -> Content:
         b"%s\0%d\0%d\0" % (os.fsencode(p.name), p.bytes, p.modified) for p in listing.photographs
     )
     seen = fingerprint(*facts, digits=ALL_DIGITS)
-    # An earlier version wrote no decoder: its file is not read, and the photographs are again.
+    # A file of an earlier version has no decoder: it counts as damaged, and all is read again.
     known = _read_json(_Seen, path)
     if known is not None and known.seen == seen:
         return Content(known.content, known.decoder)

@@ -222,7 +222,8 @@ def cut_validation(labels_N: torch.Tensor, seed: int = 0) -> torch.Tensor:
 
 
 def _cut(labels_N: torch.Tensor, share: float, seed: int, lane: int) -> torch.Tensor:
-    """Choose a share of each class: bool (N,). A class of two or more keeps and gives one."""
+    """Choose a share of each class: bool (N,). A class of two images or more has
+    at least one chosen and one not."""
     chosen_N = torch.zeros_like(labels_N, dtype=torch.bool)
     for label in range(int(labels_N.max()) + 1):
         (members,) = torch.where(labels_N == label)

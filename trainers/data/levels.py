@@ -1,4 +1,4 @@
-"""Levels of more than 8 bits: what depth a file really uses, and its 8 bits of it.
+"""Levels of more than 8 bits: which depth a file really uses, and the 8 bits that are kept.
 
 Files have room for 16 or 32 bits; cameras, scanners and microscopes fill 10, 12 or 14 of them, and
 some put levels from 0 to 1 or below 0 there. Cut as if the room were full, they come out black.
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.ImageFile import ImageFile
 
-DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits that are in use
+DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits that files use
 FULL = 16  # bits
-FRACTIONS = 16.0  # floating-point levels below are no steps of grey: there would be too few
+FRACTIONS = 16.0  # floating-point levels below it are shares of white, not steps of grey
 # Pillow cuts colours of 16 bits to their higher bytes. Read in the other order of bytes, the same
 # file gives the lower ones.
 OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}

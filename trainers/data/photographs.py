@@ -15,8 +15,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from space.errors import InputError
 from trainers.data.levels import color_levels, eight_bits, is_deep
 
-# Raise DECODER when `decode` comes to give other pixels, and let `since` say of which photographs:
-# what was decoded of the others, and studies of them, stay valid.
+# Raise DECODER when `decode` gives other pixels than before, and let `since` say for which
+# photographs: what was decoded of the others, and studies of them, stay valid.
 FIRST, DECODER = 1, 2
 FIRST_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # that decoder 1 read
 # What cameras, scanners, drawing programs and the web write. Named, because Pillow's other readers
@@ -119,7 +119,9 @@ def decode_unguarded(
 
 
 def is_photograph(path: Path) -> bool:
-    """Whether a file begins like a picture, whatever its name says; inside `pillow_warnings`.
+    """Whether a file begins like a picture, whatever its name says.
+
+    Call it inside `pillow_warnings`.
 
     Raises:
         OSError: the operating system's own, e.g. no permission.
@@ -136,9 +138,9 @@ def is_photograph(path: Path) -> bool:
 
 
 def since(source: BinaryIO) -> int:
-    """The decoder that was the first to give a photograph the pixels that it gets now.
+    """The first version of `decode` that gave a photograph the pixels that it gets now.
 
-    Inside `pillow_warnings`. What cannot be read now could not be read before.
+    Call it inside `pillow_warnings`. What cannot be read now could not be read before.
     """
     try:
         with Image.open(source, formats=FORMATS) as image:
@@ -179,9 +181,10 @@ def _opened(source: str | Path | BinaryIO, size: int) -> Image.Image:
 
 
 def _large_jpeg(source: str | Path | BinaryIO, size: int) -> Image.Image:
-    """Pillow counts the pixels of the file; of a JPEG no more are decoded than the draft leaves.
+    """A JPEG with more pixels than Pillow opens, if what is decoded of it is small enough.
 
-    But a progressive one is taken in whole, if not as pixels.
+    Pillow counts the pixels of the file, but decodes only those of the draft. A progressive JPEG
+    is held in memory as a whole, so it may have at most twice Pillow's limit.
     """
     image = JpegImageFile(_rewound(source))
     whole = image.width * image.height

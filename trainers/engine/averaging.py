@@ -8,14 +8,14 @@ from torch import nn
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """A copy that no gradient reaches."""
+    """A copy of the model that needs no gradients."""
     average = copy.deepcopy(model)
     average.requires_grad_(False)
     return average
 
 
 def weight(decay: float, step: int) -> float:
-    """Of the new parameters in their average: 1 - min(decay, (1 + step) / (10 + step)).
+    """Weight of the new parameters in the average: 1 - min(decay, (1 + step) / (10 + step)).
 
     So the first steps are soon forgotten. Without a decay the average is left alone.
     """
@@ -39,7 +39,7 @@ def update(average: nn.Module, model: nn.Module, weight: torch.Tensor) -> None:
 
 @torch.no_grad()
 def follow(average: nn.Module, model: nn.Module) -> None:
-    """Without an average, the current parameters are what is evaluated."""
+    """Take over the current parameters: what is evaluated where nothing is averaged."""
     torch._foreach_copy_(tuple(average.parameters()), tuple(model.parameters()))
 
 

@@ -1,4 +1,4 @@
-"""Batches of an epoch, on the device: pixels, draws, labels, what the teacher says.
+"""Batches of an epoch, on the device: pixels, draws, labels, the teacher's logits.
 
 Shape suffixes: N images, P photographs (the N images, and with mixup their N partners after
 them), C channels, H x W pixels, L lanes (draws of an image's view), K classes.
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     draws_PL: torch.Tensor  # float32, uniform
     labels_P: torch.Tensor  # int64
     weight_N: torch.Tensor  # float32, of the image against its partner; 1 without mixup
-    teacher_NK: torch.Tensor  # float32; N x 0 where the teacher is not heard
+    teacher_NK: torch.Tensor  # float32; N x 0 where it is not used
 
     def __len__(self) -> int:
         return len(self.weight_N)
@@ -52,7 +52,7 @@ class Batches:
         self.begin(0)
 
     def begin(self, epoch: int, teacher_NK: torch.Tensor | None = None) -> None:
-        """Draw the views of an epoch; `teacher_NK` is what the teacher says to all of them."""
+        """Draw the views of an epoch; `teacher_NK` are the teacher's logits for all of them."""
         augment, seed = self.recipe.augment, self.recipe.view_seed
         self.epoch = epoch
         every_N = torch.arange(self.count, device=self.device)

@@ -1,4 +1,4 @@
-"""Devices, and a model's predictions on images as they are."""
+"""Devices, and a model's predictions on images that are not augmented."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -70,7 +70,7 @@ def accuracy_of(confusion_KK: torch.Tensor) -> float:
 def choose_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:1`; auto takes the GPU where there is one.
 
-    All that computes asks here first, so that PyTorch's threads are kept to the cores here.
+    Whatever trains or predicts calls this first, so PyTorch's threads are limited here too.
     """
     keep_threads_to_cores()
     if name == "auto":

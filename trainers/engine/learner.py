@@ -59,7 +59,7 @@ class Learner:
         self.fallback = ""  # why steps are not captured although the mode says so
 
     def step(self, batch: Batch, now: torch.Tensor | Sequence[float]) -> torch.Tensor:
-        """One optimiser step; gives the loss. Too large a batch is done in smaller parts.
+        """One optimiser step; returns the loss. A batch too large for memory is done in parts.
 
         Args:
             now: the step's `StepScalars`.
@@ -148,7 +148,7 @@ class Learner:
             yield from (value for value in state.values() if isinstance(value, torch.Tensor))
 
     def snapshot(self) -> dict[str, Any]:
-        """All that training goes on from, the schedule's place left out."""
+        """What training goes on from, without the place in the schedule."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -157,7 +157,7 @@ class Learner:
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """Take up what `snapshot` gave."""
+        """Go on from what `snapshot` returned."""
         self.model.load_state_dict(snapshot["model"])
         self.average.load_state_dict(snapshot["average"])
         self.optimizer.load_state_dict(snapshot["optimizer"])

@@ -30,7 +30,7 @@ from trainers.model import weights_hash
 from trainers.recipe import HARD_ONLY, Recipe
 
 DIVERGED_LOSS = 1e4  # far above the log K that cross-entropy of K classes starts from
-GPU_QUEUE = 16  # steps between two looks at the clock, for which a GPU has to be waited for
+GPU_QUEUE = 16  # steps between two looks at the clock, each of which waits for the GPU
 MEASURED_STEPS = 2  # of each mode, after one that makes room in memory
 
 
@@ -54,8 +54,8 @@ def train(
         report: called after every epoch; returning True ends training as pruned. It may raise
             `StopTraining`, which is raised again after the checkpoint that it asks for.
         teacher: needed by recipes with a soft share.
-        checkpoint: written after every epoch for which it is due; training goes on from it
-            where it exists, in the mode that it was begun in.
+        checkpoint: written after every epoch for which it is due. Where it exists, training goes on
+            from it, in the same mode as before.
         mode: how steps are computed; measured where None is given.
     """
     return _Training(model, recipe, data, device, teacher, mode).run(report, checkpoint)
@@ -71,7 +71,7 @@ def images_per_second(
 ) -> float:
     """Training images a second without a teacher, views included, measured for some seconds.
 
-    The model is trained: give one that is not needed any more.
+    This changes the model: give one that is not needed any more.
     """
     recipe = replace(recipe, phases=HARD_ONLY)
     batches = Batches(data.train, recipe, device)
@@ -95,7 +95,7 @@ def _without_end(batches: Batches) -> Iterator[Batch]:
 
 
 def seconds_per_epoch(model: nn.Module, recipe: Recipe, data: Data, device: torch.device) -> float:
-    """What an epoch of this model would take once the teacher's logits are there."""
+    """Seconds that an epoch of this model takes when the teacher's logits are cached."""
     training = len(data.train) / images_per_second(model, recipe, data, device)
     began = time.perf_counter()
     evaluate(model, data.validation, device)
@@ -165,7 +165,7 @@ class _Training:
         )
 
     def told(self, report: Report | None, checkpoint: Checkpoint | None) -> bool:
-        """What a report says to the last epoch."""
+        """Report the last epoch; whether training is to stop."""
         try:
             return report is not None and report(self.history[-1])
         except StopTraining as leave:
@@ -176,8 +176,8 @@ class _Training:
     def begun(self, checkpoint: Checkpoint | None) -> Learner:
         """The learner where the checkpoint left it, or a new one in the fastest mode.
 
-        A measured mode is kept at once: a run that is killed and begun again would measure
-        another one, and round otherwise.
+        A measured mode is written to the checkpoint at once: a run that is killed and started
+        again might measure another mode, which rounds differently.
         """
         kept = checkpoint.read(self.identity) if checkpoint is not None else None
         if kept is not None:
@@ -198,7 +198,7 @@ class _Training:
         return self.learner
 
     def seconds_a_step(self, mode: ComputeMode) -> float:
-        """What a step of this network takes in a mode, the least of a few."""
+        """Seconds that a step of this network takes in a mode: the least of a few."""
         with self.seeded(0):
             learner = Learner(copy.deepcopy(self.model), self.recipe, self.batches, mode)
             learner.model.train()
@@ -227,7 +227,7 @@ class _Training:
         return torch.stack(losses).mean().item()
 
     def teacher_logits(self, epoch: int) -> torch.Tensor | None:
-        """What the teacher says to this epoch's views, unless no step of it has a soft share."""
+        """The teacher's logits for this epoch's views; None where no step has a soft share."""
         if self.teacher is None or not self.recipe.hears_teacher(epoch):
             return None
         return self.teacher.epoch_logits(epoch)
@@ -240,7 +240,7 @@ class _Training:
             yield
 
     def evaluated(self, *, last: bool) -> float:
-        """Validation accuracy: on the way in the mode's precision, at the end in float32."""
+        """Validation accuracy, in the mode's precision; after the last epoch in float32."""
         mode = ComputeMode() if last else self.learner.mode
         average = self.learner.average
         return evaluate(average, self.validation, self.device, mode.autocast(self.device))

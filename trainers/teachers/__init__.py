@@ -1,1 +1,1 @@
-"""Teachers: their files, their training, what they said of each image."""
+"""Teachers: their files, their training, their logits for each image."""

@@ -25,7 +25,7 @@ from trainers.recipe import Recipe
 from trainers.teachers.teacher import Teacher
 
 WAIT_SECONDS = 0.05  # between looks at what another process computes
-VIEWS = 1  # raise it when `trainers.data.augment` comes to give other views
+VIEWS = 1  # raise it when `trainers.data.augment` gives other views than before
 
 
 class LogitBank:
@@ -75,7 +75,7 @@ class LogitBank:
         return self.folder / f"{epoch:04d}.bin"
 
     def make(self, epoch: int) -> bool:
-        """Compute an epoch's file and write it; False where another process is at it."""
+        """Compute an epoch's file and write it; False where another process does."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with claimed(self.folder / "lock", epoch) as mine:
@@ -101,7 +101,7 @@ class LogitBank:
         time.sleep(WAIT_SECONDS)
 
     def live_logits(self, epoch: int) -> torch.Tensor:
-        """What the teacher says now: float32, N x K, on the CPU."""
+        """The teacher's logits, computed now: float32, N x K, on the CPU."""
         model, batches = self.teacher.model.to(self.device).eval(), self.batches
         batches.begin(epoch)
 
@@ -116,7 +116,7 @@ class LogitBank:
 
     @cached_property
     def batches(self) -> Batches:
-        """Made when the first epoch is computed: whoever finds them all needs none."""
+        """Made when the first epoch is computed: where all are cached, none are needed."""
         return Batches(self.data.train, self.recipe, self.device)
 
 
@@ -124,7 +124,7 @@ class LogitBank:
 def claimed(path: Path, place: int) -> Iterator[bool]:
     """Hold one of a file's bytes against other processes; False where one of them holds it.
 
-    The kernel lets go of it when the process dies.
+    The kernel releases it when the process dies.
     """
     with path.open("ab") as file:
         try:

@@ -29,7 +29,7 @@ def teach(
 ) -> Teacher:
     """Train a teacher and write it to `path` (and its description beside it).
 
-    Interrupted, it goes on from `path.checkpoint` when called again.
+    If it is interrupted, the next call goes on from `path.checkpoint`.
 
     Args:
         size: pixels of the teacher's input; the data's by default.

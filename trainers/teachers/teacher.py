@@ -158,7 +158,7 @@ def require_classes(info: TeacherInfo, classes: tuple[str, ...]) -> None:
 
 
 def places_of(info: TeacherInfo, classes: tuple[str, ...]) -> list[int]:
-    """Where among a teacher's answers each class's is; InputError where it knows others."""
+    """Index of each class among a teacher's outputs; InputError where it knows others."""
     names = [normal(name) for name in info.classes]
     if sorted(names) != sorted(map(normal, classes)):
         raise other_classes(info, classes)
@@ -166,7 +166,7 @@ def places_of(info: TeacherInfo, classes: tuple[str, ...]) -> list[int]:
 
 
 def for_classes(teacher: Teacher, classes: tuple[str, ...]) -> Teacher:
-    """The teacher, its answers in the order of these classes.
+    """The teacher with its outputs in the order of these classes.
 
     Version 0.1 sorted a Mac's class names as they lie on the disk, which is another order.
 
@@ -183,7 +183,7 @@ def for_classes(teacher: Teacher, classes: tuple[str, ...]) -> Teacher:
 
 
 def other_classes(info: TeacherInfo, classes: tuple[str, ...]) -> InputError:
-    """That a teacher knows other classes than the data's."""
+    """The error for a teacher that knows other classes than the data's."""
     return InputError(
         f"the teacher must know the data's {len(classes)} classes, but it was taught "
         f"{len(info.classes)} ({', '.join(info.classes[:3])}, ...); "

@@ -82,7 +82,7 @@ def fill(network: nn.Module, content: object, source: str, name: str, new: Colle
             missing, unknown = network.load_state_dict(state, strict=False)
     except (RuntimeError, ValueError) as error:
         raise InputError(_misfit(source, name, own, state, error)) from None
-    # A number by itself counts batches or epochs; torch goes without.
+    # A single number counts batches or epochs: torch does without.
     odd = [key for key in missing if key not in new and own[key].dim()]
     odd += [key for key in unknown if key not in state or state[key].dim()]
     if odd:
@@ -149,7 +149,7 @@ def _closest(content: object, own: Mapping[str, torch.Tensor], source: str) -> S
             best, most = _without(prefix, state), count
     if best is None:
         raise InputError(f"{source} must hold a state dict (name -> tensor); {WAY_OUT}")
-    if not hasattr(best, "_metadata"):  # lost, as in safetensors: of today's kind as a whole
+    if not hasattr(best, "_metadata"):  # lost, as in safetensors: take today's versions
         versions: Any = own._metadata  # type: ignore[attr-defined]
         best._metadata = {"": versions[""]}  # type: ignore[attr-defined]
     return best
