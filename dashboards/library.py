@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import optuna
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+NOT_FLOATS = ("number", "state", "started", "completed", "words", "reason", "block", "se")
 
 
 class Read(NamedTuple):
@@ -178,9 +179,8 @@ def _finished_part(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_numbers(trials: pd.DataFrame) -> pd.DataFrame:
-    """Numeric columns as floats, also where all are missing or a stranger wrote text."""
-    texts = ["number", "state", "started", "completed", "words", "reason"]
-    for column in trials.columns.difference(texts):
+    """Numeric columns as floats, even where every value is missing."""
+    for column in trials.columns.difference([*NOT_FLOATS]):
         trials[column] = pd.to_numeric(trials[column], errors="coerce").astype(float)
     return trials
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards import routes as addresses
+from dashboards import routes
 from dashboards.filters import AXES, SE, STATES, Filters, misread
 from dashboards.pages.downloads import csv_of, read_regular, safe_name
 from dashboards.pages.trials_table import COLUMNS, MOST_ROWS, answer
@@ -120,15 +120,15 @@ def test_filters_let_pass_what_they_say() -> None:
     ],
 )
 def test_an_address_names_a_page(path: str | None, found: tuple[Any, ...]) -> None:
-    assert addresses.place(path) == found
+    assert routes.route_of(path) == found
 
 
 def test_links_name_the_pages_they_are_for() -> None:
-    assert addresses.place(addresses.study_link(4)) == ("study", 4, -1)
-    assert addresses.place(addresses.trial_link(4, 7)) == ("trial", 4, 7)
-    link = addresses.compare_link([4, 2])
-    assert addresses.compared(link.partition("?")[2]) == [4, 2]
-    assert addresses.compared("?study=1&study=x&study=1&study=-2&study=9999999999999") == [1]
+    assert routes.route_of(routes.study_link(4)) == ("study", 4, -1)
+    assert routes.route_of(routes.trial_link(4, 7)) == ("trial", 4, 7)
+    link = routes.compare_link([4, 2])
+    assert routes.compared(link.partition("?")[2]) == [4, 2]
+    assert routes.compared("?study=1&study=x&study=1&study=-2&study=9999999999999") == [1]
 
 
 def numbers(found: dict[str, Any]) -> list[float]:
