@@ -10,18 +10,16 @@ from typing import Any
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from dashboards.figures.ablation import ABLATION as ABLATION_PICTURES
-from dashboards.figures.ablation import evidence_tables, notes
-from dashboards.figures.architecture import architecture
-from dashboards.figures.compare import COMPARE
-from dashboards.figures.search import CLICK
-from dashboards.figures.search import SEARCH as SEARCH_PICTURES
+from dashboards.figures.ablation import ABLATION_CHARTS, evidence_tables, notes
+from dashboards.figures.compare import COMPARE_CHARTS
+from dashboards.figures.search import CLICK, SEARCH_CHARTS
+from dashboards.figures.trial import TRIAL_CHARTS
 from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.pages.app import ASSETS
 from dashboards.pages.cards import cell_text, numeric_columns
-from dashboards.pages.study import WIDE, saved, what
-from dashboards.plotting.picture import CONFIG, Picture
+from dashboards.pages.study import saved, what
+from dashboards.plotting.picture import CONFIG, Chart, V
 from dashboards.views import ABLATION, SEARCH, Subject, View
 from search.database import table
 from search.study.folder import require_writable
@@ -33,7 +31,6 @@ from trainers.files import write_atomically  # without torch, as this file must 
 
 BEST = 10  # trials that are listed
 MOST_ROWS = 1_000  # of a picture's data
-BROAD = WIDE | {"architecture", "fronts"}
 POLICY = (  # nothing is loaded or sent; WebGL charts compile their code: `dashboards.server.guard`
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:"
@@ -118,7 +115,7 @@ def _body(library: Library, subjects: Sequence[Subject]) -> Iterator[str]:
         yield contents(subjects)
     if len(views) > 1:
         yield "<h1>Compared</h1>"
-        yield _cards((key, draw(views)) for key, draw in COMPARE.items())
+        yield _cards(card(chart, views) for chart in COMPARE_CHARTS.values())
     for subject in subjects:
         yield f'<h1 id="study-{subject.identity}">{escape(subject.name)}</h1>'
         yield f'<p class="lead">{escape(what(subject))}</p>'
@@ -145,16 +142,17 @@ def _search(library: Library, view: View) -> Iterator[str]:
     yield _best(view)
     if view.subject.kind == SEARCH:
         yield _finalists(view)
-    pictures = ((key, draw(view)) for key, draw in SEARCH_PICTURES.items())
-    yield _cards(chain(_networks(library, view), pictures))
+    goal = view.subject.goal
+    drawn = (card(chart, view, goal.said(chart.title)) for chart in SEARCH_CHARTS.values())
+    yield _cards(chain(_networks(library, view), drawn))
 
 
-def _networks(library: Library, view: View) -> Iterator[tuple[str, Picture]]:
+def _networks(library: Library, view: View) -> Iterator[str]:
     """The best trial's; none where there is no trial of ours."""
     described = view.trials[view.trials["params"].notna()]
     for number in table.best(described, 1, view.subject.goal)["number"].astype(int):
-        drawn = architecture(library.trial(view.subject.identity, number))
-        yield "architecture", drawn._replace(title=f"Architecture of trial {number}, the best")
+        chart, trial = TRIAL_CHARTS["architecture"], library.trial(view.subject.identity, number)
+        yield card(chart, trial, f"{chart.title} of trial {number}, the best")
 
 
 def _best(view: View) -> str:
@@ -200,26 +198,30 @@ def _ablation(library: Library, subject: Subject) -> Iterator[str]:
     ]
     said = "".join(f"<li>{escape(note)}</li>" for note in notes(view))
     yield section("Evidence", "".join(tables) + f'<ul class="notes">{said}</ul>')
-    yield _cards((key, draw(view)) for key, draw in ABLATION_PICTURES.items())
+    yield _cards(card(chart, view) for chart in ABLATION_CHARTS.values())
 
 
-def _cards(pictures: Iterable[tuple[str, Picture]]) -> str:
-    drawn = "".join(card(key, picture) for key, picture in pictures)
-    return f'<div class="grid">{drawn}</div>'
+def _cards(drawn: Iterable[str]) -> str:
+    return f'<div class="grid">{"".join(drawn)}</div>'
 
 
-def card(key: str, picture: Picture) -> str:
-    """A picture with its note, and its data to unfold."""
-    title, kind = f"<h2>{escape(picture.title)}</h2>", "card wide" if key in BROAD else "card"
+def card(chart: Chart[V], view: V, title: str = "") -> str:
+    """A chart's picture with its note, and its data to unfold.
+
+    Args:
+        title: another one than the chart's.
+    """
+    picture, key, titled = chart.draw(view), chart.key, title or chart.title
+    heading, kind = f"<h2>{escape(titled)}</h2>", "card wide" if chart.wide else "card"
     if picture.empty:
         why = f'<p class="empty">{escape(picture.empty)}</p>'
-        return f'<section class="{kind}">{title}{why}</section>'
+        return f'<section class="{kind}">{heading}{why}</section>'
     height = picture.figure.layout.height or 380
     figure = json.loads(picture.figure.to_json())
     drawn = {"data": figure["data"], "layout": figure["layout"]}
-    label = escape(picture.title, quote=True)
+    label = escape(titled, quote=True)
     return (
-        f'<section class="{kind}"><figure>{title}'
+        f'<section class="{kind}"><figure>{heading}'
         f'<div class="plot {key}" role="img" aria-label="{label}" style="height:{height}px"></div>'
         f'<script type="application/json">{script_json(drawn)}</script>'
         f'<figcaption class="note">{escape(picture.note.removesuffix(CLICK))}</figcaption></figure>'

@@ -12,7 +12,7 @@ import pytest
 from plans import crossed, plan_of, stated
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from dashboards.figures.ablation import ABLATION, evidence_tables, notes
+from dashboards.figures.ablation import ABLATION_CHARTS, evidence_tables, notes
 from dashboards.plotting.picture import GREEN, GREY, VERMILION, Picture
 from dashboards.views import ABLATION as KIND
 from dashboards.views import AblationView, Subject
@@ -81,7 +81,7 @@ def labels(picture: Picture, axis: str) -> list[str]:
 
 def test_a_line_joins_each_seeds_arms() -> None:
     values = {"base": [0.5, 0.6], "later": [0.55, None], "lost": [None, None]}
-    picture = ABLATION["paired"](view_of(stated(*values), trials_of(values)))
+    picture = ABLATION_CHARTS["paired"].draw(view_of(stated(*values), trials_of(values)))
     seeds, means = traces(picture)
     lines = np.array(seeds["y"]).reshape(2, 4)  # a gap after each
     expected = [[0.5, 0.55, np.nan, np.nan], [0.6, np.nan, np.nan, np.nan]]
@@ -103,7 +103,7 @@ def test_a_factorial_has_a_panel_a_factor_of_the_seeds_with_all_cells() -> None:
     values = [[0.50, 0.60, 0.90], [0.52, 0.64, 0.90], [0.54, 0.62, 0.90], [0.58, 0.66, None]]
     names = [arm.name for arm in plan.arms]
     view = view_of(plan, trials_of(dict(zip(names, values, strict=True))))
-    picture = ABLATION["paired"](view)
+    picture = ABLATION_CHARTS["paired"].draw(view)
     first, means, second, others = traces(picture)
     by_a = np.array(first["y"]).reshape(2, 3)[:, :2]
     np.testing.assert_allclose(by_a, [[0.51, 0.56], [0.62, 0.64]])
@@ -119,7 +119,7 @@ def test_published_figures_have_a_panel_of_their_own() -> None:
     arms = {f"teacher={label}": {"teacher": label} for label in ("none", "big", "new")}
     factors = {"teacher": ("none", "big", "new")}
     plan = plan_of(arms, design="one-factor", factors=factors, published=known)
-    picture = ABLATION["paired"](random_view(plan))
+    picture = ABLATION_CHARTS["paired"].draw(random_view(plan))
     (diamonds,) = (t for t in traces(picture) if t["marker"].get("symbol") == "diamond-open")
     np.testing.assert_equal(diamonds["y"], [0.78, 0.83, np.nan])
     assert diamonds["yaxis"] != traces(picture)[0]["yaxis"]
@@ -133,7 +133,7 @@ def test_published_figures_have_a_panel_of_their_own() -> None:
 def test_the_forest_is_sorted_and_coloured_by_verdict() -> None:
     plan = stated("base", "same", "better", "worse")
     view = random_view(plan, seeds=8, better=0.05, worse=-0.05)
-    picture = ABLATION["forest"](view)
+    picture = ABLATION_CHARTS["forest"].draw(view)
     arms = view.analysis.arms.set_index("arm")
     dots = traces(picture)[-1]
     order = ["worse", "same", "better"]  # from below
@@ -150,7 +150,7 @@ def test_the_forest_is_sorted_and_coloured_by_verdict() -> None:
 
 def test_the_forest_draws_both_intervals_inside_its_range() -> None:
     view = random_view(stated("base", "a", "b", "c"), a=0.02)
-    picture = ABLATION["forest"](view)
+    picture = ABLATION_CHARTS["forest"].draw(view)
     arms = view.analysis.arms.set_index("arm")
     low, high = picture.figure.layout.xaxis.range
     drawn: dict[float, dict[float, list[float]]] = {}  # width -> place -> ends
@@ -169,18 +169,18 @@ def test_the_forest_draws_both_intervals_inside_its_range() -> None:
 def test_one_seed_is_drawn_and_not_judged() -> None:
     values = {"base": [0.5], "other": [0.6]}
     view = view_of(stated(*values), trials_of(values))
-    picture = ABLATION["forest"](view)
+    picture = ABLATION_CHARTS["forest"].draw(view)
     dots = traces(picture)[-1]
     np.testing.assert_allclose(dots["x"], [10])
     assert dots["customdata"] == ["+10.00 points"]
     assert dots["marker"]["color"] == [GREY]
     assert picture.figure.layout.annotations[0].text == "too few seeds"
-    assert not ABLATION["paired"](view).empty
+    assert not ABLATION_CHARTS["paired"].draw(view).empty
 
 
 def test_marginal_means_are_the_analysis() -> None:
     view = random_view(factorial(FACTORS))
-    picture = ABLATION["marginal"](view)
+    picture = ABLATION_CHARTS["marginal"].draw(view)
     levels = view.analysis.levels
     means = [trace for trace in traces(picture) if "error_y" in trace]
     drawn = [y for trace in means for y in trace["y"]]
@@ -198,7 +198,9 @@ def test_cells_of_fewer_than_three_results_are_blank() -> None:
     plan = factorial({"a": ("0", "1"), "b": ("x", "y", "z")})
     names = [arm.name for arm in plan.arms]
     rows: list[list[float | None]] = [[0.5, 0.6, 0.7]] * 5 + [[0.9, 0.9, None]]
-    picture = ABLATION["interaction"](view_of(plan, trials_of(dict(zip(names, rows, strict=True)))))
+    picture = ABLATION_CHARTS["interaction"].draw(
+        view_of(plan, trials_of(dict(zip(names, rows, strict=True))))
+    )
     heat, words = traces(picture)
     means = np.array(heat["z"])  # a across, b down
     assert means.shape == (3, 2)
@@ -217,7 +219,9 @@ def luminance(colour: Sequence[float]) -> float:
 
 
 def test_numbers_in_cells_can_be_read() -> None:
-    picture = ABLATION["interaction"](random_view(factorial({k: list("012345") for k in "ab"}), 3))
+    picture = ABLATION_CHARTS["interaction"].draw(
+        random_view(factorial({k: list("012345") for k in "ab"}), 3)
+    )
     heat, words = traces(picture)
     means = np.array(heat["z"]).ravel()
     axis = picture.figure.layout.coloraxis
@@ -232,7 +236,7 @@ def test_numbers_in_cells_can_be_read() -> None:
 @pytest.mark.parametrize("factors", ["ab", "abcd", "abcdef"])
 def test_every_pair_of_factors_has_a_map(factors: str) -> None:
     view = random_view(factorial(dict.fromkeys(factors, ("0", "1"))), seeds=3)
-    picture = ABLATION["interaction"](view)
+    picture = ABLATION_CHARTS["interaction"].draw(view)
     maps = [trace for trace in traces(picture) if trace["type"] == "heatmap"]
     assert len(maps) == math.comb(len(factors), 2)
     drawn = [z for trace in maps for z in np.array(trace["z"]).T.ravel()]
@@ -241,7 +245,7 @@ def test_every_pair_of_factors_has_a_map(factors: str) -> None:
 
 def test_sizes_show_every_arm() -> None:
     view = random_view(stated("base", "other", size_matched=False))
-    picture = ABLATION["sizes"](view)
+    picture = ABLATION_CHARTS["sizes"].draw(view)
     (bars,) = traces(picture)
     assert bars["x"] == [20_000, 19_999]
     assert list(bars["text"]) == ["20.0 KB", "20.0 KB"]
@@ -259,8 +263,8 @@ NOTHING = trials_of({"base": []}).reindex(columns=trials_of({"base": [0.5]}).col
 )
 def test_without_results_every_picture_says_why(plan: AblationSpec, trials: pd.DataFrame) -> None:
     view = view_of(plan, trials)
-    for draw in ABLATION.values():
-        assert draw(view).empty
+    for chart in ABLATION_CHARTS.values():
+        assert chart.draw(view).empty
     assert evidence_tables(view)
 
 
@@ -269,26 +273,26 @@ def test_failed_arms_leave_pictures_of_the_others() -> None:
     values: dict[str, list[float | None]] = {arm.name: [0.5, 0.6] for arm in plan.arms}
     values["se=on, groups=4"] = [None, None]
     view = view_of(plan, trials_of(values))
-    assert "cell" in ABLATION["marginal"](view).empty
-    paired = ABLATION["paired"](view)
+    assert "cell" in ABLATION_CHARTS["marginal"].draw(view).empty
+    paired = ABLATION_CHARTS["paired"].draw(view)
     assert paired.figure.layout.xaxis.title.text == "arm"
     assert len(paired.data) == 10
-    assert len(ABLATION["forest"](view).data) == 4
-    assert not ABLATION["sizes"](view).empty
+    assert len(ABLATION_CHARTS["forest"].draw(view).data) == 4
+    assert not ABLATION_CHARTS["sizes"].draw(view).empty
     assert any("failed" in note for note in notes(view))
 
 
 def test_without_the_baseline_there_is_no_difference() -> None:
     values: dict[str, list[float | None]] = {"base": [None, None], "other": [0.5, 0.6]}
     view = view_of(stated(*values), trials_of(values))
-    assert "baseline" in ABLATION["forest"](view).empty
-    assert not ABLATION["paired"](view).empty
+    assert "baseline" in ABLATION_CHARTS["forest"].draw(view).empty
+    assert not ABLATION_CHARTS["paired"].draw(view).empty
 
 
 def test_designs_without_crossed_factors_say_so() -> None:
     view = random_view(stated("base", "other"))
     for name in ("marginal", "interaction"):
-        assert "factorial" in ABLATION[name](view).empty
+        assert "factorial" in ABLATION_CHARTS[name].draw(view).empty
 
 
 @pytest.mark.parametrize(
@@ -298,10 +302,10 @@ def test_names_are_names(name: str) -> None:
     """Not markup, not a column, not a number, not a date."""
     crossed = factorial({name: ("0", "1"), "b": (name, "y")})
     for view in (random_view(stated(name, "other")), random_view(crossed)):
-        for draw in ABLATION.values():
-            text = json.dumps(draw(view).figure.to_dict(), default=str)
+        for chart in ABLATION_CHARTS.values():
+            text = json.dumps(chart.draw(view).figure.to_dict(), default=str)
             assert "<img" not in text
-    picture = ABLATION["paired"](random_view(stated(name, "other")))
+    picture = ABLATION_CHARTS["paired"].draw(random_view(stated(name, "other")))
     assert list(picture.data["arm"][:2]) == [name, "other"]  # in the data as it is
     shown = unescape(picture.figure.layout.xaxis.ticktext[0].replace("<br>", ""))
     assert shown.replace(" ", "") == name.replace(" ", "")

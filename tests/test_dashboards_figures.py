@@ -25,9 +25,9 @@ from dashboards.figures.choices import (
     labelled,
     parallel,
 )
-from dashboards.figures.compare import COMPARE, best_at_budgets, best_so_far, fronts
+from dashboards.figures.compare import COMPARE_CHARTS, best_at_budgets, best_so_far, fronts
 from dashboards.figures.progress import PRUNED, SAMPLE, best, curves, hypervolume
-from dashboards.figures.search import SEARCH, front
+from dashboards.figures.search import SEARCH_CHARTS, front
 from dashboards.filters import AXES, Filters
 from dashboards.plotting.axes import share_axis, size_axis, size_range
 from dashboards.plotting.picture import SVG_POINTS, Picture
@@ -237,30 +237,34 @@ SITUATIONS: dict[str, tuple[list[dict[str, Any]], set[str]]] = {  # rows, and wh
     "another program's": ([{"value": v, **FOREIGN} for v in (-3, 7, 1e9)], {"best", "curves"}),
     "hostile": (
         [row for k in range(1, 9) for row in one(value=k / 9, depth=k % 3, bytes=k * 1e3, **NAMED)],
-        set(SEARCH),
+        set(SEARCH_CHARTS),
     ),
 }
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-@pytest.mark.parametrize("key", SEARCH)
+@pytest.mark.parametrize("key", SEARCH_CHARTS)
 def test_every_picture_of_every_study(key: str, situation: str) -> None:
     rows, drawn = SITUATIONS[situation]
-    picture = SEARCH[key](view_of(trials_of(rows), name=HOSTILE))
+    picture = SEARCH_CHARTS[key].draw(view_of(trials_of(rows), name=HOSTILE))
     assert bool(picture.empty) == picture.data.empty == (key not in drawn)
     assert not any("<script" in text for text in texts(picture.figure.to_plotly_json()))
 
 
 def test_data_without_rows_has_its_columns() -> None:
     full, none = view_of(many(60)), view_of(trials_of([]))
-    for draw in SEARCH.values():
-        columns = list(draw(full).data.columns)
+    for chart in SEARCH_CHARTS.values():
+        columns = list(chart.draw(full).data.columns)
         assert columns
-        assert list(draw(none).data.columns) == columns
-    for compare in COMPARE.values():
-        columns = list(compare([full]).data.columns)
+        assert list(chart.draw(none).data.columns) == columns
+    for several in COMPARE_CHARTS.values():
+        columns = list(several.draw([full]).data.columns)
         assert columns
-        assert list(compare([none]).data.columns) == list(compare([]).data.columns) == columns
+        assert (
+            list(several.draw([none]).data.columns)
+            == list(several.draw([]).data.columns)
+            == columns
+        )
 
 
 described = {
@@ -289,18 +293,20 @@ random_study = st.lists(
 def test_every_picture_of_a_random_study(rows: list[dict[str, Any]], axis: str) -> None:
     view = view_of(trials_of(rows), axis)
     for picture in (
-        *(draw(view) for draw in SEARCH.values()),
-        *(d([view]) for d in COMPARE.values()),
+        *(chart.draw(view) for chart in SEARCH_CHARTS.values()),
+        *(chart.draw([view]) for chart in COMPARE_CHARTS.values()),
     ):
         assert bool(picture.empty) == picture.data.empty
         assert picture.figure.to_json()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-@pytest.mark.parametrize("key", COMPARE)
+@pytest.mark.parametrize("key", COMPARE_CHARTS)
 def test_every_comparison_of_every_study(key: str, situation: str) -> None:
     rows, drawn = SITUATIONS[situation]
-    picture = COMPARE[key]([view_of(trials_of(rows), name=HOSTILE), view_of(trials_of([]))])
+    picture = COMPARE_CHARTS[key].draw(
+        [view_of(trials_of(rows), name=HOSTILE), view_of(trials_of([]))]
+    )
     needed = {"best", "front"} if key == "fronts" else {"best"}
     assert bool(picture.empty) == picture.data.empty == (not needed <= drawn)
     assert not any("<script" in text for text in texts(picture.figure.to_plotly_json()))
@@ -323,7 +329,7 @@ def test_every_comparison_of_every_study(key: str, situation: str) -> None:
     ],
 )
 def test_nothing_says_why(view: View, key: str, reason: str) -> None:
-    assert reason in SEARCH[key](view).empty
+    assert reason in SEARCH_CHARTS[key].draw(view).empty
 
 
 @pytest.mark.parametrize("axis", ["bytes", "params", "macs"])
@@ -553,7 +559,7 @@ def test_other_numbers_have_an_axis_of_their_own() -> None:
 @pytest.mark.parametrize("key", ["front", "best", "curves", "choices"])
 @pytest.mark.parametrize("value", [0.0, 0.98, 1.0])
 def test_one_trial_has_axes_that_are_possible(key: str, value: float) -> None:
-    figure = SEARCH[key](view_of(trials_of(one(value=value)))).figure
+    figure = SEARCH_CHARTS[key].draw(view_of(trials_of(one(value=value)))).figure
     for axis in figure.select_yaxes():
         if axis.title.text and "accuracy" in axis.title.text:
             low, high = axis.range

@@ -14,7 +14,7 @@ from scipy import stats
 from strategies import architectures
 
 from dashboards.figures.architecture import stages_of
-from dashboards.figures.trial import TRIAL, facts, formats
+from dashboards.figures.trial import TRIAL_CHARTS, facts, formats
 from dashboards.plotting.picture import BLOCK_COLOURS, GREY, Picture
 from dashboards.views import SEARCH, Subject, TrialView
 from search.database.row import COLUMNS
@@ -85,7 +85,7 @@ def test_the_bytes_are_the_files(network: Architecture, format: str, size: int) 
     """Of any network, in any format; and every part is as large as what is in it."""
     names = tuple(f"class {place}" for place in range(network.classes))
     view = view_of(network, format, names, size)
-    picture = TRIAL["bytes"](view)
+    picture = TRIAL_CHARTS["bytes"].draw(view)
     assert picture.data["bytes"].sum() == view.row["bytes"]
     assert picture.data["parameters"].sum() == view.row["params"]
     assert (picture.data["bytes"] > 0).all()
@@ -127,11 +127,11 @@ def test_formats_say_what_was_measured() -> None:
 def test_bytes_of_the_references(name: str) -> None:
     network = reference(name, classes=3, channels=3)
     view = view_of(network, "fp16", size=64)
-    assert TRIAL["bytes"](view).data["bytes"].sum() == view.row["bytes"]
+    assert TRIAL_CHARTS["bytes"].draw(view).data["bytes"].sum() == view.row["bytes"]
 
 
 def test_the_architecture_is_drawn_stage_by_stage() -> None:
-    picture = TRIAL["architecture"](view_of(NETWORK))
+    picture = TRIAL_CHARTS["architecture"].draw(view_of(NETWORK))
     rows = picture.data.set_index("stage")
     assert list(rows.index) == ["input", "stem", "stage 1", "stage 2", "stage 3", "classes"]
     assert list(rows["channels"]) == [1, 8, 16, 24, 24, 3]
@@ -156,7 +156,7 @@ def test_stages_stay_in_their_columns(network: Architecture, depth: int) -> None
     deep = replace(network, stages=tuple(replace(s, depth=depth) for s in network.stages))
     names = tuple(f"class {place}" for place in range(network.classes))
     view = view_of(deep, classes=names, size=48)
-    picture = TRIAL["architecture"](view)
+    picture = TRIAL_CHARTS["architecture"].draw(view)
     starts = [note.x for note in picture.figure.layout.annotations[::2]]
     steps = np.diff([*starts, picture.figure.layout.xaxis.range[1]])
     np.testing.assert_allclose(steps, steps[0])
@@ -169,7 +169,7 @@ def test_stages_stay_in_their_columns(network: Architecture, depth: int) -> None
 
 
 def test_a_curve_with_its_losses() -> None:
-    picture = TRIAL["curve"](view_of(NETWORK, losses=[2.0, 1.5, 1.25]))
+    picture = TRIAL_CHARTS["curve"].draw(view_of(NETWORK, losses=[2.0, 1.5, 1.25]))
     accuracy, loss = drawn(picture)
     assert list(accuracy["x"]) == list(loss["x"]) == [1, 2, 3]
     assert list(accuracy["y"]) == [0.4, 0.6, 0.7]
@@ -179,7 +179,7 @@ def test_a_curve_with_its_losses() -> None:
 
 
 def test_a_pruned_curve_has_a_cross_at_its_end() -> None:
-    picture = TRIAL["curve"](view_of(NETWORK, state="PRUNED"))
+    picture = TRIAL_CHARTS["curve"].draw(view_of(NETWORK, state="PRUNED"))
     _, cross = drawn(picture)
     assert cross["marker"]["symbol"] == "x"
     assert (list(cross["x"]), list(cross["y"])) == ([3], [0.7])
@@ -188,7 +188,7 @@ def test_a_pruned_curve_has_a_cross_at_its_end() -> None:
 
 
 def test_the_confusion_matrix_is_in_shares_of_the_true_class() -> None:
-    picture = TRIAL["confusion"](view_of(NETWORK, confusion=CONFUSION))
+    picture = TRIAL_CHARTS["confusion"].draw(view_of(NETWORK, confusion=CONFUSION))
     (heat,) = drawn(picture, type="heatmap")
     np.testing.assert_allclose(heat["z"], [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
     assert heat["customdata"][0][1] == "apples taken for pears: 2 images"
@@ -201,7 +201,7 @@ def test_the_confusion_matrix_is_in_shares_of_the_true_class() -> None:
 
 def test_long_class_names_take_one_line() -> None:
     names = ("caesar salad with a long name", "x" * 30, "pho")
-    picture = TRIAL["confusion"](view_of(NETWORK, classes=names, confusion=CONFUSION))
+    picture = TRIAL_CHARTS["confusion"].draw(view_of(NETWORK, classes=names, confusion=CONFUSION))
     shown = list(picture.figure.layout.yaxis.ticktext)
     assert shown == ["caesar salad with a…", "x" * 19 + "…", "pho"]
     assert set(picture.data["true class"]) == set(names)
@@ -210,12 +210,12 @@ def test_long_class_names_take_one_line() -> None:
 def test_many_classes_have_no_numbers_in_their_cells() -> None:
     classes = tuple(f"class {place}" for place in range(13))
     view = view_of(None, classes=classes, confusion=np.eye(13, dtype=int).tolist())
-    picture = TRIAL["confusion"](view)
+    picture = TRIAL_CHARTS["confusion"].draw(view)
     assert [trace.type for trace in picture.figure.data] == ["heatmap"]
 
 
 def test_accuracy_by_class_is_sorted_with_wilsons_intervals() -> None:
-    picture = TRIAL["classes"](view_of(NETWORK, confusion=CONFUSION))
+    picture = TRIAL_CHARTS["classes"].draw(view_of(NETWORK, confusion=CONFUSION))
     assert list(picture.data["class"]) == ["apples", "pears"]  # of plums there was no image
     assert list(picture.data["accuracy"]) == [0.8, 0.75]
     z, n, p = stats.norm.ppf(0.975), 10, 0.8
@@ -232,32 +232,32 @@ def test_accuracy_by_class_is_sorted_with_wilsons_intervals() -> None:
 def test_class_names_are_names(hostile: str) -> None:
     """Not markup, not a column, not a date."""
     view = view_of(NETWORK, classes=(hostile, "b", "c"), confusion=CONFUSION)
-    for draw in TRIAL.values():
-        assert "<img" not in json.dumps(json.loads(draw(view).figure.to_json()))
-    assert hostile in set(TRIAL["confusion"](view).data["true class"])
-    assert hostile in set(TRIAL["classes"](view).data["class"])
+    for chart in TRIAL_CHARTS.values():
+        assert "<img" not in json.dumps(json.loads(chart.draw(view).figure.to_json()))
+    assert hostile in set(TRIAL_CHARTS["confusion"].draw(view).data["true class"])
+    assert hostile in set(TRIAL_CHARTS["classes"].draw(view).data["class"])
     assert not formats(view).empty
 
 
 def test_a_trial_of_another_program_has_empty_pictures() -> None:
     nobody = Subject(1, "theirs", "other", {}, {})
     empty = view_of(None, curve=CURVE.iloc[:0])._replace(subject=nobody)
-    for draw in TRIAL.values():
-        assert draw(empty).empty
+    for chart in TRIAL_CHARTS.values():
+        assert chart.draw(empty).empty
     assert formats(empty).empty
     assert facts(empty) == []
 
 
 def test_a_network_without_a_file_is_drawn_and_has_no_bytes() -> None:
     view = view_of(NETWORK, bytes=math.nan)
-    assert not TRIAL["architecture"](view).empty
-    assert TRIAL["bytes"](view).empty
+    assert not TRIAL_CHARTS["architecture"].draw(view).empty
+    assert TRIAL_CHARTS["bytes"].draw(view).empty
 
 
 def test_without_a_confusion_matrix_the_reasons_are_said() -> None:
     for name in ("confusion", "classes"):
-        assert "earlier version" in TRIAL[name](view_of(NETWORK)).empty
-    assert TRIAL["classes"](view_of(NETWORK, confusion=[[0, 0], [0, 0]])).empty
+        assert "earlier version" in TRIAL_CHARTS[name].draw(view_of(NETWORK)).empty
+    assert TRIAL_CHARTS["classes"].draw(view_of(NETWORK, confusion=[[0, 0], [0, 0]])).empty
 
 
 def test_facts_of_a_file_and_of_a_pruned_network() -> None:
@@ -272,5 +272,5 @@ def test_facts_of_a_file_and_of_a_pruned_network() -> None:
 def test_an_older_trial_has_its_format_from_the_budget() -> None:
     view = view_of(NETWORK, file_accuracy=0.75)
     older = view._replace(row=view.row.drop("format").reindex(view.row.index))
-    assert TRIAL["bytes"](older).data["bytes"].sum() == view.row["bytes"]
+    assert TRIAL_CHARTS["bytes"].draw(older).data["bytes"].sum() == view.row["bytes"]
     assert formats(older).set_index("format").loc["int8", "accuracy"] == "75.00%"

@@ -24,10 +24,10 @@ from optuna.trial import TrialState, create_trial
 from plotly.utils import PlotlyJSONEncoder
 
 from benchmarks import synthetic_studies
-from dashboards.figures.compare import COMPARE
+from dashboards.figures.compare import COMPARE_CHARTS
 from dashboards.figures.progress import best, best_steps, curves
-from dashboards.figures.search import SEARCH, front
-from dashboards.figures.trial import TRIAL
+from dashboards.figures.search import SEARCH_CHARTS, front
+from dashboards.figures.trial import TRIAL_CHARTS
 from dashboards.filters import AXES, Filters
 from dashboards.library import Library
 from dashboards.pages import overview
@@ -129,9 +129,10 @@ def _pages(database: str, count: int, axis: str) -> None:
     pages += [study_page.page(library, 1, ""), study_page.other_cards(library.subject(1).goal)]
     pages += [trial_page.trial_page(library, downloads, 1, number) for number in range(count)]
     views = [library.view(identity, Filters(axis=axis)) for identity in (1, 2)]
-    pages += [draw(views[0]).figure for draw in SEARCH.values()]
-    pages += [draw(views).figure for draw in COMPARE.values()]
-    pages += [d(library.trial(1, k)).figure for k in range(count) for d in TRIAL.values()]
+    pages += [chart.draw(views[0]).figure for chart in SEARCH_CHARTS.values()]
+    pages += [chart.draw(views).figure for chart in COMPARE_CHARTS.values()]
+    trials = [library.trial(1, number) for number in range(count)]
+    pages += [c.draw(trial).figure for trial in trials for c in TRIAL_CHARTS.values()]
     for page in pages:
         json.dumps(page, cls=PlotlyJSONEncoder)
 
@@ -173,9 +174,9 @@ def test_the_smallest_loss_is_the_best_everywhere(losses: Path) -> None:
     assert (row["best"], row["bytes"]) == (0.25, 300)
     listed = json.dumps(overview.page(library), cls=PlotlyJSONEncoder)
     assert "best so far from 0.75 to 0.25 over 4 complete trials" in listed
-    for key, draw in SEARCH.items():
-        picture = draw(view)
-        said = f"{picture.title} {picture.note} {picture.figure.to_json()}"
+    for key, chart in SEARCH_CHARTS.items():
+        picture = chart.draw(view)
+        said = f"{view.subject.goal.said(chart.title)} {picture.note} {picture.figure.to_json()}"
         if not picture.empty:
             assert "ccuracy" not in said, key
             assert ".2%" not in said + ".1%", key
@@ -199,14 +200,14 @@ def test_what_measures_something_else_is_not_drawn_beside_ours(losses: Path) -> 
     library = Library(str(losses))
     ours, losses_, several = (library.identity(n) for n in ("synthetic", "losses", "several"))
     views = [library.view(study, Filters()) for study in (losses_, ours, several)]
-    for key, draw in COMPARE.items():
-        together = draw(views)
+    for key, chart in COMPARE_CHARTS.items():
+        together = chart.draw(views)
         assert set(together.data["study"]) == {"synthetic"}, key
         assert "something else: losses, several." in together.note
-        alone = draw(views[:1])
+        alone = chart.draw(views[:1])
         assert set(alone.data["study"]) == {"losses"}, key
         assert "something else" not in alone.note
-    assert "Down and to the left" in COMPARE["fronts"](views[:1]).note
+    assert "Down and to the left" in COMPARE_CHARTS["fronts"].draw(views[:1]).note
 
 
 def test_several_objectives_and_infinities_say_what_they_are(losses: Path) -> None:

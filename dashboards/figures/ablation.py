@@ -1,6 +1,5 @@
 """An ablation as pictures: differences with what they are worth, bytes of the arms; all charts."""
 
-from collections.abc import Callable, Mapping
 from html import escape
 
 import numpy as np
@@ -23,7 +22,9 @@ from dashboards.plotting.picture import (
     GREEN,
     GREY,
     VERMILION,
+    Chart,
     Picture,
+    listed,
     nothing,
     styled,
 )
@@ -32,7 +33,6 @@ from search.terminal import evidence
 from search.terminal.evidence import Cells
 from space.solver import format_bytes
 
-FOREST_TITLE, SIZES_TITLE = "Differences to the baseline", "Bytes of the arms"
 UNPAIRED = (
     "No arm has a seed in common with the baseline yet: the first difference appears here when "
     "one does."
@@ -70,7 +70,7 @@ def forest(view: AblationView) -> Picture:
     arms = view.analysis.arms
     rows = arms[arms["difference"].notna() & (arms["arm"] != view.plan.baseline)]
     if rows.empty:
-        return nothing(FOREST_TITLE, UNPAIRED, _differences(rows))
+        return nothing(UNPAIRED, _differences(rows))
     rows = rows.sort_values("difference").reset_index(drop=True)
     names = [
         f"{arm} (n\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{n})"
@@ -93,7 +93,7 @@ def forest(view: AblationView) -> Picture:
         "Thin: Student's t interval of 95 %, paired by seed; broad: bootstrap. Each is for one "
         "comparison; verdicts are corrected for all of them (Holm)."
     )
-    return Picture(FOREST_TITLE, figure, _differences(rows), note)
+    return Picture(figure, _differences(rows), note)
 
 
 def forest_range(rows: pd.DataFrame) -> tuple[float, float]:
@@ -171,7 +171,7 @@ def sizes(view: AblationView) -> Picture:
     arms = view.analysis.arms
     rows = arms[arms["bytes"].notna()]
     if rows.empty:
-        return nothing(SIZES_TITLE, WAITING, SIZES)
+        return nothing(WAITING, SIZES)
     names = list(rows["arm"])
     figure = styled(go.Figure(), height=90 + row_height(names) * len(rows))
     figure.add_bar(
@@ -189,13 +189,13 @@ def sizes(view: AblationView) -> Picture:
     figure.update_yaxes(places(names, DOWN) | {"range": [len(rows) - 0.5, -0.5]})
     data = rows[[*SIZES]].reset_index(drop=True)
     matched = view.plan.size_matched
-    return Picture(SIZES_TITLE, figure, data, SIZE_MATCHED if matched else FIXED_WIDTHS)
+    return Picture(figure, data, SIZE_MATCHED if matched else FIXED_WIDTHS)
 
 
-ABLATION: Mapping[str, Callable[[AblationView], Picture]] = {
-    "forest": forest,
-    "paired": paired,
-    "marginal": marginal,
-    "interaction": interaction,
-    "sizes": sizes,
-}
+ABLATION_CHARTS = listed(
+    Chart("forest", "Differences to the baseline", forest, wide=True),
+    Chart("paired", "Arms, seed by seed", paired, wide=True),
+    Chart("marginal", "Marginal means", marginal),
+    Chart("interaction", "Interactions", interaction),
+    Chart("sizes", "Bytes of the arms", sizes),
+)

@@ -14,7 +14,6 @@ from space.architecture import Architecture, Stage
 from space.count import layer_costs
 from space.solver import format_bytes
 
-ARCHITECTURE_TITLE, BYTES_TITLE = "Architecture", "Where the bytes go"
 UNKNOWN = "The trial does not say what its network is: another program made it, or it failed early."
 SIZES = ("bytes", "parameters", "macs")  # of a layer
 STAGES = ("stage", "block", "blocks", "channels", "pixels", "settings")  # columns
@@ -44,7 +43,7 @@ def is_known(view: TrialView) -> bool:
 def architecture(view: TrialView) -> Picture:
     """Stages from left to right: as high as they are wide, a slab for every block."""
     if not is_known(view):
-        return nothing(ARCHITECTURE_TITLE, UNKNOWN, STAGES)
+        return nothing(UNKNOWN, STAGES)
     network = Architecture.from_dict(dict(view.row["architecture"]))
     data = stages_of(network, int(view.subject.size or 0))
     boxes = list(_boxes(data))
@@ -56,7 +55,7 @@ def architecture(view: TrialView) -> Picture:
     figure.update_yaxes(range=[-top * 0.75 - 1.2, top + 1.4], visible=False, fixedrange=True)
     figure.update_layout(margin={"l": 4, "r": 4, "t": 4, "b": 4}, hovermode=False)
     note = "Height: channels (logarithmic); one slab a block. Above: channels x pixels after it."
-    return Picture(ARCHITECTURE_TITLE, figure, data, note)
+    return Picture(figure, data, note)
 
 
 def stages_of(network: Architecture, size: int) -> pd.DataFrame:
@@ -132,9 +131,9 @@ def _draw(figure: go.Figure, box: Box) -> None:
 def bytes_by_layer(view: TrialView) -> Picture:
     """Stages, their blocks, their layers, each as wide as its bytes; all sum to the file."""
     if not is_known(view):
-        return nothing(BYTES_TITLE, UNKNOWN, LAYERS)
+        return nothing(UNKNOWN, LAYERS)
     if pd.isna(view.row["bytes"]):
-        return nothing(BYTES_TITLE, UNBUILT, LAYERS)
+        return nothing(UNBUILT, LAYERS)
     data = stored_layers(view)
     whole = int(data["bytes"].sum())
     parts = _tree(data, whole, stage_colours(view.row))
@@ -156,7 +155,7 @@ def bytes_by_layer(view: TrialView) -> Picture:
         )
     )
     figure.update_layout(margin={"l": 4, "r": 4, "t": 4, "b": 4}, uniformtext=READABLE)
-    return Picture(BYTES_TITLE, figure, data, "Click a part to look into it.")
+    return Picture(figure, data, "Click a part to look into it.")
 
 
 def stored_layers(view: TrialView) -> pd.DataFrame:

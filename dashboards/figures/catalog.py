@@ -1,20 +1,17 @@
 """Which picture a card shows: from a page's address and a card's key to the picture."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
-from dashboards.figures.ablation import ABLATION as ABLATION_PICTURES
-from dashboards.figures.compare import COMPARE as COMPARE_PICTURES
-from dashboards.figures.search import SEARCH as SEARCH_PICTURES
-from dashboards.figures.trial import TRIAL as TRIAL_PICTURES
+from dashboards.figures.ablation import ABLATION_CHARTS
+from dashboards.figures.compare import COMPARE_CHARTS
+from dashboards.figures.search import SEARCH_CHARTS
+from dashboards.figures.trial import TRIAL_CHARTS
 from dashboards.filters import Filters
 from dashboards.library import Library
-from dashboards.plotting.picture import Picture
+from dashboards.plotting.picture import Chart, Picture, V
 from dashboards.routes import COMPARE, STUDY, TRIAL, Route, compared
 from dashboards.views import ABLATION
 from space.errors import InputError
-
-V = TypeVar("V")  # a view
 
 
 def picture(library: Library, where: Route, query: str, key: str) -> Picture:
@@ -24,23 +21,23 @@ def picture(library: Library, where: Route, query: str, key: str) -> Picture:
         InputError: no such study, trial or picture.
     """
     if where.page == TRIAL:
-        return _known(TRIAL_PICTURES, key)(library.trial(where.study, where.trial))
+        return _known(TRIAL_CHARTS, key).draw(library.trial(where.study, where.trial))
     if where.page == COMPARE:
         return _compared(library, query, key)
     if where.page == STUDY and library.subject(where.study).kind == ABLATION:
-        return _known(ABLATION_PICTURES, key)(library.ablation(where.study))
+        return _known(ABLATION_CHARTS, key).draw(library.ablation(where.study))
     if where.page == STUDY:
-        return _known(SEARCH_PICTURES, key)(library.view(where.study, Filters.parse(query)))
+        return _known(SEARCH_CHARTS, key).draw(library.view(where.study, Filters.parse(query)))
     raise InputError("there are no pictures on this page")
 
 
 def _compared(library: Library, query: str, key: str) -> Picture:
-    draw, filters = _known(COMPARE_PICTURES, key), Filters.parse(query)
+    chart, filters = _known(COMPARE_CHARTS, key), Filters.parse(query)
     views = [library.view(study, filters) for study in compared(query)]
-    return draw(views)
+    return chart.draw(views)
 
 
-def _known(pictures: Mapping[str, Callable[[V], Picture]], key: str) -> Callable[[V], Picture]:
-    if key not in pictures:
-        raise InputError(f"there is no picture {key!r} on this page")
-    return pictures[key]
+def _known(charts: Mapping[str, Chart[V]], key: str) -> Chart[V]:
+    if key not in charts:
+        raise InputError(f"there is no chart {key!r} on this page")
+    return charts[key]

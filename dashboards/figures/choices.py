@@ -32,8 +32,6 @@ from dashboards.plotting.reasons import OBSERVED, complete, drawable, trial_numb
 from dashboards.views import View
 from search.database import table
 
-CHOICES_TITLE = "Accuracy by choice, observed in search"
-PARALLEL_TITLE = "All choices at once"
 CHOICES = {
     "block": "block type",
     "groups": "most groups",
@@ -58,9 +56,7 @@ def choices(view: View) -> Picture:
     done = complete(view)
     done = done[done["block"] != ""]
     if done.empty:
-        return nothing(
-            view.subject.goal.said(CHOICES_TITLE), why_nothing(view, described=True), MEDIANS
-        )
+        return nothing(why_nothing(view, described=True), MEDIANS)
     levels = {choice: labelled(done, choice) for choice in CHOICES}
     figure = make_subplots(
         1,
@@ -81,7 +77,7 @@ def choices(view: View) -> Picture:
     accuracy_axis(figure, done["value"])
     figure.update_xaxes(showgrid=False, tickangle=0, tickfont={"size": 11})
     note = f"Bars: medians, with the number of trials. {OBSERVED}"
-    return Picture(CHOICES_TITLE, figure, pd.concat(parts, ignore_index=True), note)
+    return Picture(figure, pd.concat(parts, ignore_index=True), note)
 
 
 def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
@@ -152,7 +148,7 @@ def parallel(view: View) -> Picture:
     points = points[points["block"] != ""]
     if points.empty:
         none = _lines(points, view.filters.axis)
-        return nothing(PARALLEL_TITLE, why_nothing(view, described=True), none)
+        return nothing(why_nothing(view, described=True), none)
     leaders = table.best_first(points).head(ALWAYS)
     others = points.drop(leaders.index)
     drawn = pd.concat(
@@ -183,7 +179,7 @@ def parallel(view: View) -> Picture:
         f"{few}Blue lines are the most accurate, orange ones the least. "
         f"Drag along an axis to pick lines. {OBSERVED}"
     )
-    return Picture(PARALLEL_TITLE, figure, _lines(drawn, axis), note)
+    return Picture(figure, _lines(drawn, axis), note)
 
 
 def _lines(trials: pd.DataFrame, axis: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Several studies side by side: fronts, best so far, the best at each budget."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from html import escape
 from itertools import repeat
 
@@ -11,14 +11,20 @@ from dashboards.figures.progress import best_steps
 from dashboards.figures.search import limit_of, pareto
 from dashboards.filters import Filters
 from dashboards.plotting.axes import TITLES, count_axis, size_axis, size_range, tick_words
-from dashboards.plotting.picture import SEQUENCE, Picture, nothing, styled, value_axis
+from dashboards.plotting.picture import (
+    SEQUENCE,
+    Chart,
+    Picture,
+    listed,
+    nothing,
+    styled,
+    value_axis,
+)
 from dashboards.plotting.reasons import complete, drawable
 from dashboards.views import View
 from search.database import table
 from search.database.goal import ACCURACY, Goal
 
-FRONTS_TITLE, BEST_TITLE = "Pareto fronts", "Best so far"
-BUDGETS_TITLE = "The best at each budget"
 OTHERS = "Not drawn, for it measures something else: "
 NOTHING = "None of these studies has a complete trial yet."
 CHOOSE = "Choose one or more studies above."
@@ -33,7 +39,7 @@ def fronts(views: list[View]) -> Picture:
     found = [(view, front) for view, front in found if len(front)]
     if not found:
         none = ("study", "trial", axis, goal.name, "architecture")
-        return nothing(FRONTS_TITLE, why_none(views), none)
+        return nothing(why_none(views), none)
     sizes = [size for _, front in found for size in front[axis]]
     low, high = size_range(sizes)
     figure = styled(go.Figure(), height=480)
@@ -52,7 +58,7 @@ def fronts(views: list[View]) -> Picture:
     values = [value for _, front in found for value in front["value"]]
     value_axis(figure, values, goal)
     note = f"{'Down' if goal.minimised else 'Up'} and to the left is better."
-    return Picture(FRONTS_TITLE, figure, _rows(found, axis, goal), note)
+    return Picture(figure, _rows(found, axis, goal), note)
 
 
 def axis_of(views: list[View]) -> str:
@@ -116,7 +122,7 @@ def best_so_far(views: list[View]) -> Picture:
     columns = ("study", "trial", "trials ended", f"best {goal.name}")
     found = [(view, best_steps(view)) for view in views if len(complete(view))]
     if not found:
-        return nothing(BEST_TITLE, why_none(views), columns)
+        return nothing(why_none(views), columns)
     figure = styled(go.Figure(), height=480)
     for place, (view, steps) in enumerate(found):
         figure.add_scatter(
@@ -137,7 +143,7 @@ def best_so_far(views: list[View]) -> Picture:
         )
         for view, steps in found
     ]
-    return Picture(BEST_TITLE, figure, pd.concat(data, ignore_index=True))
+    return Picture(figure, pd.concat(data, ignore_index=True))
 
 
 def best_at_budgets(views: list[View]) -> Picture:
@@ -153,7 +159,7 @@ def best_at_budgets(views: list[View]) -> Picture:
     ]
     if not rows:
         none = ("budget", "study", "trial", goal.name, axis, "architecture")
-        return nothing(BUDGETS_TITLE, why_none(views), none)
+        return nothing(why_none(views), none)
     data = pd.DataFrame(rows)
     figure = styled(go.Figure(), height=480)
     for place, (study, group) in enumerate(data.groupby("study", sort=False)):
@@ -170,7 +176,7 @@ def best_at_budgets(views: list[View]) -> Picture:
     figure.update_xaxes(title={"text": f"at most, in {TITLES[axis]}"}, type="category")
     value_axis(figure, data[goal.name].tolist(), goal, "best ")
     note = "A single training each: finalists and ablations say how much of it is chance."
-    return Picture(BUDGETS_TITLE, figure, data, note)
+    return Picture(figure, data, note)
 
 
 def _best_under(view: View, axis: str, limit: float) -> dict[str, object] | None:
@@ -188,8 +194,8 @@ def _best_under(view: View, axis: str, limit: float) -> dict[str, object] | None
     }
 
 
-COMPARE: Mapping[str, Callable[[list[View]], Picture]] = {
-    "fronts": of_one_goal(fronts),
-    "best_so_far": of_one_goal(best_so_far),
-    "best_at_budgets": of_one_goal(best_at_budgets),
-}
+COMPARE_CHARTS = listed(
+    Chart("fronts", "Pareto fronts", of_one_goal(fronts), wide=True),
+    Chart("best_so_far", "Best so far", of_one_goal(best_so_far)),
+    Chart("best_at_budgets", "The best at each budget", of_one_goal(best_at_budgets)),
+)

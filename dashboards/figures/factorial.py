@@ -14,7 +14,6 @@ from dashboards.plotting.names import arms_with, numbers_in, places, results
 from dashboards.plotting.picture import BLUE, GREY, Picture, accuracy_axis, nothing, styled
 from dashboards.views import AblationView
 
-MARGINAL_TITLE, INTERACTION_TITLE = "Marginal means", "Interactions"
 FACTORIAL = "This is for factorial designs, in which factors are crossed."
 INCOMPLETE = (
     "No seed has a result in every cell yet: means over the other factors would not be balanced."
@@ -29,10 +28,10 @@ ROW, BETWEEN = 320, 90  # pixels of a row of them, and of the labels in between
 def marginal(view: AblationView) -> Picture:
     """A factorial's level means over the raw points."""
     if view.plan.design != "factorial":
-        return nothing(MARGINAL_TITLE, FACTORIAL, MARGINAL)
+        return nothing(FACTORIAL, MARGINAL)
     levels, found = view.analysis.levels, results(view)
     if levels["mean"].isna().all():
-        return nothing(MARGINAL_TITLE, INCOMPLETE, MARGINAL)
+        return nothing(INCOMPLETE, MARGINAL)
     factors = list(view.plan.factors)
     figure = make_subplots(
         1,
@@ -52,7 +51,7 @@ def marginal(view: AblationView) -> Picture:
     accuracy_axis(figure, [*numbers_in(found), *numbers_in(levels[["low", "high"]])])
     data = levels[[*MARGINAL]]
     note = "Means over the other factors, with bootstrap intervals; grey: every training."
-    return Picture(MARGINAL_TITLE, figure, data, note)
+    return Picture(figure, data, note)
 
 
 def _add_points(
@@ -97,10 +96,10 @@ def _add_intervals(figure: go.Figure, rows: pd.DataFrame, column: int) -> None:
 def interaction(view: AblationView) -> Picture:
     """Cell means of each pair of factors; cells of fewer than three results stay blank."""
     if view.plan.design != "factorial":
-        return nothing(INTERACTION_TITLE, FACTORIAL, CELLS)
+        return nothing(FACTORIAL, CELLS)
     cells = view.interactions
     if cells.empty or cells["mean"].isna().all():
-        return nothing(INTERACTION_TITLE, TOO_FEW, CELLS)
+        return nothing(TOO_FEW, CELLS)
     pairs = list(combinations(view.plan.factors, 2))
     columns = min(PANELS, len(pairs))
     rows = -(-len(pairs) // columns)
@@ -116,7 +115,7 @@ def interaction(view: AblationView) -> Picture:
     bar = {"thickness": 12, "tickformat": SHARES}
     axis = {"colorscale": SCALE, "cmin": low, "cmax": high, "colorbar": bar}
     figure.update_layout(coloraxis=axis)
-    return Picture(INTERACTION_TITLE, figure, cells, "Means of all results in a cell.")
+    return Picture(figure, cells, "Means of all results in a cell.")
 
 
 def _add_cells(

@@ -15,7 +15,6 @@ from dashboards.views import View
 if TYPE_CHECKING:
     import optuna
 
-TITLE = "What accuracy depends on"
 COLUMNS = ("parameter", "share")
 EVALUATED = 2_000  # trials that importances are computed from: Optuna takes a second for them
 FEWEST = 5  # trials below which importances are no news
@@ -26,23 +25,23 @@ def importances(view: View) -> Picture:
 
     A student that was drawn a second time counts here: what is judged is what was drawn.
     """
-    trials, title = view.trials, view.subject.goal.said(TITLE)
+    trials = view.trials
     done = trials[(trials["state"] == "COMPLETE") & finite(trials["value"])]
     if len(done) < FEWEST:
         why = f"Importances need {FEWEST} complete trials or more; there are {len(done)}."
-        return nothing(title, why_nothing(view) if done.empty else why, COLUMNS)
+        return nothing(why_nothing(view) if done.empty else why, COLUMNS)
     sample = done.sample(min(EVALUATED, len(done)), random_state=0)
     found = ped_anova(view.study(sample["number"].astype(int).tolist()))
     if not found.sum() > 0:
         name = view.subject.goal.name
         why = f"No parameter varies among the complete trials, or no {name} does."
-        return nothing(title, why, COLUMNS)
+        return nothing(why, COLUMNS)
     shares = (found / found.sum()).to_numpy()
     data = pd.DataFrame(dict(zip(COLUMNS, (found.index, shares), strict=True)))
     drawn = (
         f"{len(sample):,} trials drawn at random" if len(done) > EVALUATED else "complete trials"
     )
-    return Picture(title, _bars(data), data, f"PED-ANOVA over {drawn}. {OBSERVED}")
+    return Picture(_bars(data), data, f"PED-ANOVA over {drawn}. {OBSERVED}")
 
 
 def _bars(data: pd.DataFrame) -> go.Figure:

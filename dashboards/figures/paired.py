@@ -21,7 +21,6 @@ from dashboards.plotting.picture import (
 )
 from dashboards.views import AblationView
 
-PAIRED_TITLE = "Arms, seed by seed"
 BY_SEED = ("seed", "arm", "accuracy")  # columns
 
 
@@ -29,7 +28,7 @@ def paired(view: AblationView) -> Picture:
     """Every seed a line through the arms; by factor, means over the other factors."""
     found = results(view)
     if found.empty:
-        return nothing(PAIRED_TITLE, WAITING, BY_SEED)
+        return nothing(WAITING, BY_SEED)
     known = published(view)
     panels, above = _panels(view, _balanced(view, found)), _panels(view, known)
     ours = 1 if known.empty else 2  # its row
@@ -55,7 +54,7 @@ def paired(view: AblationView) -> Picture:
     _set_range(figure, panels.values(), ours, room=0.06)
     figure.update_yaxes(title={"text": "published"}, row=1, col=1)
     figure.update_yaxes(title={"text": "validation accuracy"}, row=ours, col=1)
-    return Picture(PAIRED_TITLE, figure, _by_seed(found), paired_note(view))
+    return Picture(figure, _by_seed(found), paired_note(view))
 
 
 def _by_seed(found: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,6 @@ from dashboards.views import View
 from search.database import table
 from search.database.goal import Goal
 
-BEST_TITLE, VOLUME_TITLE, CURVES_TITLE = "Best so far", "Hypervolume so far", "Learning curves"
 NARROW = 0.9  # sizes that close to their reference make no area worth looking at
 SAMPLE = 300  # learning curves that medians and quartiles are of
 PRUNED = 60  # drawn one by one
@@ -81,13 +80,13 @@ def best(view: View) -> Picture:
     goal = view.subject.goal
     column = f"best {goal.name}"
     if complete(view).empty:
-        return nothing(BEST_TITLE, why_nothing(view), _data(NO_STEPS, column))
+        return nothing(why_nothing(view), _data(NO_STEPS, column))
     steps = best_steps(view)
     figure = _panels(steps, BLUE, goal.digits)
     value_axis(figure, steps.value, goal, "best ", col=1)
     found, last = goal.exactly(steps.value[-1]), steps.number[-1]
     note = f"{found} by trial {last}, number {steps.ended[-2]:,} to end."
-    return Picture(BEST_TITLE, figure, _data(steps, column), note)
+    return Picture(figure, _data(steps, column), note)
 
 
 def hypervolume(view: View) -> Picture:
@@ -95,15 +94,14 @@ def hypervolume(view: View) -> Picture:
     none = _data(NO_STEPS, "hypervolume")
     if not view.subject.goal.ours:
         why = "A hypervolume is one of accuracies, which another program's values need not be."
-        return nothing(VOLUME_TITLE, why, none)
+        return nothing(why, none)
     points = complete(view, view.filters.axis)
     if points.empty:
-        return nothing(VOLUME_TITLE, why_nothing(view, sized=True), none)
+        return nothing(why_nothing(view, sized=True), none)
     axis, sizes = view.filters.axis, points[view.filters.axis]
     reference, smallest = float(sizes.max()), float(sizes.min())
     if smallest / reference > NARROW:
         return nothing(
-            VOLUME_TITLE,
             "All trials are of one size, as a search under one budget makes them: the best so far "
             "says it all.",
             none,
@@ -119,7 +117,7 @@ def hypervolume(view: View) -> Picture:
         "Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to "
         f"{WORDS[axis](reference)}, the largest trial; 1 is full accuracy at the smallest size."
     )
-    return Picture(VOLUME_TITLE, figure, _data(steps, "hypervolume"), note)
+    return Picture(figure, _data(steps, "hypervolume"), note)
 
 
 def volumes(
@@ -172,11 +170,11 @@ def curves(view: View) -> Picture:
     sample = _sample(done, SAMPLE)
     wanted = {int(n) for part in (leaders, pruned, sample) for n in part["number"]}
     if not wanted:
-        return nothing(CURVES_TITLE, why_nothing(view), columns)
+        return nothing(why_nothing(view), columns)
     found = view.curves(sorted(wanted))
     found = found[finite(found["accuracy"])]
     if found.empty:
-        return nothing(CURVES_TITLE, "These trials reported nothing by epoch.", columns)
+        return nothing("These trials reported nothing by epoch.", columns)
     figure = styled(go.Figure())
     _add_pruned(figure, found[found["number"].isin(pruned["number"])], goal)
     _add_band(figure, found[found["number"].isin(sample["number"])])
@@ -193,7 +191,7 @@ def curves(view: View) -> Picture:
     value_axis(figure, found["accuracy"], goal)
     note = _curves_note(len(done), int((points["state"] == "PRUNED").sum()))
     data = found.set_axis(columns, axis=1)
-    return Picture(CURVES_TITLE, figure, data, note)
+    return Picture(figure, data, note)
 
 
 def _curves_note(done: int, pruned: int) -> str:

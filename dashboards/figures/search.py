@@ -1,7 +1,6 @@
 """A search as pictures: accuracy against size, with all that is known beside it."""
 
 import math
-from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any, NamedTuple
 
@@ -20,8 +19,10 @@ from dashboards.plotting.picture import (
     STATE_SYMBOLS,
     SVG_POINTS,
     VERMILION,
+    Chart,
     Picture,
     block_colour,
+    listed,
     nothing,
     styled,
     value_axis,
@@ -31,7 +32,6 @@ from dashboards.views import Mark, View
 from search.database.goal import ACCURACY, Goal
 from search.terminal.output import short
 
-TITLE = "Accuracy against size"
 REACH = 0.5  # of the range of sizes: how far beside it a reference is still shown
 NAME = 0.12  # of the range: as wide as a reference's name
 ROWS = (0.985, 0.92, 0.855)  # heights of references that lie side by side, of the whole
@@ -56,10 +56,10 @@ def front(view: View) -> Picture:
     points, goal = drawable(view.trials, view.filters.axis), view.subject.goal
     if points.empty:
         none = front_data(points.assign(on_front=False), view.filters.axis, goal)
-        return nothing(goal.said(TITLE), why_nothing(view, sized=True), none)
+        return nothing(why_nothing(view, sized=True), none)
     info = front_info(view, points)
     data = front_data(info.points, info.axis, goal)
-    return Picture(goal.said(TITLE), front_figure(info), data, front_note(info, view))
+    return Picture(front_figure(info), data, front_note(info, view))
 
 
 def pareto(points: pd.DataFrame, axis: str, goal: Goal = ACCURACY) -> pd.DataFrame:
@@ -285,12 +285,12 @@ def front_note(info: Front, view: View) -> str:
     return " ".join(sentences)
 
 
-SEARCH: Mapping[str, Callable[[View], Picture]] = {
-    "front": front,
-    "best": best,
-    "hypervolume": hypervolume,
-    "curves": curves,
-    "importances": importances,
-    "choices": choices,
-    "parallel": parallel,
-}
+SEARCH_CHARTS = listed(
+    Chart("front", "Accuracy against size", front, wide=True),
+    Chart("best", "Best so far", best),
+    Chart("hypervolume", "Hypervolume", hypervolume),
+    Chart("curves", "Learning curves", curves),
+    Chart("importances", "What accuracy depends on", importances),
+    Chart("choices", "Accuracy by choice, observed in search", choices, wide=True),
+    Chart("parallel", "All choices at once", parallel, wide=True),
+)

@@ -1,6 +1,6 @@
 """One trial as pictures: its network, where its bytes go, how it learned, what it confuses."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import product
 from typing import Any
@@ -21,7 +21,9 @@ from dashboards.plotting.picture import (
     GREY,
     ORANGE,
     VERMILION,
+    Chart,
     Picture,
+    listed,
     nothing,
     styled,
     value_axis,
@@ -31,9 +33,6 @@ from search.terminal import trial_facts
 from space.architecture import Architecture
 from space.file_format import EXACT_FORMAT, FORMATS, stored_bytes
 
-CURVE_TITLE, CONFUSION_TITLE, CLASSES_TITLE = (
-    *("Learning curve", "Confusion matrix", "Accuracy by class"),
-)
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 NO_CONFUSION = (
@@ -108,7 +107,7 @@ def curve(view: TrialView) -> Picture:
     found, losses, goal = view.curve, _losses(view), view.subject.goal
     columns = ("epoch", goal.name, "loss")
     if found.empty:
-        return nothing(CURVE_TITLE, NO_EPOCH, columns)
+        return nothing(NO_EPOCH, columns)
     panels = 2 if len(losses) else 1
     figure = styled(make_subplots(1, panels, horizontal_spacing=0.2))
     _add_curve(figure, found["epoch"], found["accuracy"], BLUE, goal.digits, 1)
@@ -131,7 +130,7 @@ def curve(view: TrialView) -> Picture:
     value_axis(figure, found["accuracy"], goal, col=1)
     data = found.assign(loss=found["epoch"].map(losses)).rename(columns={"accuracy": goal.name})
     data = data[[*columns]]
-    return Picture(CURVE_TITLE, figure, data, "Cross: pruned here." if was_pruned else "")
+    return Picture(figure, data, "Cross: pruned here." if was_pruned else "")
 
 
 def _losses(view: TrialView) -> pd.Series:
@@ -163,7 +162,7 @@ def class_names(view: TrialView, count: int) -> list[str]:
 def confusion(view: TrialView) -> Picture:
     """Validation images, true class by predicted class, as shares of the true class."""
     if view.confusion is None:
-        return nothing(CONFUSION_TITLE, NO_CONFUSION, CONFUSED)
+        return nothing(NO_CONFUSION, CONFUSED)
     counts = np.array(view.confusion)
     names = class_names(view, len(counts))
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
@@ -188,7 +187,7 @@ def confusion(view: TrialView) -> Picture:
     figure.update_xaxes(places(shown, NAME) | {"title": {"text": "predicted"}})
     figure.update_yaxes(places(shown, NAME) | downwards)
     note = "Numbers: validation images; colour: share of the true class. Of the file as read back."
-    return Picture(CONFUSION_TITLE, figure, confused(names, counts), note)
+    return Picture(figure, confused(names, counts), note)
 
 
 def _mistaken(true: str, predicted: str, count: int) -> str:
@@ -205,10 +204,10 @@ def confused(names: Sequence[str], counts: Counts) -> pd.DataFrame:
 def classes(view: TrialView) -> Picture:
     """Accuracy by true class with Wilson's interval, best first."""
     if view.confusion is None:
-        return nothing(CLASSES_TITLE, NO_CONFUSION, BY_CLASS)
+        return nothing(NO_CONFUSION, BY_CLASS)
     data = by_class(view).sort_values("accuracy", kind="stable")
     if data.empty:
-        return nothing(CLASSES_TITLE, NO_IMAGE, BY_CLASS)
+        return nothing(NO_IMAGE, BY_CLASS)
     figure = styled(go.Figure(), height=max(280, 90 + 26 * len(data)))
     figure.add_scatter(
         x=data["accuracy"],
@@ -231,7 +230,7 @@ def classes(view: TrialView) -> Picture:
     names = zip(data["class"], data["images"], strict=True)
     figure.update_yaxes(places([f"{name} ({images:,})" for name, images in names], DOWN))
     note = "In brackets: validation images. Intervals: Wilson's, 95 %, for each class by itself."
-    return Picture(CLASSES_TITLE, figure, data.iloc[::-1].reset_index(drop=True), note)
+    return Picture(figure, data.iloc[::-1].reset_index(drop=True), note)
 
 
 def by_class(view: TrialView) -> pd.DataFrame:
@@ -246,10 +245,10 @@ def by_class(view: TrialView) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=BY_CLASS)
 
 
-TRIAL: Mapping[str, Callable[[TrialView], Picture]] = {
-    "architecture": architecture,
-    "bytes": bytes_by_layer,
-    "curve": curve,
-    "classes": classes,
-    "confusion": confusion,
-}
+TRIAL_CHARTS = listed(
+    Chart("architecture", "Architecture", architecture, wide=True),
+    Chart("bytes", "Where the bytes go", bytes_by_layer, wide=True),
+    Chart("curve", "Learning curve", curve),
+    Chart("classes", "Accuracy by class", classes),
+    Chart("confusion", "Confusion matrix", confusion),
+)

@@ -8,6 +8,7 @@ from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, no_
 from dash.exceptions import PreventUpdate
 
 from dashboards.figures import catalog
+from dashboards.figures.search import SEARCH_CHARTS
 from dashboards.filters import Filters, misread
 from dashboards.library import Library
 from dashboards.pages import cards, overview
@@ -183,7 +184,7 @@ def _cards(app: Dash, library: Library) -> None:
     app.clientside_callback(
         ClientsideFunction("distilnas", "drawn"),
         Output("drawn", "data"),
-        Input(cards.part("graph", study_page.FIRST, cards.FIRST), "figure"),
+        Input(cards.part("graph", next(iter(SEARCH_CHARTS)), cards.FIRST), "figure"),
     )
 
     @app.callback(

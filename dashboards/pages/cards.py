@@ -8,7 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from dash import dcc, html
 
-from dashboards.plotting.picture import CONFIG, Picture
+from dashboards.plotting.picture import CONFIG, Chart, Picture
+from search.database.goal import ACCURACY, Goal
 
 RANGE = re.compile(r"([xy]axis\d*)\.range\[([01])\]", re.ASCII)
 SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
@@ -52,8 +53,9 @@ def labelled(name: str) -> dict[str, Any]:
     return {"aria-label": name}
 
 
-def card(key: str, title: str, *, wide: bool = False, turn: str = FIRST) -> html.Section:
+def card(chart: Chart[Any], goal: Goal = ACCURACY, turn: str = FIRST) -> html.Section:
     """A card whose picture is yet to come; `fill` gives its parts."""
+    key, title = chart.key, goal.said(chart.title)
     buttons = [
         html.Button(kind.upper(), id=part(kind, key, turn), title=f"{title} as {kind.upper()}")
         for kind in ("png", "svg")
@@ -79,7 +81,7 @@ def card(key: str, title: str, *, wide: bool = False, turn: str = FIRST) -> html
             html.Div(NO_TABLE, id=part("table", key, turn), className="data"),
         ],
         id=key,
-        className="card wide" if wide else "card",
+        className="card wide" if chart.wide else "card",
         **labelled(title),
     )
 

@@ -7,9 +7,8 @@ import dash_ag_grid as dag
 import pandas as pd
 from dash import dcc, html
 
-from dashboards.figures.ablation import ABLATION as ABLATION_PICTURES
-from dashboards.figures.ablation import evidence_tables, notes
-from dashboards.figures.search import SEARCH as SEARCH_PICTURES
+from dashboards.figures.ablation import ABLATION_CHARTS, evidence_tables, notes
+from dashboards.figures.search import SEARCH_CHARTS
 from dashboards.filters import SE, STATES, Filters, written
 from dashboards.library import Library
 from dashboards.pages import cards
@@ -22,22 +21,6 @@ from search.terminal.evidence import Cells
 from search.terminal.savings import savings
 
 AXIS_WORDS = {"bytes": "stored bytes", "params": "parameters", "macs": "MACs"}
-TITLES = {
-    "front": "Accuracy against size",
-    "best": "Best so far",
-    "hypervolume": "Hypervolume",
-    "curves": "Learning curves",
-    "importances": "What accuracy depends on",
-    "parallel": "All choices at once",
-    "choices": "Accuracy by choice, observed in search",
-    "paired": "Arms, seed by seed",
-    "forest": "Differences to the baseline",
-    "marginal": "Marginal means",
-    "interaction": "Interactions",
-    "sizes": "Bytes of the arms",
-}
-FIRST = "front"  # the picture that is waited for
-WIDE = frozenset(("front", "choices", "parallel", "paired", "forest"))
 GRID_TITLES = {
     "number": "trial",
     "params": "parameters",
@@ -82,7 +65,7 @@ def saved(subject: Subject, trials: pd.DataFrame) -> str:
 
 
 def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]:
-    first = cards.card(FIRST, subject.goal.said(TITLES[FIRST]), wide=True)
+    first = cards.card(next(iter(SEARCH_CHARTS.values())), subject.goal)
     rest = html.Div(id="rest", className="contents")
     return [
         dcc.Store(id="drawn"),
@@ -99,11 +82,8 @@ def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]
 
 def other_cards(goal: Goal) -> list[Any]:
     """What waits until the first picture is there."""
-    titles = {key: goal.said(TITLES[key]) for key in SEARCH_PICTURES if key != FIRST}
-    later = [
-        cards.card(key, title, wide=key in WIDE, turn=cards.LATER) for key, title in titles.items()
-    ]
-    return [*later, trials_card(goal)]
+    _, *later = SEARCH_CHARTS.values()
+    return [*(cards.card(chart, goal, cards.LATER) for chart in later), trials_card(goal)]
 
 
 def controls(trials: pd.DataFrame, query: str) -> html.Div:
@@ -201,14 +181,14 @@ def _grid_column(column: str, goal: Goal) -> dict[str, Any]:
 
 
 def ablation_page(view: AblationView) -> list[Any]:
-    pictures = [cards.card(key, TITLES[key], wide=key in WIDE) for key in ABLATION_PICTURES]
+    charts = [cards.card(chart) for chart in ABLATION_CHARTS.values()]
     return [
         html.Section(
             [html.H2("Evidence"), html.Div(evidence_parts(view), id="evidence")],
             className="card wide",
         ),
         html.Br(),
-        html.Div(pictures, className="grid"),
+        html.Div(charts, className="grid"),
     ]
 
 

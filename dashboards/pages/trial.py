@@ -4,8 +4,8 @@ from typing import Any
 
 from dash import dcc, html
 
-from dashboards.figures.compare import COMPARE
-from dashboards.figures.trial import TRIAL, facts, formats
+from dashboards.figures.compare import COMPARE_CHARTS
+from dashboards.figures.trial import TRIAL_CHARTS, facts, formats
 from dashboards.library import Library
 from dashboards.pages import cards
 from dashboards.pages.downloads import Downloads
@@ -15,20 +15,7 @@ from search.database.address import command
 from search.study.folder import ARTIFACTS
 from search.study.object_store import is_address
 
-TRIAL_TITLES = {
-    "architecture": "Architecture",
-    "bytes": "Where the bytes go",
-    "curve": "Learning curve",
-    "confusion": "Confusion matrix",
-    "classes": "Accuracy by class",
-}
-COMPARE_TITLES = {
-    "fronts": "Pareto fronts",
-    "best_so_far": "Best so far",
-    "best_at_budgets": "The best at each budget",
-}
 COMPARE_LEAD = "Studies side by side: what does a larger budget buy, or another space?"
-WIDE = frozenset(("architecture", "bytes", "fronts"))
 
 
 def trial_page(library: Library, downloads: Downloads, identity: int, number: int) -> list[Any]:
@@ -40,14 +27,14 @@ def trial_page(library: Library, downloads: Downloads, identity: int, number: in
         for name, key in downloads.of(view)
     ]
     stored = formats(view)
-    pictures = [cards.card(key, TRIAL_TITLES[key], wide=key in WIDE) for key in TRIAL]
+    charts = [cards.card(chart) for chart in TRIAL_CHARTS.values()]
     return [
         html.H1(f"Trial {number}: {str(row['state']).lower()}"),
         html.P(["of ", dcc.Link(subject.name, href=study_link(identity))], className="lead"),
         html.Dl(described, className="facts"),
         html.P(links, className="tools left"),
         *_in_store(library, view),
-        html.Div(pictures, className="grid"),
+        html.Div(charts, className="grid"),
         html.Br(),
         html.Section(
             [
@@ -90,10 +77,10 @@ def compare_page(library: Library, chosen: list[int]) -> list[Any]:
         (name, cards.compared(identity), identity in chosen)
         for identity, name in zip(studies["identity"].tolist(), studies["name"], strict=True)
     ]
-    pictures = [cards.card(key, COMPARE_TITLES[key], wide=key in WIDE) for key in COMPARE]
+    charts = [cards.card(chart) for chart in COMPARE_CHARTS.values()]
     return [
         html.H1("Compare"),
         html.P(COMPARE_LEAD, className="lead"),
         html.Div(cards.toggles("Studies", buttons), className="filters"),
-        html.Div(pictures, className="grid"),
+        html.Div(charts, className="grid"),
     ]

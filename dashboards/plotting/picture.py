@@ -1,7 +1,7 @@
-"""A picture: a figure, the numbers in it, and how all figures look."""
+"""A chart and the picture that it draws: a figure, the numbers in it; how all figures look."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -41,23 +41,39 @@ CONFIG: Any = {  # Dash has a type of its own for it
 }
 
 
+V = TypeVar("V")  # a view
+
+
 class Picture(NamedTuple):
     """What a card of the page, of the report, and a CSV file are made of."""
 
-    title: str
-    figure: go.Figure  # without a title of its own
+    figure: go.Figure  # without a title: the card has the chart's
     data: pd.DataFrame  # the numbers drawn; columns named for people, with units
     note: str = ""  # a sentence below it
     empty: str = ""  # why there is nothing to draw, and what to do next; else ""
 
 
-def nothing(title: str, why: str, columns: Iterable[Any]) -> Picture:
+class Chart(NamedTuple, Generic[V]):
+    """A chart as pages and reports list it; `V` is the view that it is drawn from."""
+
+    key: str  # in addresses, and of its card
+    title: str  # of its card; written for accuracies: see `search.database.goal.Goal.said`
+    draw: Callable[[V], Picture]
+    wide: bool = False  # its card takes a whole row
+
+
+def listed(*charts: Chart[V]) -> dict[str, Chart[V]]:
+    """Charts by key, in the order in which pages and reports show them."""
+    return {chart.key: chart for chart in charts}
+
+
+def nothing(why: str, columns: Iterable[Any]) -> Picture:
     """A picture of nothing, that says why.
 
     Args:
         columns: of its data, as where there is something: a CSV file without rows has its header.
     """
-    return Picture(title, styled(go.Figure()), pd.DataFrame(columns=list(columns)), empty=why)
+    return Picture(styled(go.Figure()), pd.DataFrame(columns=list(columns)), empty=why)
 
 
 def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:
