@@ -8,10 +8,11 @@ from urllib.parse import parse_qs, urlencode
 
 import pandas as pd
 
+from search.database.row import SIZES
+
 STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
-AXES = ("bytes", "params", "macs")  # what accuracy is drawn against
 SE = ("none", "some", "all")
-KNOWN = {"se": SE, "state": STATES, "axis": AXES}  # all that these names may be set to
+KNOWN = {"se": SE, "state": STATES, "axis": SIZES}  # all that these names may be set to
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]i?)?b?", re.ASCII | re.IGNORECASE)
 FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 LIMITS = ("low", "high")
@@ -40,7 +41,7 @@ class Filters:
             states=_known(given, "state"),
             low=size_of(written(query, "low")),
             high=size_of(written(query, "high")),
-            axis=axis if axis in AXES else "bytes",
+            axis=axis if axis in SIZES else "bytes",
         )
 
     @property

@@ -22,6 +22,7 @@ from dashboards.pages.study import saved, what
 from dashboards.plotting.picture import CONFIG, Chart, V
 from dashboards.views import ABLATION, SEARCH, Subject, View
 from search.database import table
+from search.database.row import SIZES
 from search.study.folder import require_writable
 from search.study.ranking import ranked
 from search.terminal import output
@@ -159,13 +160,13 @@ def _best(view: View) -> str:
     """The best trials, in the words of `distilnas show`."""
     goal = view.subject.goal
     if not goal.ours:
-        rows = table.best(view.trials, BEST, goal).dropna(subset="value")
+        rows = table.best(view.trials, BEST, goal)
         found = [(str(row["number"]), goal.words(row["value"])) for _, row in rows.iterrows()]
         heads = ["trial", goal.name]
         return section("The best trials", html_table(heads, found, heads)) if found else ""
     columns = ["trial", "accuracy", "bytes", "params", "MACs", "architecture"]
     leaders = table.best(view.trials, BEST)
-    leaders = leaders[leaders[["bytes", "params", "macs"]].notna().all(axis=1)]
+    leaders = leaders[leaders[[*SIZES]].notna().all(axis=1)]
     if leaders.empty:
         return ""
     cells = [output.trial_cells(row) for _, row in leaders.astype({"number": int}).iterrows()]

@@ -17,10 +17,12 @@ from dashboards.figures.trial import TRIAL_CHARTS
 from dashboards.library import Library
 from dashboards.pages import study as study_page
 from dashboards.pages.cards import FIRST
+from dashboards.plotting.axes import AXES
 from dashboards.plotting.picture import BLOCK_COLOURS, GREY, Chart, Picture
 from dashboards.routes import route_of
 from dashboards.views import View
 from search.database.goal import ACCURACY, Goal
+from search.database.row import SIZES
 from space.layers import BLOCKS
 
 ROOT = Path(__file__).parents[1]
@@ -80,6 +82,10 @@ def test_a_title_stands_in_one_place(table: str) -> None:
         assert key == chart.key
         same = [c for charts in TABLES.values() for c in charts.values() if c.title == chart.title]
         assert source.count(f'"{chart.title}"') == len(same), chart.title
+
+
+def test_every_size_has_an_axis() -> None:
+    assert list(AXES) == list(SIZES)
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -28,10 +28,11 @@ from dashboards.figures.choices import (
 from dashboards.figures.compare import COMPARE_CHARTS, best_at_budgets, best_so_far, fronts
 from dashboards.figures.progress import PRUNED, SAMPLE, best, curves, hypervolume
 from dashboards.figures.search import SEARCH_CHARTS, front
-from dashboards.filters import AXES, Filters
+from dashboards.filters import Filters
 from dashboards.plotting.axes import share_axis, size_axis, size_range
 from dashboards.plotting.picture import SVG_POINTS, Picture
 from dashboards.views import Mark, Subject, View
+from search.database.row import SIZES
 from space.budget import Budget
 
 NAN = math.nan
@@ -280,7 +281,7 @@ random_study = st.lists(
         {
             "state": st.sampled_from(("COMPLETE", "COMPLETE", "PRUNED", "FAIL", "RUNNING")),
             "value": st.floats(0, 1) | st.sampled_from((0.0, 0.5, 1.0, NAN)),
-            **{size: st.integers(1, 10**7).map(float) for size in AXES},
+            **{size: st.integers(1, 10**7).map(float) for size in SIZES},
             **described,
         }
     ),
@@ -288,7 +289,7 @@ random_study = st.lists(
 )
 
 
-@given(random_study, st.sampled_from(AXES))
+@given(random_study, st.sampled_from(SIZES))
 @settings(max_examples=15)
 def test_every_picture_of_a_random_study(rows: list[dict[str, Any]], axis: str) -> None:
     view = view_of(trials_of(rows), axis)
@@ -398,7 +399,7 @@ def test_names_of_references_do_not_run_into_each_other() -> None:
 
 @example([20_000, 20_001], "bytes")
 @example([21_000, 49_000], "bytes")
-@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=5), st.sampled_from(AXES))
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=5), st.sampled_from(SIZES))
 def test_an_axis_holds_its_sizes_and_has_ticks_to_tell_them(sizes: list[int], axis: str) -> None:
     low, high = size_range(sizes)
     drawn = size_axis(axis, low, high)

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards import routes
-from dashboards.filters import AXES, SE, STATES, Filters, misread
+from dashboards.filters import SE, STATES, Filters, misread
 from dashboards.pages.downloads import csv_of, read_regular, safe_name
 from dashboards.pages.trials_table import COLUMNS, MOST_ROWS, answer
+from search.database.row import SIZES
 
 sizes = st.none() | st.floats(0.5, 1e9).map(lambda size: float(f"{size:.6g}"))
 filters = st.builds(
@@ -26,7 +27,7 @@ filters = st.builds(
     states=st.lists(st.sampled_from(STATES), unique=True).map(tuple),
     low=sizes,
     high=sizes,
-    axis=st.sampled_from(AXES),
+    axis=st.sampled_from(SIZES),
 )
 
 
@@ -39,7 +40,7 @@ def test_an_address_keeps_the_filters(chosen: Filters) -> None:
 @given(st.text())
 def test_any_address_is_read(query: str) -> None:
     read = Filters.parse(query)
-    assert read.axis in AXES
+    assert read.axis in SIZES
     assert set(read.states) <= set(STATES)
 
 

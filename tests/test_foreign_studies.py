@@ -28,14 +28,14 @@ from dashboards.figures.compare import COMPARE_CHARTS
 from dashboards.figures.progress import best, best_steps, curves
 from dashboards.figures.search import SEARCH_CHARTS, front
 from dashboards.figures.trial import TRIAL_CHARTS
-from dashboards.filters import AXES, Filters
+from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.pages import overview
 from dashboards.pages import study as study_page
 from dashboards.pages import trial as trial_page
 from dashboards.pages.downloads import Downloads
 from dashboards.pages.overview import known
-from search.database.row import COLUMNS
+from search.database.row import COLUMNS, SIZES
 from search.database.storage import open_storage
 
 HOSTILE = '<script>alert("1")</script>[bold]\''
@@ -87,7 +87,7 @@ def add(storage: optuna.storages.BaseStorage, name: str, study: Any) -> None:
         plain.set_user_attr(key, value)
 
 
-@given(studies(), studies(), st.sampled_from(AXES))
+@given(studies(), studies(), st.sampled_from(SIZES))
 @settings(max_examples=8, phases=[Phase.generate])  # to shrink one takes minutes
 def test_every_command_and_page_bears_any_study(one: Any, two: Any, axis: str) -> None:
     with TemporaryDirectory() as name:

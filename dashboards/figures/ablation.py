@@ -29,6 +29,7 @@ from dashboards.plotting.picture import (
     styled,
 )
 from dashboards.views import AblationView
+from search.database.row import SIZES
 from search.terminal import evidence
 from search.terminal.evidence import Cells
 from space.solver import format_bytes
@@ -41,7 +42,7 @@ SIZE_MATCHED = "Size-matched: the widths are solved anew for every arm."
 FIXED_WIDTHS = "Widths are as they are written, whatever they cost."
 VERDICT_COLOURS = {"better": GREEN, "worse": VERMILION}  # any other verdict: grey
 VERDICT_ROOM, VERDICT_LINE = 110, 14  # pixels to the right, and characters that fit there
-SIZES = ("arm", "bytes", "params", "macs")
+SIZED = ("arm", *SIZES)  # columns
 POINTS = 100  # percentage points of a share
 # The ends of an interval, the width of its line, and how opaque it is.
 BOOTSTRAP = ("bootstrap_low", "bootstrap_high", 9, 0.35)
@@ -171,7 +172,7 @@ def sizes(view: AblationView) -> Picture:
     arms = view.analysis.arms
     rows = arms[arms["bytes"].notna()]
     if rows.empty:
-        return nothing(WAITING, SIZES)
+        return nothing(WAITING, SIZED)
     names = list(rows["arm"])
     figure = styled(go.Figure(), height=90 + row_height(names) * len(rows))
     figure.add_bar(
@@ -187,7 +188,7 @@ def sizes(view: AblationView) -> Picture:
     )
     figure.update_xaxes(title={"text": "stored bytes"}, rangemode="tozero", tickformat="~s")
     figure.update_yaxes(places(names, DOWN) | {"range": [len(rows) - 0.5, -0.5]})
-    data = rows[[*SIZES]].reset_index(drop=True)
+    data = rows[[*SIZED]].reset_index(drop=True)
     matched = view.plan.size_matched
     return Picture(figure, data, SIZE_MATCHED if matched else FIXED_WIDTHS)
 

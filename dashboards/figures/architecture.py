@@ -15,9 +15,9 @@ from space.count import layer_costs
 from space.solver import format_bytes
 
 UNKNOWN = "The trial does not say what its network is: another program made it, or it failed early."
-SIZES = ("bytes", "parameters", "macs")  # of a layer
+COSTS = ("bytes", "parameters", "macs")  # of a layer
 STAGES = ("stage", "block", "blocks", "channels", "pixels", "settings")  # columns
-LAYERS = ("layer", "type", "stage", "block", "output", *SIZES)
+LAYERS = ("layer", "type", "stage", "block", "output", *COSTS)
 READABLE = {"minsize": 9, "mode": "hide"}  # pixels of a label
 COLUMN = 1.0  # of each stage, as wide as captions need
 SLAB, MOST_SLABS = 0.24, 0.9  # widths of a block and of all blocks, which get thinner if many
@@ -162,7 +162,7 @@ def stored_layers(view: TrialView) -> pd.DataFrame:
     """layer, type, stage, block, output, bytes, parameters, macs; the file's header as a part."""
     layers = layers_of(view.row, view.subject.spec)
     rows: list[tuple[Any, ...]] = [
-        (x["name"], x["type"], *_place(x["name"]), _output(x), *(x[size] for size in SIZES))  # type: ignore[literal-required]
+        (x["name"], x["type"], *_place(x["name"]), _output(x), *(x[size] for size in COSTS))  # type: ignore[literal-required]
         for x in layers
         if x["bytes"]
     ]

@@ -1,5 +1,6 @@
 """Several studies side by side: fronts, best so far, the best at each budget."""
 
+import math
 from collections.abc import Callable
 from html import escape
 from itertools import repeat
@@ -10,7 +11,7 @@ import plotly.graph_objects as go
 from dashboards.figures.progress import best_steps
 from dashboards.figures.search import limit_of, pareto
 from dashboards.filters import Filters
-from dashboards.plotting.axes import TITLES, count_axis, size_axis, size_range, tick_words
+from dashboards.plotting.axes import AXES, count_axis, size_axis, size_range, tick_words
 from dashboards.plotting.picture import (
     SEQUENCE,
     Chart,
@@ -150,7 +151,7 @@ def best_at_budgets(views: list[View]) -> Picture:
     """For each budget of these studies, the best trial of each study that keeps it."""
     axis, goal = axis_of(views), goal_of(views)
     limits = sorted({limit for view in views if (limit := limit_of(view)) is not None})
-    budgets = [*zip(limits, tick_words(axis, limits), strict=True), (float("inf"), "no limit")]
+    budgets = [*zip(limits, tick_words(axis, limits), strict=True), (math.inf, "no limit")]
     rows = [
         {"budget": words, "study": view.subject.name, **row}
         for limit, words in budgets
@@ -173,19 +174,19 @@ def best_at_budgets(views: list[View]) -> Picture:
             hovertemplate=f"trial %{{customdata}}: %{{y:{goal.digits}}}"
             f"<extra>{escape(str(study))}</extra>",
         )
-    figure.update_xaxes(title={"text": f"at most, in {TITLES[axis]}"}, type="category")
+    figure.update_xaxes(title={"text": f"at most, in {AXES[axis].title}"}, type="category")
     value_axis(figure, data[goal.name].tolist(), goal, "best ")
     note = "A single training each: finalists and ablations say how much of it is chance."
     return Picture(figure, data, note)
 
 
 def _best_under(view: View, axis: str, limit: float) -> dict[str, object] | None:
-    done = complete(view)
-    done = done[done[axis] <= limit] if limit < float("inf") else done
-    if done.empty:
+    goal, trials = view.subject.goal, view.trials
+    within = trials[trials[axis] <= limit] if limit < math.inf else trials
+    found = table.best(within, 1, goal)
+    if found.empty:
         return None
-    goal = view.subject.goal
-    row = table.best_first(done, goal).iloc[0]
+    row = found.iloc[0]
     return {
         "trial": int(row["number"]),
         goal.name: row["value"],

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from dashboards.plotting.axes import WORDS, amount_axis, count_axis, finite, share_range
+from dashboards.plotting.axes import AXES, amount_axis, count_axis, finite, share_range
 from dashboards.plotting.picture import (
     BLUE,
     GREY,
@@ -115,7 +115,8 @@ def hypervolume(view: View) -> Picture:
     figure.update_yaxes(title={"text": "hypervolume, 0 to 1"}, col=1)
     note = (
         "Area under the Pareto front, accuracy (from 0) by the logarithm of size, up to "
-        f"{WORDS[axis](reference)}, the largest trial; 1 is full accuracy at the smallest size."
+        f"{AXES[axis].words(reference)}, the size of the largest trial; 1 is full accuracy at the "
+        "smallest size."
     )
     return Picture(figure, _data(steps, "hypervolume"), note)
 
@@ -165,7 +166,7 @@ def curves(view: View) -> Picture:
     """Median and quartiles of complete trials, the best few, and where others were pruned."""
     done, points, goal = complete(view), drawable(view.trials), view.subject.goal
     columns = ("trial", "epoch", goal.name)
-    leaders = table.best_first(done, goal).head(NAMED)
+    leaders = table.best(view.trials, NAMED, goal)
     pruned = _sample(points[points["state"] == "PRUNED"], PRUNED)
     sample = _sample(done, SAMPLE)
     wanted = {int(n) for part in (leaders, pruned, sample) for n in part["number"]}

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from dashboards.figures.choices import choices, parallel
 from dashboards.figures.importances import importances
 from dashboards.figures.progress import best, curves, hypervolume
-from dashboards.plotting.axes import WORDS, size_axis, size_range
+from dashboards.plotting.axes import AXES, size_axis, size_range
 from dashboards.plotting.picture import (
     BLUE,
     GREY,
@@ -196,7 +196,7 @@ def _add_limit(figure: go.Figure, info: Front) -> None:
         yanchor="bottom",
         xanchor="right",
         showarrow=False,
-        text=f"budget {WORDS[info.axis](info.limit)}",
+        text=f"budget {AXES[info.axis].words(info.limit)}",
     )
 
 
@@ -275,7 +275,7 @@ def front_note(info: Front, view: View) -> str:
         *([f"{twins:,} that drew a student trained before"] if twins else []),
         *([f"{unsized:,} without a size or {info.goal.one}"] if unsized else []),
     ]
-    far = [f"{mark.name} ({WORDS[info.axis](mark.size or 0)})" for mark in info.far]
+    far = [f"{mark.name} ({AXES[info.axis].words(mark.size or 0)})" for mark in info.far]
     sentences = [
         *(["Triangles: sizes of reference architectures."] if info.references else []),
         *([f"Outside this range: {', '.join(far)}."] if far else []),

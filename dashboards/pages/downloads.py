@@ -1,6 +1,5 @@
 """Downloads: figures' data as CSV; a trial's file and architecture, by ids that say nothing."""
 
-import csv
 import io
 import json
 import os
@@ -8,7 +7,7 @@ import secrets
 import stat
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from flask import Response, abort
@@ -16,7 +15,7 @@ from flask import Response, abort
 from dashboards.library import Library, folder_of
 from dashboards.views import TrialView
 from search.study.folder import STUDENT
-from search.terminal.output import neutral
+from search.terminal.spreadsheet import write_csv
 from space.errors import InputError
 
 FILE, ARCHITECTURE = "file", "architecture"
@@ -98,16 +97,10 @@ def read_regular(folder: Path, parts: list[str]) -> bytes | None:
 
 
 def csv_of(data: pd.DataFrame, name: str) -> Response:
-    """A picture's data; text that a spreadsheet would compute is marked as text."""
+    """A picture's data."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(map(neutral, data.columns))
-    writer.writerows([_cell(value) for value in row] for row in data.to_numpy().tolist())
+    write_csv(data, text)
     return attachment(text.getvalue().encode(), f"{safe_name(name)}.csv", "text/csv")
-
-
-def _cell(value: Any) -> Any:
-    return "" if value is None or value != value else neutral(value)
 
 
 def attachment(content: bytes, name: str, kind: str) -> Response:

@@ -14,13 +14,13 @@ from dashboards.library import Library
 from dashboards.pages import cards
 from dashboards.pages.overview import budget_words
 from dashboards.pages.trials_table import COLUMNS
+from dashboards.plotting.axes import AXES
 from dashboards.routes import compare_link
 from dashboards.views import ABLATION, AblationView, Subject
 from search.database.goal import Goal
 from search.terminal.evidence import Cells
 from search.terminal.savings import savings
 
-AXIS_WORDS = {"bytes": "stored bytes", "params": "parameters", "macs": "MACs"}
 GRID_TITLES = {
     "number": "trial",
     "params": "parameters",
@@ -99,7 +99,7 @@ def controls(trials: pd.DataFrame, query: str) -> html.Div:
         [
             *(known if blocks else []),
             *([_choices("State", "state", _lowered(states), filters)] if states else []),
-            _choices("Size is", "axis", AXIS_WORDS, filters),
+            _choices("Size is", "axis", {key: axis.name for key, axis in AXES.items()}, filters),
             html.Fieldset(
                 [
                     html.Legend("Size"),

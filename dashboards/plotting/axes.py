@@ -2,27 +2,32 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from search.terminal.output import short
 from space.solver import format_bytes
 
-TITLES: Mapping[str, str] = {
-    "bytes": "stored bytes",
-    "params": "parameters",
-    "macs": "multiply-accumulates an image",
-}
-WORDS: Mapping[str, Callable[[float], str]] = {
-    "bytes": lambda size: format_bytes(round(size)),
-    "params": short,
-    "macs": short,
-}
-UNITS: Mapping[str, Sequence[str]] = {  # of ticks: one, a thousand, a million ...
-    "bytes": (" B", " KB", " MB", " GB"),
-    "params": ("", "k", "M", "G"),
-    "macs": ("", "k", "M", "G"),
+
+class SizeAxis(NamedTuple):
+    """A size that accuracy may be drawn against."""
+
+    title: str  # at the axis
+    name: str  # on its button
+    words: Callable[[float], str]
+    units: Sequence[str]  # of ticks: one, a thousand, a million ...
+
+
+def _byte_words(size: float) -> str:
+    return format_bytes(round(size))
+
+
+COUNTS = ("", "k", "M", "G")
+AXES: Mapping[str, SizeAxis] = {  # a row for each of SIZES
+    "bytes": SizeAxis("stored bytes", "stored bytes", _byte_words, (" B", " KB", " MB", " GB")),
+    "params": SizeAxis("parameters", "parameters", short, COUNTS),
+    "macs": SizeAxis("multiply-accumulates an image", "MACs", short, COUNTS),
 }
 SHARES = ".6~%"  # as many digits as a tick has, so that zooming needs no other format
 ROOM = 0.06  # of the range, on both sides
@@ -49,13 +54,13 @@ def size_axis(axis: str, low: float, high: float) -> dict[str, Any]:
         "range": [math.log10(low), math.log10(high)],
         "tickvals": ticks,
         "ticktext": tick_words(axis, ticks),
-        "title": {"text": TITLES[axis]},
+        "title": {"text": AXES[axis].title},
     }
 
 
 def tick_words(axis: str, ticks: Sequence[float]) -> list[str]:
     """Each with all its digits, so that none says what another one says."""
-    return [_exact(tick, UNITS[axis]) for tick in ticks]
+    return [_exact(tick, AXES[axis].units) for tick in ticks]
 
 
 def _exact(tick: float, units: Sequence[str]) -> str:

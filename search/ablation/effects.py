@@ -24,6 +24,7 @@ from search.ablation.paired import (
     judged,
     reach,
 )
+from search.database.row import SIZES
 from search.study.plan import FACTORIAL, AblationSpec
 from search.study.ranking import UNSTORABLE
 
@@ -34,7 +35,6 @@ HOW = {  # any other end: "failed"
     "infeasible": "could not be built",
     UNSTORABLE: "could not be stored",
 }
-SIZES = ("bytes", "params", "macs")
 # Columns of `search.database.table`.
 READ = ("number", "state", "value", "params_arm", "params_seed", "ended", "trained_as", *SIZES)
 COMPARED = (

@@ -157,9 +157,10 @@ _TESTS: dict[object, Callable[[object], bool]] = {
 }
 _KINDS = {name: _TESTS[get_args(kind)[0]] for name, kind in get_type_hints(Row).items()}
 COLUMNS = tuple(part.name for part in fields(Row) if part.metadata.get("column", True))
+SIZES = ("bytes", "params", "macs")  # columns: what a student costs
 # What charts of all trials need: numbers and words; the rest is long, or asked for one by one.
 OVERVIEW_COLUMNS = (
-    *("words", "summary", "params", "macs", "bytes", "budget_share", "network_accuracy"),
+    *("words", "summary", *SIZES, "budget_share", "network_accuracy"),
     *("seconds", "epochs", "reason", "duplicate_of"),
 )
 

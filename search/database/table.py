@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -189,4 +190,4 @@ def students(table: pd.DataFrame) -> Iterator[tuple[int, str, float]]:
 def best(table: pd.DataFrame, count: int, goal: Goal = ACCURACY) -> pd.DataFrame:
     """The best students, best first; each network once."""
     done = originals(table[table["state"] == "COMPLETE"])
-    return best_first(done, goal).head(count)
+    return best_first(done[np.isfinite(done["value"].astype(float))], goal).head(count)

@@ -1,6 +1,5 @@
 """What `ablate` prints: the plan before, the evidence after; for people, JSON, CSV, Markdown."""
 
-import csv
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +14,7 @@ from search.database.engine import open_engine
 from search.study.plan import AblationSpec
 from search.study.study import spec_in
 from search.terminal import output
+from search.terminal.spreadsheet import write_csv
 from space.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def show(storage: str, name: str, format: str | None) -> None:
     if format == "json":
         output.print_json(document(name, plan, seeds, frame, analysis))
     elif format == "csv":
-        _print_csv(analysis.arms)
+        write_csv(analysis.arms, sys.stdout)
     elif format == "rows":
         levels = [f"params_{factor}" for factor in plan.factors]
-        _print_csv(frame.reindex(columns=[*ROW, *levels]))
+        write_csv(frame.reindex(columns=[*ROW, *levels]), sys.stdout)
     elif format == "markdown":
         listed = "\n".join(f"- {note}" for note in notes(plan, analysis))
         print("\n\n".join([*map(markdown, evidence(plan, analysis)), listed]))
@@ -260,13 +260,6 @@ def summary(plan: AblationSpec, seeds: int) -> list[str]:
         f"{plan.design} design, {len(plan.arms)} arms x {seeds} seeds ({views}), {size}",
         f"data {plan.source} at {plan.size} pixels, {plan.validation:,} validation images",
     ]
-
-
-def _print_csv(frame: pd.DataFrame) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(frame.columns)
-    for _, row in frame.iterrows():
-        writer.writerow("" if pd.isna(value) else output.neutral(value) for value in row)
 
 
 def _mean(row: pd.Series) -> tuple[str, str]:

@@ -210,12 +210,6 @@ def _plain(value: object) -> object:
     return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
-def neutral(value: object) -> object:
-    """Text that a spreadsheet would take for a formula, marked as text."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@"))
-    return f"'{value}" if is_formula else value
-
-
 def copy_best(best: Path, out: Path) -> None:
     """Copy the best file to where the user asked for it."""
     from trainers.files import copy_atomically
