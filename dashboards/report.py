@@ -1,13 +1,12 @@
 """`distilnas report`: studies as one HTML file that needs no network."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
 from dashboards.figures.ablation import ABLATION_CHARTS, evidence_tables, notes
@@ -20,38 +19,56 @@ from dashboards.pages.app import ASSETS
 from dashboards.pages.cards import cell_text, numeric_columns
 from dashboards.pages.study import saved, what
 from dashboards.plotting.picture import CONFIG, Chart, V
-from dashboards.views import ABLATION, SEARCH, Subject, View
+from dashboards.views import ABLATION, Subject, View
 from search.database import table
 from search.database.row import SIZES
 from search.study.folder import require_writable
 from search.study.ranking import ranked
 from search.terminal import output
+from search.terminal.evidence import Cells
 from space.errors import InputError
 from space.solver import format_bytes
 from trainers.files import write_atomically  # without torch, as this file must be
 
 BEST = 10  # trials that are listed
 MOST_ROWS = 1_000  # of a picture's data
+HEIGHT = 380  # pixels of a figure that does not say how high it is
 POLICY = (  # nothing is loaded or sent; WebGL charts compile their code: `dashboards.server.guard`
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'unsafe-inline'; img-src data: blob:"
 )
 
-# Figures are drawn when they come into sight, so that the page opens at once; all before printing.
-SCRIPT = """
-const draw = (plot) => {
-  seen.unobserve(plot);
-  const drawn = JSON.parse(plot.nextElementSibling.textContent);
-  Plotly.newPlot(plot, drawn.data, drawn.layout, CONFIG);
-};
-const seen = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
-}, { rootMargin: "600px" });
-document.querySelectorAll(".plot").forEach((plot) => seen.observe(plot));
-window.addEventListener("beforeprint", () => {
-  document.querySelectorAll(".plot:not(.js-plotly-plot)").forEach(draw);
-});
-"""
+
+class Card(NamedTuple):
+    """A chart's picture with its note, and its data to unfold."""
+
+    key: str
+    title: str
+    wide: bool
+    empty: str  # why there is nothing to draw; else ""
+    note: str
+    height: int  # pixels
+    drawn: Mapping[str, object]  # the figure's data and layout
+    rows: str  # how many rows its data has, in words
+    data: Cells
+
+
+class Section(NamedTuple):
+    """Tables under a heading."""
+
+    title: str
+    tables: Sequence[Cells]
+    notes: Sequence[str] = ()
+
+
+class Study(NamedTuple):
+    """What the report says of a study."""
+
+    identity: int  # in the database
+    name: str
+    lead: Sequence[str]
+    sections: Sequence[Section]
+    cards: Sequence[Card]
 
 
 def write(storage: str, names: Sequence[str], out: Path, as_json: bool) -> None:
@@ -82,73 +99,64 @@ def write(storage: str, names: Sequence[str], out: Path, as_json: bool) -> None:
     output.console().print(f"{out}: {size}, open it in a browser", soft_wrap=True)
 
 
-def page(library: Library, studies: Sequence[int]) -> str:
-    """The whole document."""
-    subjects = [library.subject(study) for study in studies]
-    title = subjects[0].name if len(subjects) == 1 else f"{len(subjects)} studies"
-    body = "\n".join(_body(library, subjects))
-    config = script_json(dict(CONFIG))
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>DistilNAS: {escape(title)}</title>
-<style>{(ASSETS / "style.css").read_text()}</style>
-<script>{get_plotlyjs()}</script>
-</head>
-<body>
-<header class="bar"><span class="brand">DistilNAS</span></header>
-<main>
-{body}
-</main>
-<script>const CONFIG = {config};{SCRIPT}</script>
-</body>
-</html>
-"""
-
-
-def _body(library: Library, subjects: Sequence[Subject]) -> Iterator[str]:
+def page(library: Library, identities: Sequence[int]) -> str:
+    """The whole document, from `dashboards/templates/report.html`."""
+    subjects = [library.subject(identity) for identity in identities]
     searches = [subject for subject in subjects if subject.kind != ABLATION]
-    views = [library.view(subject.identity, Filters()) for subject in searches]
-    if len(subjects) > 1:
-        yield contents(subjects)
-    if len(views) > 1:
-        yield "<h1>Compared</h1>"
-        yield _cards(card(chart, views) for chart in COMPARE_CHARTS.values())
-    for subject in subjects:
-        yield f'<h1 id="study-{subject.identity}">{escape(subject.name)}</h1>'
-        yield f'<p class="lead">{escape(what(subject))}</p>'
-        if subject.kind == ABLATION:
-            yield from _ablation(library, subject)
-        else:
-            yield from _search(library, views[searches.index(subject)])
-
-
-def contents(subjects: Sequence[Subject]) -> str:
-    """Links to the studies."""
-    links = (
-        f'<li><a href="#study-{subject.identity}">{escape(subject.name)}</a></li>'
+    views = {s.identity: library.view(s.identity, Filters()) for s in searches}
+    studies = [
+        _ablation(library, subject)
+        if subject.kind == ABLATION
+        else _search(library, views[subject.identity])
         for subject in subjects
+    ]
+    several = list(views.values()) if len(views) > 1 else []
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=studies[0].name if len(studies) == 1 else f"{len(studies)} studies",
+            studies=studies,
+            compared=[card(chart, several) for chart in COMPARE_CHARTS.values() if several],
+            config=CONFIG,
+            policy=POLICY,
+            style=(ASSETS / "style.css").read_text(),
+            plotly=get_plotlyjs(),
+        )
     )
-    return f'<nav aria-label="Studies"><ul>{"".join(links)}</ul></nav>'
 
 
-def _search(library: Library, view: View) -> Iterator[str]:
-    counts = view.trials["state"].value_counts()
+def _environment() -> Environment:
+    """Every text in a template is escaped, also within scripts (`tojson`)."""
+    made = Environment(
+        autoescape=True,
+        loader=PackageLoader("dashboards"),
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    made.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    return made
+
+
+def _search(library: Library, view: View) -> Study:
+    subject, counts = view.subject, view.trials["state"].value_counts()
     words = ", ".join(f"{count:,} {str(state).lower()}" for state, count in counts.items())
-    yield f'<p class="lead">{words or "no trials yet"}</p>'
-    yield f'<p class="lead">{saved(view.subject, view.trials)}</p>'
-    yield _best(view)
-    if view.subject.kind == SEARCH:
-        yield _finalists(view)
-    goal = view.subject.goal
-    drawn = (card(chart, view, goal.said(chart.title)) for chart in SEARCH_CHARTS.values())
-    yield _cards(chain(_networks(library, view), drawn))
+    lead = [what(subject), words or "no trials yet", saved(subject, view.trials)]
+    tables = {"The best trials": _best(view), "Finalists": _finalists(view)}
+    cards = [
+        *_networks(library, view),
+        *(card(chart, view, subject.goal.said(chart.title)) for chart in SEARCH_CHARTS.values()),
+    ]
+    return Study(
+        subject.identity,
+        subject.name,
+        [line for line in lead if line],
+        [Section(title, [cells]) for title, cells in tables.items() if cells.rows],
+        cards,
+    )
 
 
-def _networks(library: Library, view: View) -> Iterator[str]:
+def _networks(library: Library, view: View) -> Iterator[Card]:
     """The best trial's; none where there is no trial of ours."""
     described = view.trials[view.trials["params"].notna()]
     for number in table.best(described, 1, view.subject.goal)["number"].astype(int):
@@ -156,118 +164,62 @@ def _networks(library: Library, view: View) -> Iterator[str]:
         yield card(chart, trial, f"{chart.title} of trial {number}, the best")
 
 
-def _best(view: View) -> str:
+def _best(view: View) -> Cells:
     """The best trials, in the words of `distilnas show`."""
-    goal = view.subject.goal
+    goal, leaders = view.subject.goal, table.best(view.trials, BEST, view.subject.goal)
     if not goal.ours:
-        rows = table.best(view.trials, BEST, goal)
-        found = [(str(row["number"]), goal.words(row["value"])) for _, row in rows.iterrows()]
-        heads = ["trial", goal.name]
-        return section("The best trials", html_table(heads, found, heads)) if found else ""
-    columns = ["trial", "accuracy", "bytes", "params", "MACs", "architecture"]
-    leaders = table.best(view.trials, BEST)
-    leaders = leaders[leaders[[*SIZES]].notna().all(axis=1)]
-    if leaders.empty:
-        return ""
-    cells = [output.trial_cells(row) for _, row in leaders.astype({"number": int}).iterrows()]
-    numeric = set(columns) - {"architecture"}
-    return section("The best trials", html_table(columns, cells, numeric))
+        named = ("trial", goal.name)
+        found = [(str(row["number"]), goal.words(row["value"])) for _, row in leaders.iterrows()]
+        return Cells("", named, found, frozenset(named))
+    heads = ("trial", "accuracy", "bytes", "params", "MACs", "architecture")
+    leaders = leaders[leaders[[*SIZES]].notna().all(axis=1)].astype({"number": int})
+    rows = [output.trial_cells(row) for _, row in leaders.iterrows()]
+    return Cells("", heads, rows, frozenset(heads[:-1]))
 
 
-def _finalists(view: View) -> str:
-    ranking = ranked(view.subject.attributes, table.students(view.trials))
-    if not ranking:
-        return ""
-    cells = [
+def _finalists(view: View) -> Cells:
+    """None of another program's study: its attributes are not read."""
+    rows = [
         (str(f.number), f"{f.mean:.1%}", f"{f.spread:.1%}", str(len(f.accuracies)), f.words)
-        for f in ranking
+        for f in ranked(view.subject.attributes, table.students(view.trials))
     ]
-    columns = ["trial", "mean", "standard deviation", "seeds", "architecture"]
-    return section("Finalists", html_table(columns, cells, set(columns[:4])))
+    heads = ("trial", "mean", "standard deviation", "seeds", "architecture")
+    return Cells("", heads, rows, frozenset(heads[:-1]))
 
 
-def _ablation(library: Library, subject: Subject) -> Iterator[str]:
+def _ablation(library: Library, subject: Subject) -> Study:
     view = library.ablation(subject.identity)
-    tables = [
-        html_table(
-            [column.strip() for column in cells.columns],
-            cells.rows,
-            {column.strip() for column in cells.numeric},
-            cells.title,
-        )
-        for cells in evidence_tables(view)
-    ]
-    said = "".join(f"<li>{escape(note)}</li>" for note in notes(view))
-    yield section("Evidence", "".join(tables) + f'<ul class="notes">{said}</ul>')
-    yield _cards(card(chart, view) for chart in ABLATION_CHARTS.values())
+    evidence = Section("Evidence", evidence_tables(view), notes(view))
+    cards = [card(chart, view) for chart in ABLATION_CHARTS.values()]
+    return Study(subject.identity, subject.name, [what(subject)], [evidence], cards)
 
 
-def _cards(drawn: Iterable[str]) -> str:
-    return f'<div class="grid">{"".join(drawn)}</div>'
-
-
-def card(chart: Chart[V], view: V, title: str = "") -> str:
-    """A chart's picture with its note, and its data to unfold.
+def card(chart: Chart[V], view: V, title: str = "") -> Card:
+    """A chart's card.
 
     Args:
         title: another one than the chart's.
     """
-    picture, key, titled = chart.draw(view), chart.key, title or chart.title
-    heading, kind = f"<h2>{escape(titled)}</h2>", "card wide" if chart.wide else "card"
-    if picture.empty:
-        why = f'<p class="empty">{escape(picture.empty)}</p>'
-        return f'<section class="{kind}">{heading}{why}</section>'
-    height = picture.figure.layout.height or 380
-    figure = json.loads(picture.figure.to_json())
-    drawn = {"data": figure["data"], "layout": figure["layout"]}
-    label = escape(titled, quote=True)
-    return (
-        f'<section class="{kind}"><figure>{heading}'
-        f'<div class="plot {key}" role="img" aria-label="{label}" style="height:{height}px"></div>'
-        f'<script type="application/json">{script_json(drawn)}</script>'
-        f'<figcaption class="note">{escape(picture.note.removesuffix(CLICK))}</figcaption></figure>'
-        f"{_data(picture.data)}</section>"
-    )
-
-
-def _data(data: pd.DataFrame) -> str:
-    shown = data.head(MOST_ROWS)
-    words = f"Data: {len(data):,} rows"
+    picture = chart.draw(view)
+    figure, data = json.loads(picture.figure.to_json()), picture.data
     more = f", the first {MOST_ROWS:,} shown" if len(data) > MOST_ROWS else ""
-    rows = [[cell_text(cell) for cell in row] for row in shown.to_numpy().tolist()]
-    listed = html_table(list(data.columns), rows, numeric_columns(data))
-    return f'<details><summary>{words}{more}</summary><div class="data">{listed}</div></details>'
-
-
-def section(title: str, content: str) -> str:
-    return f'<section class="card spaced"><h2>{escape(title)}</h2>{content}</section>'
-
-
-def html_table(
-    columns: Sequence[Any], rows: Sequence[Sequence[Any]], numeric: Any, caption: str = ""
-) -> str:
-    """A table; every text in it is escaped."""
-    marks = [' class="number"' if column in numeric else "" for column in columns]
-    head = "".join(
-        f'<th scope="col"{mark}>{escape(str(column))}</th>'
-        for column, mark in zip(columns, marks, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{mark}>{'' if cell is None else escape(str(cell))}</td>"
-            for cell, mark in zip(row, marks, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    titled = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table>{titled}<thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+    return Card(
+        key=chart.key,
+        title=title or chart.title,
+        wide=chart.wide,
+        empty=picture.empty,
+        note=picture.note.removesuffix(CLICK),
+        height=picture.figure.layout.height or HEIGHT,
+        drawn={"data": figure["data"], "layout": figure["layout"]},
+        rows=f"Data: {len(data):,} rows{more}",
+        data=_cells(data.head(MOST_ROWS)),
     )
 
 
-def script_json(data: Mapping[str, Any]) -> str:
-    """JSON that no text within it can end: `</script>` and `<!--` begin with `<`."""
-    return json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+def _cells(data: pd.DataFrame) -> Cells:
+    rows = [tuple(_text(cell) for cell in row) for row in data.to_numpy().tolist()]
+    return Cells("", tuple(map(str, data.columns)), rows, frozenset(numeric_columns(data)))
+
+
+def _text(cell: object) -> str:
+    return "" if cell is None else str(cell_text(cell))
