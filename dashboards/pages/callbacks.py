@@ -162,7 +162,7 @@ def _cards(app: Dash, library: Library) -> None:
     def table(
         clicks: int | None, _: str, query: str | None, path: str | None, identity: dict[str, str]
     ) -> Any:
-        if not (clicks or 0) % 2:
+        if not isinstance(clicks, int) or clicks % 2 == 0:  # a text would take it for its format
             return cards.NO_TABLE
         return cards.data_table(
             catalog.picture(library, route_of(path), query or "", identity["card"]).data

@@ -1,14 +1,14 @@
 """Who may ask the page for what: hosts, origins, methods, a token; and headers of every answer."""
 
 import hmac
+import traceback
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from dash import Dash
 from flask import Response, abort, redirect, request
-
-from dashboards.server.requests import is_update
+from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 UPDATE = "/_dash-update-component"  # the one address that is posted to
@@ -50,9 +50,21 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
             abort(405)
         if "Transfer-Encoding" in request.headers:
             abort(411)  # the page says how long its requests are
-        if request.path == UPDATE and not is_update(_posted(), app.callback_map):
-            abort(400, "this page's own scripts ask otherwise")
         return None
+
+    @app.server.errorhandler(Exception)
+    def refuse(error: Exception) -> HTTPException:
+        """Dash reads a request without checking it, so nonsense may end in any error: it gets 400.
+
+        One line says what it was, in case the request was right and the fault is ours.
+        """
+        if isinstance(error, HTTPException) and not isinstance(error, UnsupportedMediaType):
+            return error
+        if request.path != UPDATE:
+            raise error
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        app.server.logger.warning("%r at %s:%s", error, place.filename, place.lineno)
+        return BadRequest("this page's own scripts ask otherwise")
 
     @app.server.after_request
     def add_headers(response: Response) -> Response:
@@ -62,14 +74,6 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
             # Their addresses hold their versions, so a browser may keep them.
             response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
         return response
-
-
-def _posted() -> Any:
-    """What is posted, read from JSON; None where it is none, or nested too deeply to be read."""
-    try:
-        return request.get_json(silent=True)
-    except RecursionError:
-        return None
 
 
 def _with_ports(hosts: Sequence[str], port: int) -> list[str]:
