@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 
 import dash
 from dash import ALL, MATCH, ClientsideFunction, Dash, Input, Output, State, no_update
+from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from dashboards.figures import catalog
@@ -118,38 +119,60 @@ def _filters(app: Dash, library: Library) -> None:
 
 
 def _cards(app: Dash, library: Library) -> None:
-    parts = ("graph", "figure"), ("note", "children"), ("empty", "children")
-    hidden = ("empty", "hidden"), ("frame", "className"), ("csv", "href")
+    for turn in (cards.FIRST, cards.LATER):
+        _pictures(app, library, turn)
+    _data(app, library)
+    _points(app)
+    _rest(app, library)
+
+
+def _pictures(app: Dash, library: Library, turn: str) -> None:
+    """Draw the cards of a turn: the first with the page, the others when the first is there."""
+    path, query = ("address", "pathname"), ("address", "search")
+    occasion = (
+        (Input("version", "data"), State(*path), Input(*query))
+        if turn == cards.FIRST
+        else (Input("drawn", "data"), State(*path), State(*query))
+    )
 
     def draw(
         identity: dict[str, str],
-        _: Any,
-        path: str | None,
+        _: object,
+        path: str,
         query: str | None,
-        moved: Any,
+        moved: object,
         before: str | None,
-    ) -> Any:
-        where, key, query, before = route_of(path), identity["card"], query or "", before or ""
-        drawn = catalog.picture(library, where, query, key)
-        link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
-        axis, last = Filters.parse(query).axis, Filters.parse(before.partition("?")[2]).axis
-        cards.keep_zoom(drawn.figure, moved if before and axis == last else None)
-        return (*cards.fill(drawn, f"{where}{axis}"), link)
+    ) -> tuple[object, ...]:
+        return _drawn(library, identity["card"], path, query or "", moved, before or "")
 
-    query = "address", "search"
-    occasions = {
-        cards.FIRST: (Input("version", "data"), State("address", "pathname"), Input(*query)),
-        cards.LATER: (Input("drawn", "data"), State("address", "pathname"), State(*query)),
-    }
-    for turn, occasion in occasions.items():
-        app.callback(
-            *(Output(cards.part(name, MATCH, turn), prop) for name, prop in (*parts, *hidden)),
-            Input(cards.part("graph", MATCH, turn), "id"),  # a new card is drawn for being new
-            *occasion,
-            State(cards.part("graph", MATCH, turn), "relayoutData"),
-            State(cards.part("csv", MATCH, turn), "href"),
-        )(draw)
+    app.callback(
+        *(Output(cards.part(name, MATCH, turn), prop) for name, prop in cards.FILLED),
+        Output(cards.part("csv", MATCH, turn), "href"),
+        Input(cards.part("graph", MATCH, turn), "id"),  # a new card is drawn for being new
+        *occasion,
+        State(cards.part("graph", MATCH, turn), "relayoutData"),
+        State(cards.part("csv", MATCH, turn), "href"),
+    )(draw)
 
+
+def _drawn(
+    library: Library, key: str, path: str, query: str, moved: object, before: str
+) -> tuple[object, ...]:
+    """The contents of a card, and the address of its data.
+
+    Args:
+        moved: the ranges that the reader chose: see `cards.keep_zoom`.
+        before: the address of the data that the card shows now; "" where it shows none.
+    """
+    where, axis = route_of(path), Filters.parse(query).axis
+    picture = catalog.picture(library, where, query, key)
+    is_same_axis = bool(before) and axis == Filters.parse(before.partition("?")[2]).axis
+    cards.keep_zoom(picture.figure, moved if is_same_axis else None)
+    link = f"/csv{path}?{urlencode({'picture': key})}&{query.removeprefix('?')}"
+    return *cards.fill(picture, f"{where}{axis}"), link
+
+
+def _data(app: Dash, library: Library) -> None:
     @app.callback(
         Output(cards.part("table", MATCH, MATCH), "children"),
         Input(cards.part("data", MATCH, MATCH), "n_clicks"),
@@ -160,27 +183,32 @@ def _cards(app: Dash, library: Library) -> None:
         prevent_initial_call=True,
     )
     def table(
-        clicks: int | None, _: str, query: str | None, path: str | None, identity: dict[str, str]
-    ) -> Any:
-        if not isinstance(clicks, int) or clicks % 2 == 0:  # a text would take it for its format
+        clicks: object, _: str, query: str | None, path: str | None, identity: dict[str, str]
+    ) -> list[Component]:
+        """The first click shows the table, the next one hides it."""
+        if not isinstance(clicks, int) or clicks % 2 == 0:  # a text would be taken for a format
             return cards.NO_TABLE
-        return cards.data_table(
-            catalog.picture(library, route_of(path), query or "", identity["card"]).data
-        )
+        picture = catalog.picture(library, route_of(path), query or "", identity["card"])
+        return cards.data_table(picture.data)
 
+
+def _points(app: Dash) -> None:
     @app.callback(
         Output("address", "href", allow_duplicate=True),
         Input(cards.part("graph", ALL, ALL), "clickData"),
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def open_point(_: list[Any], path: str | None) -> Any:
+    def open_point(_: object, path: str | None) -> object:
         number = _clicked_trial(dash.ctx.triggered)
         where = route_of(path)
         if where.page != STUDY or number is None:
             return no_update
         return trial_link(where.study, number)
 
+
+def _rest(app: Dash, library: Library) -> None:
+    """The other cards of a search come when the first one is drawn."""
     app.clientside_callback(
         ClientsideFunction("distilnas", "drawn"),
         Output("drawn", "data"),
@@ -195,7 +223,7 @@ def _cards(app: Dash, library: Library) -> None:
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def others(_: Any, are_shown: Any, path: str | None) -> Any:
+    def others(_: object, are_shown: object, path: str | None) -> tuple[object, object]:
         if are_shown:
             return no_update, no_update
         return study_page.other_cards(library.subject(route_of(path).study).goal), True

@@ -16,6 +16,10 @@ SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
 READING = "Reading the database ..."  # until there is something to show
 NO_TABLE: list[Any] = []
 FIRST, LATER = "first", "later"  # turns: with the page, or when the first picture is there
+FILLED = (  # what `fill` gives: a part of a card, and its property
+    *(("graph", "figure"), ("note", "children"), ("empty", "children")),
+    *(("empty", "hidden"), ("frame", "className")),
+)
 
 
 def part(name: str, key: Any, turn: Any) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def card(chart: Chart[Any], goal: Goal = ACCURACY, turn: str = FIRST) -> html.Se
 
 
 def fill(picture: Picture, revision: str) -> tuple[Any, str, str, bool, str]:
-    """Contents of graph, note and empty, and whether empty and frame are hidden.
+    """The contents of a card, as FILLED lists them.
 
     Args:
         revision: zoom and selection are kept while it stays.
