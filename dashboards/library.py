@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
@@ -217,7 +217,7 @@ def card_of(subject: Subject) -> StudentMetadata:
 
 def teacher_marks(subject: Subject) -> tuple[Mark, ...]:
     """The study's teachers, so far as it says who they were."""
-    described: Any = subject.spec.get("described") or subject.attributes.get("described") or {}
+    described = subject.spec.get("described") or subject.attributes.get("described") or {}
     return tuple(
         Mark(facts["network"], facts["parameters"], facts["accuracy"])
         for facts in described.values()

@@ -217,9 +217,5 @@ def card(chart: Chart[V], view: V, title: str = "") -> Card:
 
 
 def _cells(data: pd.DataFrame) -> Cells:
-    rows = [tuple(_text(cell) for cell in row) for row in data.to_numpy().tolist()]
+    rows = [tuple(str(cell_text(cell)) for cell in row) for row in data.to_numpy().tolist()]
     return Cells("", tuple(map(str, data.columns)), rows, frozenset(numeric_columns(data)))
-
-
-def _text(cell: object) -> str:
-    return "" if cell is None else str(cell_text(cell))

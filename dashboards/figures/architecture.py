@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -63,7 +63,7 @@ def stages_of(network: Architecture, size: int) -> pd.DataFrame:
     pixels: dict[str, int] = {}
     for cost in layer_costs(network, size):
         pixels[cost.layer.name.split(".")[0]] = cost.output_size
-    rows: list[tuple[Any, ...]] = [("input", "", 0, network.channels, size, "")]
+    rows: list[tuple[object, ...]] = [("input", "", 0, network.channels, size, "")]
     for place, stage in enumerate((network.stem, *network.stages)):
         name, canonical = f"stage {place}" if place else "stem", stage.canonical()
         at = pixels[f"s{place}"]
@@ -161,7 +161,7 @@ def bytes_by_layer(view: TrialView) -> Picture:
 def stored_layers(view: TrialView) -> pd.DataFrame:
     """layer, type, stage, block, output, bytes, parameters, macs; the file's header as a part."""
     layers = layers_of(view.row, view.subject.spec)
-    rows: list[tuple[Any, ...]] = [
+    rows: list[tuple[object, ...]] = [
         (x["name"], x["type"], *_place(x["name"]), _output(x), *(x[size] for size in COSTS))  # type: ignore[literal-required]
         for x in layers
         if x["bytes"]
@@ -187,7 +187,7 @@ def _place(layer: str) -> tuple[str, str]:
 def _tree(layers: pd.DataFrame, whole: int, colours: Mapping[str, str]) -> pd.DataFrame:
     """Rows of an icicle: id, label, parent, bytes, colour, words."""
     whole_words = f"file, {format_bytes(whole)}"
-    rows: list[tuple[Any, ...]] = [("file", whole_words, "", whole, GREY, f"{whole:,} bytes")]
+    rows: list[tuple[object, ...]] = [("file", whole_words, "", whole, GREY, f"{whole:,} bytes")]
     drawn = set()
     for stage, block in layers[["stage", "block"]].drop_duplicates().to_numpy().tolist():
         of_stage, colour = layers[layers["stage"] == stage], colours.get(stage, GREY)
@@ -199,16 +199,18 @@ def _tree(layers: pd.DataFrame, whole: int, colours: Mapping[str, str]) -> pd.Da
         if block:
             rows.append(_part(inner, parent, block, stage, colour))
         leaves = inner[inner["layer"] != stage]  # the header has no layers
-        rows.extend(_leaf(row, parent, colour) for row in leaves.to_dict("records"))
+        rows.extend(_leaf(row, parent, colour) for _, row in leaves.iterrows())
     return pd.DataFrame(rows, columns=["id", "label", "parent", "bytes", "colour", "words"])
 
 
-def _part(layers: pd.DataFrame, key: str, label: str, parent: str, colour: str) -> tuple[Any, ...]:
+def _part(
+    layers: pd.DataFrame, key: str, label: str, parent: str, colour: str
+) -> tuple[object, ...]:
     size = int(layers["bytes"].sum())
     return key, label, parent, size, colour, f"{key.replace('/', ', ')}: {format_bytes(size)}"
 
 
-def _leaf(row: Mapping[Any, Any], parent: str, colour: str) -> tuple[Any, ...]:
+def _leaf(row: pd.Series, parent: str, colour: str) -> tuple[object, ...]:
     name, kind = row["layer"].split(".")[-1], row["type"]
     label = kind if kind.startswith(name) else f"{name} {kind}"
     words = (
@@ -218,7 +220,7 @@ def _leaf(row: Mapping[Any, Any], parent: str, colour: str) -> tuple[Any, ...]:
     return f"layer/{row['layer']}", label, parent, row["bytes"], colour, words
 
 
-def stage_colours(row: Any) -> dict[str, str]:
+def stage_colours(row: pd.Series) -> dict[str, str]:
     """Stage -> the colour of its block type; parts that are no stage are grey."""
     network = Architecture.from_dict(dict(row["architecture"]))
     stages = (network.stem, *network.stages)

@@ -1,7 +1,6 @@
 """What a search chose, and how accurate that was: observed, so no more than a hint."""
 
 from html import escape
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from dashboards.plotting.axes import (
     even_ticks,
     finite,
     nice_ticks,
-    share_range,
+    share_ends,
     size_range,
     tick_words,
 )
@@ -187,7 +186,7 @@ def _lines(trials: pd.DataFrame, axis: str) -> pd.DataFrame:
     return columns.rename(columns={"number": "trial", "value": "accuracy"} | CHOICES)
 
 
-def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
+def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, object]:
     if choice in BINNED:
         return {"label": title, "values": trials[choice], **_counts(trials[choice])}
     levels = labelled(trials, choice)
@@ -200,24 +199,25 @@ def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, Any]:
     }
 
 
-def _counts(values: pd.Series) -> dict[str, Any]:
+def _counts(values: pd.Series) -> dict[str, object]:
     """No tick between two whole numbers; one that is alone is in the middle."""
     low, high = int(values.min()), int(values.max())
-    ticks = {"tickvals": list(range(low, high + 1))} if high - low < FEW_COUNTS else {}
-    return ticks | ({} if low < high else {"range": [low - 1, high + 1]})
+    few: dict[str, object] = {"tickvals": list(range(low, high + 1))}
+    ticks = few if high - low < FEW_COUNTS else {}
+    return ticks if low < high else ticks | {"range": [low - 1, high + 1]}
 
 
-def _accuracy_dimension(accuracies: pd.Series) -> dict[str, Any]:
+def _accuracy_dimension(accuracies: pd.Series) -> dict[str, object]:
     """With ticks of its own: by itself such an axis writes its ends, too, whatever they are."""
-    axis: dict[str, Any] = {"label": "accuracy", "values": accuracies}
-    if found := share_range(accuracies):
-        ticks = even_ticks(*found["range"])
+    axis: dict[str, object] = {"label": "accuracy", "values": accuracies}
+    if ends := share_ends(accuracies):
+        ticks = even_ticks(*ends)
         words = [f"{100 * tick:.6g}%" for tick in ticks]
-        axis |= {"range": found["range"], "tickvals": ticks, "ticktext": words}
+        axis |= {"range": [*ends], "tickvals": ticks, "ticktext": words}
     return axis
 
 
-def _size_dimension(trials: pd.DataFrame, axis: str) -> dict[str, Any]:
+def _size_dimension(trials: pd.DataFrame, axis: str) -> dict[str, object]:
     ends = size_range(trials[axis].tolist())
     ticks = nice_ticks(*ends)
     return {

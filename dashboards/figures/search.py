@@ -2,7 +2,7 @@
 
 import math
 from html import escape
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -126,7 +126,7 @@ def front_figure(info: Front) -> go.Figure:
     return figure
 
 
-def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[str, Any]:
+def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[str, object]:
     many = len(info.points)
     size = 9 if many < 500 else 6 if many < SVG_POINTS else 4
     is_done = state == "COMPLETE"

@@ -1,11 +1,11 @@
 """One trial as pictures: its network, where its bytes go, how it learned, what it confuses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import product
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -33,7 +33,7 @@ from search.terminal import trial_facts
 from space.architecture import Architecture
 from space.file_format import EXACT_FORMAT, FORMATS, stored_bytes
 
-Counts = np.ndarray[Any, np.dtype[np.int64]]
+Counts = npt.NDArray[np.int64]
 
 NO_CONFUSION = (
     "No confusion matrix is stored with this trial: it did not end with a file, it has more than "
@@ -140,7 +140,12 @@ def _losses(view: TrialView) -> pd.Series:
 
 
 def _add_curve(
-    figure: go.Figure, epochs: Any, values: pd.Series, colour: str, format: str, column: int
+    figure: go.Figure,
+    epochs: Iterable[int],
+    values: pd.Series,
+    colour: str,
+    format: str,
+    column: int,
 ) -> None:
     figure.add_scatter(
         x=list(epochs),
@@ -236,7 +241,7 @@ def classes(view: TrialView) -> Picture:
 def by_class(view: TrialView) -> pd.DataFrame:
     """class, images, accuracy, low, high; classes without an image are left out."""
     counts = np.array(view.confusion)
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[object, ...]] = []
     for place, name in enumerate(class_names(view, len(counts))):
         right, images = int(counts[place, place]), int(counts[place].sum())
         if images:

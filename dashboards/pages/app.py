@@ -1,9 +1,9 @@
 """The live page: routes, callbacks, and what is sent when something changed."""
 
 from pathlib import Path
-from typing import Any
 
 from dash import Dash, Input, Output, State, dcc, html
+from dash.development.base_component import Component
 from dash.exceptions import DependencyException
 from flask import Response, request
 from werkzeug.exceptions import NotFound
@@ -14,7 +14,7 @@ from dashboards.pages import overview
 from dashboards.pages import study as study_page
 from dashboards.pages import trial as trial_page
 from dashboards.pages.callbacks import register, version
-from dashboards.pages.cards import READING, labelled
+from dashboards.pages.cards import READING, aria
 from dashboards.pages.downloads import Downloads, csv_of
 from dashboards.routes import (
     COMPARE,
@@ -65,7 +65,7 @@ def _frame() -> html.Div:
             dcc.Link("DistilNAS", href="/", className="brand"),
             html.Nav(
                 [dcc.Link("Studies", href="/"), " ", dcc.Link("Compare", href="/compare")],
-                **labelled("Pages"),
+                **aria(label="Pages"),
             ),
             html.Div(
                 [
@@ -96,14 +96,14 @@ def _pages(app: Dash, library: Library, downloads: Downloads) -> None:
         Input("address", "pathname"),
         State("address", "search"),
     )
-    def show(path: str | None, query: str | None) -> tuple[Any, str]:
+    def show(path: str | None, query: str | None) -> tuple[list[Component], str]:
         where = route_of(path)
         try:
             return _contents(where, query or ""), version(library, where)
         except InputError as error:
             return _lost(str(error)), ""
 
-    def _contents(where: Route, query: str) -> list[Any]:
+    def _contents(where: Route, query: str) -> list[Component]:
         if where.page == STUDIES:
             return overview.page(library)
         if where.page == STUDY:
@@ -115,7 +115,7 @@ def _pages(app: Dash, library: Library, downloads: Downloads) -> None:
         raise InputError("there is no such page")
 
 
-def _lost(why: str) -> list[Any]:
+def _lost(why: str) -> list[Component]:
     return [
         html.H1("Not found"),
         html.P(why, className="lead"),

@@ -55,7 +55,7 @@ def _live(app: Dash, library: Library) -> None:
         State("address", "search"),
         prevent_initial_call=True,
     )
-    def poll(_: int, shown: str, path: str | None, query: str | None) -> Any:
+    def poll(_: int, shown: str, path: str | None, query: str | None) -> str:
         try:
             found = version(library, route_of(path), query or "")
         except InputError:
@@ -67,7 +67,7 @@ def _live(app: Dash, library: Library) -> None:
     @app.callback(
         Output("studies", "children"), Input("version", "data"), prevent_initial_call=True
     )
-    def list_again(_: str) -> Any:
+    def list_again(_: str) -> list[Component]:
         return overview.contents(library)
 
     @app.callback(
@@ -76,7 +76,7 @@ def _live(app: Dash, library: Library) -> None:
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def judge_again(_: str, path: str | None) -> Any:
+    def judge_again(_: str, path: str | None) -> list[Component]:
         return study_page.evidence_parts(library.ablation(route_of(path).study))
 
 
@@ -247,7 +247,7 @@ def _images(app: Dash) -> None:
     )
 
 
-def _clicked_trial(triggered: Any) -> int | None:
+def _clicked_trial(triggered: object) -> int | None:
     """The trial that a point stands for: its custom data is the number, or begins with it."""
     datum = (0, "value", "points", 0, "customdata")
     number = _whole(triggered, *datum)
@@ -271,7 +271,7 @@ def _table(app: Dash, library: Library) -> None:
         State("address", "search"),
         State("address", "pathname"),
     )
-    def rows(asked: Any, query: str | None, path: str | None) -> Any:
+    def rows(asked: object, query: str | None, path: str | None) -> object:
         if not isinstance(asked, dict):
             return no_update
         trials = library.trials(route_of(path).study)
@@ -291,6 +291,6 @@ def _table(app: Dash, library: Library) -> None:
         State("address", "pathname"),
         prevent_initial_call=True,
     )
-    def open_row(chosen: Any, path: str | None) -> Any:
+    def open_row(chosen: object, path: str | None) -> object:
         number = _whole(chosen, 0, "number")
         return no_update if number is None else trial_link(route_of(path).study, number)

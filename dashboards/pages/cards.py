@@ -2,19 +2,23 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import plotly.graph_objects as go
 from dash import dcc, html
+from dash.development.base_component import Component
 
-from dashboards.plotting.picture import CONFIG, Chart, Picture
+from dashboards.plotting.picture import CONFIG, Chart, Picture, V
 from search.database.goal import ACCURACY, Goal
 
 RANGE = re.compile(r"([xy]axis\d*)\.range\[([01])\]", re.ASCII)
+GRAPH = cast(dcc.Graph.Config, CONFIG)
 SHOWN_ROWS = 200  # of a picture's data; the CSV has them all
 READING = "Reading the database ..."  # until there is something to show
-NO_TABLE: list[Any] = []
+Id = dict[str, object]  # of a component; callbacks match on it
+Cell = Component | str
+NO_TABLE: list[Component] = []
 FIRST, LATER = "first", "later"  # turns: with the page, or when the first picture is there
 FILLED = (  # what `fill` gives: a part of a card, and its property
     *(("graph", "figure"), ("note", "children"), ("empty", "children")),
@@ -22,42 +26,41 @@ FILLED = (  # what `fill` gives: a part of a card, and its property
 )
 
 
-def part(name: str, key: Any, turn: Any) -> dict[str, Any]:
+def part(name: str, key: object, turn: object) -> Id:
     """The id of a part of a card; callbacks match on the key, and on when it is drawn."""
     return {"part": name, "card": key, "turn": turn}
 
 
-def choice(name: Any, value: Any) -> dict[str, Any]:
+def choice(name: object, value: object) -> Id:
     """The id of a button that a filter has for a value."""
     return {"choice": name, "value": value}
 
 
-def limit(name: Any) -> dict[str, Any]:
+def limit(name: object) -> Id:
     """The id of a field for a size."""
     return {"limit": name}
 
 
-def compared(study: Any) -> dict[str, Any]:
+def compared(study: object) -> Id:
     """The id of a button that takes a study into a comparison, or out of it."""
     return {"compared": study}
 
 
-def toggles(title: str, buttons: Sequence[tuple[str, dict[str, Any], bool]]) -> html.Fieldset:
+def toggles(title: str, buttons: Sequence[tuple[str, Id, bool]]) -> html.Fieldset:
     """A row of buttons that are on or off: (words, id, on)."""
-    states: list[dict[str, Any]] = [{"aria-pressed": str(on).lower()} for *_, on in buttons]
     drawn = [
-        html.Button(words, id=key, className="toggle", **state)
-        for (words, key, _), state in zip(buttons, states, strict=True)
+        html.Button(words, id=key, className="toggle", **aria(pressed=str(on).lower()))
+        for words, key, on in buttons
     ]
     return html.Fieldset([html.Legend(title), *drawn])
 
 
-def labelled(name: str) -> dict[str, Any]:
-    """What a screen reader calls a component."""
-    return {"aria-label": name}
+def aria(**words: str) -> dict[str, Any]:
+    """What a screen reader says of a component; Dash's types know no such property."""
+    return {f"aria-{name}": text for name, text in words.items()}
 
 
-def card(chart: Chart[Any], goal: Goal = ACCURACY, turn: str = FIRST) -> html.Section:
+def card(chart: Chart[V], goal: Goal = ACCURACY, turn: str = FIRST) -> html.Section:
     """A card whose picture is yet to come; `fill` gives its parts."""
     key, title = chart.key, goal.said(chart.title)
     buttons = [
@@ -69,7 +72,7 @@ def card(chart: Chart[Any], goal: Goal = ACCURACY, turn: str = FIRST) -> html.Se
             html.H2(title, id=part("title", key, turn)),
             html.P(READING, id=part("empty", key, turn), className="empty"),
             html.Div(
-                dcc.Graph(id=part("graph", key, turn), config=CONFIG, figure={}),
+                dcc.Graph(id=part("graph", key, turn), config=GRAPH, figure={}),
                 id=part("frame", key, turn),
                 className="frame waiting",  # Plotly draws axes of nothing meanwhile
             ),
@@ -86,11 +89,11 @@ def card(chart: Chart[Any], goal: Goal = ACCURACY, turn: str = FIRST) -> html.Se
         ],
         id=key,
         className="card wide" if chart.wide else "card",
-        **labelled(title),
+        **aria(label=title),
     )
 
 
-def fill(picture: Picture, revision: str) -> tuple[Any, str, str, bool, str]:
+def fill(picture: Picture, revision: str) -> tuple[go.Figure, str, str, bool, str]:
     """The contents of a card, as FILLED lists them.
 
     Args:
@@ -101,7 +104,7 @@ def fill(picture: Picture, revision: str) -> tuple[Any, str, str, bool, str]:
     return figure, picture.note, picture.empty, not picture.empty, hidden
 
 
-def keep_zoom(figure: go.Figure, moved: Any) -> None:
+def keep_zoom(figure: go.Figure, moved: object) -> None:
     """Give the axes the ranges that the reader chose.
 
     Plotly forgets them where an axis had found its range by itself, whatever `uirevision` says.
@@ -119,7 +122,7 @@ def keep_zoom(figure: go.Figure, moved: Any) -> None:
             figure.layout[axis].update(range=[ends["0"], ends["1"]], autorange=False)
 
 
-def data_table(data: pd.DataFrame) -> list[Any]:
+def data_table(data: pd.DataFrame) -> list[Component]:
     """The first rows of a picture's data, and how many there are."""
     if data.empty:
         return [html.P("no data")]
@@ -136,8 +139,8 @@ def numeric_columns(data: pd.DataFrame) -> set[str]:
 
 
 def table(
-    columns: Sequence[Any],
-    rows: Sequence[Sequence[Any]],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
     numeric: set[str] | frozenset[str] = frozenset(),
     caption: str = "",
 ) -> html.Div:
@@ -159,14 +162,18 @@ def table(
     titled = [html.Caption(caption)] if caption else []
     whole = html.Table([*titled, html.Thead(html.Tr(head)), html.Tbody(body)])
     return html.Div(
-        whole, className="scroll", tabIndex=0, role="region", **labelled(caption or "table")
+        whole, className="scroll", tabIndex=0, role="region", **aria(label=caption or "table")
     )
 
 
-def cell_text(value: Any) -> Any:
-    """Numbers formatted for reading; anything else unchanged."""
+def cell_text(value: object) -> Cell:
+    """Numbers formatted for reading, nothing for None; components unchanged."""
+    if isinstance(value, Component):
+        return value
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, float):
         return "" if value != value else f"{value:,.0f}" if value.is_integer() else f"{value:,.4g}"
-    return f"{value:,}" if isinstance(value, int) else value
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,12 +1,11 @@
 """The page of all studies."""
 
 import base64
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from dash import dcc, html
+from dash.development.base_component import Component
 
 from dashboards.library import Library
 from dashboards.pages import cards
@@ -26,7 +25,7 @@ COLUMNS = (
 NUMERIC = frozenset(("trials", "running", "pruned", "failed", "best", "bytes"))
 
 
-def page(library: Library) -> list[Any]:
+def page(library: Library) -> list[Component]:
     """Every study, the last active first."""
     return [
         html.H1("Studies"),
@@ -34,7 +33,7 @@ def page(library: Library) -> list[Any]:
     ]
 
 
-def contents(library: Library) -> list[Any]:
+def contents(library: Library) -> list[Component]:
     """What changes while searches run."""
     studies = library.studies()
     if studies.empty:
@@ -42,7 +41,7 @@ def contents(library: Library) -> list[Any]:
             html.P("This database holds no study yet.", className="empty"),
             html.P(["Begin with: ", html.Code("distilnas search")], className="empty"),
         ]
-    rows = known(library, studies).to_dict("records")
+    rows = [row for _, row in known(library, studies).iterrows()]
     links = [dcc.Link("Compare them", href=compare_link(studies["identity"]))]
     return [
         cards.table(COLUMNS, [_cells(row) for row in rows], NUMERIC),
@@ -51,7 +50,7 @@ def contents(library: Library) -> list[Any]:
     ]
 
 
-def _to_resume(stopped: list[str], library: Library) -> list[Any]:
+def _to_resume(stopped: list[str], library: Library) -> list[Component]:
     """The commands that go on with stopped studies, the last active first."""
     if not stopped:
         return []
@@ -78,7 +77,7 @@ def known(library: Library, studies: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _cells(row: Mapping[Any, Any]) -> list[Any]:
+def _cells(row: pd.Series) -> list[cards.Cell]:
     goal = Goal.of(row["directions"], ours=isinstance(row["space"], str))
     best = "" if pd.isna(row["best"]) else goal.words(row["best"])
     size = "" if pd.isna(row["bytes"]) else format_bytes(int(row["bytes"]))
@@ -98,7 +97,7 @@ def _cells(row: Mapping[Any, Any]) -> list[Any]:
     ]
 
 
-def state_of(row: Mapping[Any, Any]) -> str:
+def state_of(row: pd.Series) -> str:
     """Running, done (as many trials as were asked for) or stopped; a stranger's: idle.
 
     Ours run while a worker gives signs of life; what a dead one left unfinished does not.
@@ -116,12 +115,12 @@ def kind_words(space: str | None) -> str:
     return space if space == "ablation" else f"search, space {space}"
 
 
-def budget_words(budget: Any) -> str:
+def budget_words(budget: object) -> str:
     """A search's budget is data; an ablation's is words."""
     return str(Budget(**budget)) if isinstance(budget, dict) else str(budget or "")
 
 
-def trials_words(row: Mapping[Any, Any]) -> str:
+def trials_words(row: pd.Series) -> str:
     asked = "" if pd.isna(row["asked"]) else f" of {int(row['asked']):,}"
     return f"{row['complete'] + row['pruned'] + row['failed']:,}{asked}"
 

@@ -1,11 +1,11 @@
 """The page of one study: a search's charts and trials, or an ablation's evidence."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import dash_ag_grid as dag
 import pandas as pd
 from dash import dcc, html
+from dash.development.base_component import Component
 
 from dashboards.figures.ablation import ABLATION_CHARTS, evidence_tables, notes
 from dashboards.figures.search import SEARCH_CHARTS
@@ -13,7 +13,7 @@ from dashboards.filters import SE, STATES, Filters, written
 from dashboards.library import Library
 from dashboards.pages import cards
 from dashboards.pages.overview import budget_words
-from dashboards.pages.trials_table import COLUMNS
+from dashboards.pages.trials_table import COLUMNS, TEXTS
 from dashboards.plotting.axes import AXES
 from dashboards.routes import compare_link
 from dashboards.views import ABLATION, AblationView, Subject
@@ -32,7 +32,7 @@ FORMATS = {"seconds": ",.1f", "bytes": ",", "params": ",", "macs": ","}  # as d3
 SHOWN_AT_ONCE = 100  # rows that the table asks for
 
 
-def page(library: Library, identity: int, query: str) -> list[Any]:
+def page(library: Library, identity: int, query: str) -> list[Component]:
     subject = library.subject(identity)
     head = [html.H1(subject.name), html.P(what(subject), className="lead")]
     if subject.kind == ABLATION:
@@ -64,7 +64,7 @@ def saved(subject: Subject, trials: pd.DataFrame) -> str:
     return f"{found.words}." if found else ""
 
 
-def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]:
+def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Component]:
     first = cards.card(next(iter(SEARCH_CHARTS.values())), subject.goal)
     rest = html.Div(id="rest", className="contents")
     return [
@@ -80,7 +80,7 @@ def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Any]
     ]
 
 
-def other_cards(goal: Goal) -> list[Any]:
+def other_cards(goal: Goal) -> list[Component]:
     """What waits until the first picture is there."""
     _, *later = SEARCH_CHARTS.values()
     return [*(cards.card(chart, goal, cards.LATER) for chart in later), trials_card(goal)]
@@ -165,8 +165,8 @@ def trials_card(goal: Goal) -> html.Section:
     )
 
 
-def _grid_column(column: str, goal: Goal) -> dict[str, Any]:
-    is_text = column in ("state", "words")
+def _grid_column(column: str, goal: Goal) -> dict[str, object]:
+    is_text = column in TEXTS
     written = FORMATS.get(column) if column != "value" else goal.digits
     shown = f"params.value == null ? '' : d3.format('{written}')(params.value)"
     return {
@@ -180,7 +180,7 @@ def _grid_column(column: str, goal: Goal) -> dict[str, Any]:
     }
 
 
-def ablation_page(view: AblationView) -> list[Any]:
+def ablation_page(view: AblationView) -> list[Component]:
     charts = [cards.card(chart) for chart in ABLATION_CHARTS.values()]
     return [
         html.Section(
@@ -192,7 +192,7 @@ def ablation_page(view: AblationView) -> list[Any]:
     ]
 
 
-def evidence_parts(view: AblationView) -> list[Any]:
+def evidence_parts(view: AblationView) -> list[Component]:
     """The tables that `distilnas ablate show` prints, and its notes."""
     tables = [cells_table(cells) for cells in evidence_tables(view)]
     return [*tables, html.Ul([html.Li(note) for note in notes(view)], className="notes")]

@@ -1,8 +1,7 @@
 """The page of one trial, and of several studies side by side."""
 
-from typing import Any
-
 from dash import dcc, html
+from dash.development.base_component import Component
 
 from dashboards.figures.compare import COMPARE_CHARTS
 from dashboards.figures.trial import TRIAL_CHARTS, facts, formats
@@ -18,7 +17,9 @@ from search.study.object_store import is_address
 COMPARE_LEAD = "Studies side by side: what does a larger budget buy, or another space?"
 
 
-def trial_page(library: Library, downloads: Downloads, identity: int, number: int) -> list[Any]:
+def trial_page(
+    library: Library, downloads: Downloads, identity: int, number: int
+) -> list[Component]:
     view = library.trial(identity, number)
     subject, row = view.subject, view.row
     described = [part for label, text in facts(view) for part in (html.Dt(label), html.Dd(text))]
@@ -47,7 +48,7 @@ def trial_page(library: Library, downloads: Downloads, identity: int, number: in
     ]
 
 
-def _in_store(library: Library, view: TrialView) -> list[Any]:
+def _in_store(library: Library, view: TrialView) -> list[Component]:
     """How to get a file that lies in an object store: pages read no store."""
     subject, row = view.subject, view.row
     if not is_address(str(subject.attributes.get(ARTIFACTS))) or row["state"] != "COMPLETE":
@@ -57,7 +58,7 @@ def _in_store(library: Library, view: TrialView) -> list[Any]:
     return [html.P(["Its file is in the study's store: ", html.Code(typed)], className="note")]
 
 
-def _neighbours(library: Library, identity: int, number: int) -> list[Any]:
+def _neighbours(library: Library, identity: int, number: int) -> list[Component | str]:
     last = len(library.trials(identity)) - 1
     links = [
         (number > 0, "previous trial", number - 1),
@@ -71,7 +72,7 @@ def _neighbours(library: Library, identity: int, number: int) -> list[Any]:
     ]
 
 
-def compare_page(library: Library, chosen: list[int]) -> list[Any]:
+def compare_page(library: Library, chosen: list[int]) -> list[Component]:
     studies = library.studies()
     buttons = [
         (name, cards.compared(identity), identity in chosen)

@@ -4,17 +4,17 @@ What the browser's table asks is not trusted: columns come from a list, values a
 evaluated, and what is not understood changes nothing.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from math import inf
 
 import pandas as pd
 
 COLUMNS = ("number", "state", "value", "bytes", "params", "macs", "epochs", "seconds", "words")
+TEXTS = ("state", "words")  # of them; the others are numbers
+UNARY = ("blank", "notBlank")  # tests that compare with nothing
 MOST_ROWS = 500  # in one answer
 
-Test = Callable[[pd.Series, Any, Any], pd.Series]
-
-NUMBER_TESTS: Mapping[str, Test] = {
+NUMBER_TESTS: Mapping[str, Callable[[pd.Series, float, float], pd.Series]] = {
     "equals": lambda column, a, b: column == a,
     "notEqual": lambda column, a, b: column != a,
     "greaterThan": lambda column, a, b: column > a,
@@ -25,19 +25,19 @@ NUMBER_TESTS: Mapping[str, Test] = {
     "blank": lambda column, a, b: column.isna(),
     "notBlank": lambda column, a, b: column.notna(),
 }
-TEXT_TESTS: Mapping[str, Test] = {
-    "contains": lambda column, a, b: column.str.contains(a, case=False, regex=False),
-    "notContains": lambda column, a, b: ~column.str.contains(a, case=False, regex=False),
-    "equals": lambda column, a, b: column.str.lower() == a.lower(),
-    "notEqual": lambda column, a, b: column.str.lower() != a.lower(),
-    "startsWith": lambda column, a, b: column.str.lower().str.startswith(a.lower()),
-    "endsWith": lambda column, a, b: column.str.lower().str.endswith(a.lower()),
-    "blank": lambda column, a, b: column == "",
-    "notBlank": lambda column, a, b: column != "",
+TEXT_TESTS: Mapping[str, Callable[[pd.Series, str], pd.Series]] = {
+    "contains": lambda column, a: column.str.contains(a, case=False, regex=False),
+    "notContains": lambda column, a: ~column.str.contains(a, case=False, regex=False),
+    "equals": lambda column, a: column.str.lower() == a.lower(),
+    "notEqual": lambda column, a: column.str.lower() != a.lower(),
+    "startsWith": lambda column, a: column.str.lower().str.startswith(a.lower()),
+    "endsWith": lambda column, a: column.str.lower().str.endswith(a.lower()),
+    "blank": lambda column, a: column == "",
+    "notBlank": lambda column, a: column != "",
 }
 
 
-def answer(trials: pd.DataFrame, request: Mapping[str, Any]) -> dict[str, Any]:
+def answer(trials: pd.DataFrame, request: Mapping[str, object]) -> dict[str, object]:
     """Rows startRow to endRow of the trials as AG Grid's request sorts and filters them."""
     found = trials[list(COLUMNS)]
     filters = request.get("filterModel")
@@ -47,11 +47,10 @@ def answer(trials: pd.DataFrame, request: Mapping[str, Any]) -> dict[str, Any]:
     found = _sorted(found, request.get("sortModel"))
     first = _whole(request.get("startRow"), 0)
     last = min(_whole(request.get("endRow"), first + MOST_ROWS), first + MOST_ROWS)
-    part = found.iloc[first:last]
-    return {"rowData": [_row(row) for row in part.to_dict("records")], "rowCount": len(found)}
+    return {"rowData": _rows(found.iloc[first:last]), "rowCount": len(found)}
 
 
-def _passes(column: pd.Series, model: Mapping[str, Any]) -> pd.Series:
+def _passes(column: pd.Series, model: Mapping[str, object]) -> pd.Series:
     """One condition, or several joined by AND or OR."""
     conditions = model.get("conditions")
     if isinstance(conditions, list):
@@ -60,19 +59,18 @@ def _passes(column: pd.Series, model: Mapping[str, Any]) -> pd.Series:
         if joined is None:
             return pd.Series(True, index=column.index)
         return joined.any(axis=1) if model.get("operator") == "OR" else joined.all(axis=1)
-    is_text = column.name in ("state", "words")
-    tests = TEXT_TESTS if is_text else NUMBER_TESTS
-    test, wanted = tests.get(str(model.get("type"))), model.get("filter")
-    kind = str if is_text else int | float
-    unary = model.get("type") in ("blank", "notBlank")
-    if test is None or not (unary or isinstance(wanted, kind)):
-        return pd.Series(True, index=column.index)
-    other = model.get("filterTo")
-    values = column.fillna("").astype(str) if is_text else column
-    return test(values, wanted, other if isinstance(other, int | float) else float("inf"))
+    name, wanted = str(model.get("type")), model.get("filter")
+    if name in UNARY:
+        wanted = "" if column.name in TEXTS else 0
+    if column.name in TEXTS and name in TEXT_TESTS and isinstance(wanted, str):
+        return TEXT_TESTS[name](column.fillna("").astype(str), wanted)
+    if column.name not in TEXTS and name in NUMBER_TESTS and isinstance(wanted, int | float):
+        other = model.get("filterTo")
+        return NUMBER_TESTS[name](column, wanted, other if isinstance(other, int | float) else inf)
+    return pd.Series(True, index=column.index)  # it is not understood
 
 
-def _sorted(trials: pd.DataFrame, models: Any) -> pd.DataFrame:
+def _sorted(trials: pd.DataFrame, models: object) -> pd.DataFrame:
     """Stable, by several columns; what is missing stands last."""
     known = [
         (model["colId"], model.get("sort") != "desc")
@@ -85,11 +83,11 @@ def _sorted(trials: pd.DataFrame, models: Any) -> pd.DataFrame:
     return trials.sort_values(list(columns), ascending=list(rising), kind="stable")
 
 
-def _row(row: Mapping[Any, Any]) -> dict[str, Any]:
+def _rows(trials: pd.DataFrame) -> list[dict[Hashable, object]]:
     """JSON has no NaN; a state is written as people read it."""
-    plain = {str(name): None if pd.isna(value) else value for name, value in row.items()}
-    return plain | {"state": str(row["state"]).lower()}
+    plain = trials.astype(object).where(trials.notna(), None)
+    return plain.assign(state=trials["state"].str.lower()).to_dict("records")
 
 
-def _whole(value: Any, otherwise: int) -> int:
+def _whole(value: object, otherwise: int) -> int:
     return value if isinstance(value, int) and value >= 0 else otherwise

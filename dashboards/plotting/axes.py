@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from search.terminal.output import short
 from space.solver import format_bytes
+
+Axis = dict[str, object]  # settings of one, as Plotly names them
 
 
 class SizeAxis(NamedTuple):
@@ -46,7 +49,7 @@ def size_range(sizes: Sequence[float]) -> tuple[float, float]:
     return low / room, high * room
 
 
-def size_axis(axis: str, low: float, high: float) -> dict[str, Any]:
+def size_axis(axis: str, low: float, high: float) -> Axis:
     """Settings of a logarithmic axis of sizes between two ends."""
     ticks = nice_ticks(low, high)
     return {
@@ -89,19 +92,25 @@ def _nice_step(rough: float) -> float:
     return next(m * power for m in (1, 2, 5, 10) if m * power >= rough * (1 - 1e-9))
 
 
-def share_axis(values: Iterable[float], room: float = ROOM) -> dict[str, Any]:
+def share_axis(values: Iterable[float], room: float = ROOM) -> Axis:
     """Settings of an axis of shares (0 to 1), in per cent; of other numbers Plotly's own."""
     ends = share_range(values, room)
     return ends | {"tickformat": SHARES} if ends else {}
 
 
-def share_range(values: Iterable[float], room: float = ROOM) -> dict[str, Any]:
-    """The ends of an axis of shares, at and beyond which nobody gets; {} for other numbers."""
+def share_range(values: Iterable[float], room: float = ROOM) -> Axis:
+    """The range of an axis of shares, and that nobody gets beyond 0 and 1; {} for other numbers."""
+    ends = share_ends(values, room)
+    return {"range": [*ends], "minallowed": 0, "maxallowed": 1} if ends else {}
+
+
+def share_ends(values: Iterable[float], room: float = ROOM) -> tuple[float, float] | None:
+    """A range within 0 and 1 that holds these shares; None for other numbers."""
     known = [value for value in values if math.isfinite(value)]
     if not known or not 0 <= min(known) <= max(known) <= 1:
-        return {}
+        return None
     low, high = with_room(known, LEVEL_ROOM, room)
-    return {"range": [max(0.0, low), min(1.0, high)], "minallowed": 0, "maxallowed": 1}
+    return max(0.0, low), min(1.0, high)
 
 
 def with_room(values: Sequence[float], least: float, share: float = ROOM) -> tuple[float, float]:
@@ -111,18 +120,18 @@ def with_room(values: Sequence[float], least: float, share: float = ROOM) -> tup
     return low - room, high + room
 
 
-def amount_axis(values: Iterable[float]) -> dict[str, Any]:
+def amount_axis(values: Iterable[float]) -> Axis:
     """Settings of an axis of what is never less than nothing: times, losses."""
     return {"rangemode": "nonnegative"} if all(value >= 0 for value in values) else {}
 
 
-def count_axis(counts: Iterable[float]) -> dict[str, Any]:
+def count_axis(counts: Iterable[float]) -> Axis:
     """The same of whole numbers: between two of them there is no tick."""
     known = list(counts)
     return amount_axis(known) | {"dtick": 1 if max(known) <= FEW_COUNTS else None}
 
 
-def finite(values: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def finite(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Which values are numbers."""
-    found: np.ndarray[Any, np.dtype[np.bool_]] = np.isfinite(np.asarray(values, dtype=float))
+    found: npt.NDArray[np.bool_] = np.isfinite(np.asarray(values, dtype=float))
     return found

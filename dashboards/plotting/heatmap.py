@@ -1,24 +1,25 @@
 """Heat maps: numbers in cells, in ink that is read on each cell's colour."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from dashboards.plotting.axes import share_range
+from dashboards.plotting.axes import share_ends
 from dashboards.plotting.picture import GREY, ink_on
 
 SCALE = "Cividis"  # the same to colour-blind people
 
-Cells = np.ndarray[Any, np.dtype[np.float64]]
+Cells = npt.NDArray[np.float64]
 
 
 def limits_of(values: Cells) -> tuple[float, float]:
     """Ends of a scale of shares; values that are all the same are within it."""
-    low, high = share_range(values[~np.isnan(values)].tolist(), room=0)["range"]
-    return low, high
+    ends = share_ends(values[~np.isnan(values)].tolist(), room=0)
+    assert ends is not None, "accuracies are shares"
+    return ends
 
 
 def write_cells(

@@ -3,11 +3,10 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 import pandas as pd
 
-from dashboards.plotting.axes import finite
+from dashboards.plotting.axes import Axis, finite
 from dashboards.views import AblationView
 
 WAITING = "No training has ended with a result yet: the first appears here when one does."
@@ -48,7 +47,7 @@ def short_name(name: object, line: int) -> str:
     return "<br>".join(map(escape, lines))
 
 
-def places(names: Sequence[object], line: int = ACROSS) -> dict[str, Any]:
+def places(names: Sequence[object], line: int = ACROSS) -> Axis:
     """Settings of an axis with names at 0, 1, 2 ...: none is taken for a number or a date."""
     return {
         "tickvals": list(range(len(names))),

@@ -1,7 +1,7 @@
 """A chart and the picture that it draws: a figure, the numbers in it; how all figures look."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Generic, NamedTuple, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -32,7 +32,7 @@ STATE_SYMBOLS: Mapping[str, str] = {
 SVG_POINTS = 3_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
 
 # Never the button that sends a figure to a cloud service.
-CONFIG: Any = {  # Dash has a type of its own for it
+CONFIG: Mapping[str, object] = {
     "displaylogo": False,
     "responsive": True,
     "showSendToCloud": False,
@@ -67,7 +67,7 @@ def listed(*charts: Chart[V]) -> dict[str, Chart[V]]:
     return {chart.key: chart for chart in charts}
 
 
-def nothing(why: str, columns: Iterable[Any]) -> Picture:
+def nothing(why: str, columns: Iterable[Hashable]) -> Picture:
     """A picture of nothing, that says why.
 
     Args:

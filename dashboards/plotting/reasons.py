@@ -1,7 +1,6 @@
 """Why there is nothing to draw, and what to do next."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,7 @@ def trial_numbers(trials: pd.DataFrame) -> Objects:
     return objects(int(number) for number in trials["number"])
 
 
-def objects(values: Iterable[Any]) -> Objects:
+def objects(values: Iterable[object]) -> Objects:
     """An array of whatever they are: Plotly checks and copies a list one by one, which takes a
     second for 50,000 words."""
     return np.array(list(values), dtype=object)

@@ -8,13 +8,20 @@ gives way.
 
 import io
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
 from socket import SHUT_RDWR, SHUT_WR, socket
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+    from _typeshed.wsgi import WSGIApplication
+
+T = TypeVar("T")
 
 ARRIVAL = 10  # seconds in which a request must have arrived, its body included
 TAKEN = 20  # seconds in which a part of an answer must have been taken
@@ -40,21 +47,21 @@ class Client(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         """What has come; nothing more where the request is too long: it ends there."""
         part = memoryview(buffer)[: self.left]
         count = self._wait(self.end, self.connection.recv_into, part) if part else 0
         self.left -= count
         return count
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         whole = memoryview(data)
         for begin in range(0, len(whole), PART):
             end = time.monotonic() + TAKEN
             self._wait(end, self.connection.sendall, whole[begin : begin + PART])
         return len(whole)
 
-    def _wait(self, end: float, act: Any, part: memoryview) -> Any:
+    def _wait(self, end: float, act: Callable[[memoryview], T], part: memoryview) -> T:
         left = end - time.monotonic()
         if left <= 0:
             raise TimeoutError
@@ -117,23 +124,23 @@ class Handler(WSGIRequestHandler):
     def version_string(self) -> str:
         return "distilnas"
 
-    def log_error(self, format: str, *arguments: Any) -> None:
+    def log_error(self, format: str, *arguments: object) -> None:
         """Say nothing: what others send is no error of ours."""
 
 
 class Server(ThreadedWSGIServer):
     """A thread a connection, and no more than MOST of them."""
 
-    def __init__(self, host: str, port: int, app: Any, fd: int) -> None:
+    def __init__(self, host: str, port: int, app: "WSGIApplication", fd: int) -> None:
         self.clients: dict[Client, None] = {}  # in the order in which they came
         self.lock = Lock()
         super().__init__(host, port, app, Handler, fd=fd)
 
-    def get_request(self) -> tuple[Any, Any]:
+    def get_request(self) -> tuple[Any, object]:
         connection, address = super().get_request()
         return Client(connection), address
 
-    def process_request(self, request: Any, client_address: Any) -> None:
+    def process_request(self, request: Any, client_address: object) -> None:
         """In a thread, if there is a place for it or somebody who gives way."""
         if self._has_place(request):
             super().process_request(request, client_address)

@@ -3,12 +3,12 @@
 import hmac
 import traceback
 from collections.abc import Sequence
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from dash import Dash
 from flask import Response, abort, redirect, request
 from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
+from werkzeug.wrappers import Response as BaseResponse
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 UPDATE = "/_dash-update-component"  # the one address that is posted to
@@ -37,7 +37,7 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
     app.server.config["MAX_CONTENT_LENGTH"] = LONGEST_BODY
 
     @app.server.before_request
-    def check() -> Any:
+    def check() -> BaseResponse | None:
         """All that a request's head tells comes first: a body is read for those who may send it."""
         if request.headers.get("Host", "").lower() not in allowed:
             abort(400, "this page is not known under that name")
@@ -92,7 +92,7 @@ def _is_own(allowed: frozenset[str]) -> bool:
     return site in ("none", "same-origin") or navigates
 
 
-def _admit(token: str, cookie: str) -> Any:
+def _admit(token: str, cookie: str) -> BaseResponse | None:
     """A token in the address becomes a cookie; after that the cookie is enough.
 
     Browsers keep cookies by host, without the port: two dashboards name theirs differently.
