@@ -10,9 +10,6 @@ import sqlalchemy as sa
 
 from dashboards.filters import Filters
 from dashboards.views import (
-    ABLATION,
-    OTHER,
-    SEARCH,
     AblationView,
     Mark,
     Subject,
@@ -25,7 +22,7 @@ from search.database.engine import open_engine
 from search.database.row import OVERVIEW_COLUMNS
 from search.study.folder import ARTIFACTS, Folder
 from search.study.object_store import is_address
-from search.study.plan import AblationSpec
+from search.study.plan import AblationSpec, is_plan
 from space.count import cost
 from space.errors import InputError
 from space.file_format import StudentMetadata, normalisation, stored_bytes
@@ -84,9 +81,8 @@ class Library:
         name = self.name(identity)
         attributes = table.attributes(self.engine, name)
         spec = table.spec_of(attributes)
-        kind = ABLATION if spec.get("kind") == ABLATION else SEARCH if spec else OTHER
         goal = table.goal(self.engine, name, spec)
-        return Subject(identity, name, kind, spec, attributes, goal)
+        return Subject(identity, name, spec, attributes, goal)
 
     def version(self, identity: int) -> str:
         """Changes with the study: see `search.database.table.version`."""
@@ -115,6 +111,11 @@ class Library:
         new = _as_numbers(new)
         return pd.concat([known, new], ignore_index=True) if since else new
 
+    def study(self, identity: int, filters: Filters) -> View | AblationView:
+        """What a study's page and report show of it: this alone depends on the study's kind."""
+        is_ablation = is_plan(self.subject(identity).spec)
+        return self.ablation(identity) if is_ablation else self.view(identity, filters)
+
     def view(self, identity: int, filters: Filters) -> View:
         subject, trials = self.subject(identity), self.trials(identity)
         return View(
@@ -135,12 +136,13 @@ class Library:
         return drawn(self.engine, name, numbers)
 
     def ablation(self, identity: int) -> AblationView:
+        """Raises InputError where the study is no ablation."""
         # statsmodels takes a second, and pages of searches do without
         from search.ablation.effects import analyse, interactions
         from search.terminal.evidence import with_notes
 
         subject = self.subject(identity)
-        if subject.kind != ABLATION:
+        if not is_plan(subject.spec):
             raise InputError(f"study {subject.name!r} is no ablation")
         trials = table.trials(self.engine, subject.name)
         plan = AblationSpec.from_dict(subject.spec)
@@ -154,7 +156,7 @@ class Library:
         if found.empty:
             raise InputError(f"study {name!r} has no trial {number}")
         curve = table.curves(self.engine, name, [number])
-        if subject.kind == OTHER:
+        if not subject.spec:
             return TrialView(subject, found.iloc[0], curve, None)
         confusion = table.trial_attribute(self.engine, name, number, "confusion")
         formats = table.trial_attribute(self.engine, name, number, "format_accuracy")

@@ -19,7 +19,7 @@ from dashboards.pages.app import ASSETS
 from dashboards.pages.cards import cell_text, numeric_columns
 from dashboards.pages.study import saved, what
 from dashboards.plotting.picture import CONFIG, Chart, V
-from dashboards.views import ABLATION, Subject, View
+from dashboards.views import AblationView, View
 from search.database import table
 from search.database.row import SIZES
 from search.study.folder import require_writable
@@ -101,16 +101,10 @@ def write(storage: str, names: Sequence[str], out: Path, as_json: bool) -> None:
 
 def page(library: Library, identities: Sequence[int]) -> str:
     """The whole document, from `dashboards/templates/report.html`."""
-    subjects = [library.subject(identity) for identity in identities]
-    searches = [subject for subject in subjects if subject.kind != ABLATION]
-    views = {s.identity: library.view(s.identity, Filters()) for s in searches}
-    studies = [
-        _ablation(library, subject)
-        if subject.kind == ABLATION
-        else _search(library, views[subject.identity])
-        for subject in subjects
-    ]
-    several = list(views.values()) if len(views) > 1 else []
+    views = [library.study(identity, Filters()) for identity in identities]
+    studies = [_study(library, view) for view in views]
+    searches = [view for view in views if isinstance(view, View)]
+    several = searches if len(searches) > 1 else []
     return (
         _environment()
         .get_template("report.html")
@@ -138,10 +132,14 @@ def _environment() -> Environment:
     return made
 
 
+def _study(library: Library, view: View | AblationView) -> Study:
+    return _ablation(view) if isinstance(view, AblationView) else _search(library, view)
+
+
 def _search(library: Library, view: View) -> Study:
     subject, counts = view.subject, view.trials["state"].value_counts()
     words = ", ".join(f"{count:,} {str(state).lower()}" for state, count in counts.items())
-    lead = [what(subject), words or "no trials yet", saved(subject, view.trials)]
+    lead = [what(view), words or "no trials yet", saved(subject, view.trials)]
     tables = {"The best trials": _best(view), "Finalists": _finalists(view)}
     cards = [
         *_networks(library, view),
@@ -187,11 +185,11 @@ def _finalists(view: View) -> Cells:
     return Cells("", heads, rows, frozenset(heads[:-1]))
 
 
-def _ablation(library: Library, subject: Subject) -> Study:
-    view = library.ablation(subject.identity)
+def _ablation(view: AblationView) -> Study:
+    subject = view.subject
     evidence = Section("Evidence", evidence_tables(view), notes(view))
     cards = [card(chart, view) for chart in ABLATION_CHARTS.values()]
-    return Study(subject.identity, subject.name, [what(subject)], [evidence], cards)
+    return Study(subject.identity, subject.name, [what(view)], [evidence], cards)
 
 
 def card(chart: Chart[V], view: V, title: str = "") -> Card:

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from search.ablation.effects import Analysis  # statsmodels takes a second
 
-SEARCH, ABLATION, OTHER = "search", "ablation", "other"  # kinds of studies
-
 
 class Mark(NamedTuple):
     """Something known beside the trials."""
@@ -43,8 +41,7 @@ class Subject(NamedTuple):
 
     identity: int  # in the database
     name: str
-    kind: str  # SEARCH, ABLATION or OTHER: another program's
-    spec: Mapping[str, Any]  # as stored; {} where there is none
+    spec: Mapping[str, Any]  # as stored; {} where another program made the study
     attributes: Mapping[str, Any]  # all of the study's
     goal: Goal = ACCURACY
 
@@ -65,7 +62,7 @@ class Subject(NamedTuple):
 
 
 class View(NamedTuple):
-    """A study, as its page shows it."""
+    """The trials of a study, whoever made it."""
 
     subject: Subject
     trials: pd.DataFrame  # that pass the filters, by number
@@ -78,7 +75,7 @@ class View(NamedTuple):
 
 
 class AblationView(NamedTuple):
-    """An ablation."""
+    """The evidence of an ablation."""
 
     subject: Subject
     plan: AblationSpec

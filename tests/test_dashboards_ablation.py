@@ -14,7 +14,6 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 
 from dashboards.figures.ablation import ABLATION_CHARTS, evidence_tables, notes
 from dashboards.plotting.picture import GREEN, GREY, VERMILION, Picture
-from dashboards.views import ABLATION as KIND
 from dashboards.views import AblationView, Subject
 from search.ablation.effects import analyse, interactions
 from search.study.plan import AblationSpec
@@ -51,7 +50,7 @@ def trials_of(accuracies: Mapping[str, Sequence[float | None]]) -> pd.DataFrame:
 
 def view_of(plan: AblationSpec, trials: pd.DataFrame) -> AblationView:
     spec = plan.to_dict()
-    subject = Subject(1, "tried", KIND, spec, {"spec": spec})
+    subject = Subject(1, "tried", spec, {"spec": spec})
     return AblationView(subject, plan, trials, analyse(trials, plan), interactions(trials, plan))
 
 

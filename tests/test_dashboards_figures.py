@@ -85,7 +85,7 @@ def view_of(trials: pd.DataFrame, axis: str = "bytes", name: str = "s", **given:
 
     budget = given.get("budget")
     return View(
-        subject=Subject(1, name, "search", {"budget": asdict(budget)} if budget else {}, {}),
+        subject=Subject(1, name, {"budget": asdict(budget)} if budget else {}, {}),
         trials=trials,
         filters=Filters(axis=axis),
         study=read_study,

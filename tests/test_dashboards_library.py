@@ -99,7 +99,7 @@ def test_another_program_s_study_is_shown_as_far_as_it_goes(path: Path) -> None:
     add(made, 0.5, words=3, bytes="many", macs=[1])
     library = Library(str(path))
     view = library.view(1, Filters())
-    assert view.subject.kind == "other"
+    assert not view.subject.spec
     assert view.trials["bytes"].isna().all()
     assert view.references("bytes") == []
     assert view.teachers == ()

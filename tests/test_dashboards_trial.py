@@ -16,7 +16,7 @@ from strategies import architectures
 from dashboards.figures.architecture import stages_of
 from dashboards.figures.trial import TRIAL_CHARTS, facts, formats
 from dashboards.plotting.picture import BLOCK_COLOURS, GREY, Picture
-from dashboards.views import SEARCH, Subject, TrialView
+from dashboards.views import Subject, TrialView
 from search.database.row import COLUMNS
 from search.database.table import BASE_COLUMNS
 from space.architecture import Architecture, Head, Stage
@@ -65,7 +65,7 @@ def view_of(
             "activation_peak": counted.activation_peak,
             "bytes": stored_bytes(network, format, card_of(network, classes, size)),
         }
-    subject = Subject(1, "tried", SEARCH, spec, {"spec": spec})
+    subject = Subject(1, "tried", spec, {"spec": spec})
     return TrialView(subject, pd.Series(row | known, dtype=object), curve, confusion)
 
 
@@ -240,7 +240,7 @@ def test_class_names_are_names(hostile: str) -> None:
 
 
 def test_a_trial_of_another_program_has_empty_pictures() -> None:
-    nobody = Subject(1, "theirs", "other", {}, {})
+    nobody = Subject(1, "theirs", {}, {})
     empty = view_of(None, curve=CURVE.iloc[:0])._replace(subject=nobody)
     for chart in TRIAL_CHARTS.values():
         assert chart.draw(empty).empty

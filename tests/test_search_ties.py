@@ -17,7 +17,8 @@ from rich.console import Console
 from strategies import settings
 
 from benchmarks import synthetic_studies
-from dashboards.figures.catalog import COMPARE_PICTURES, SEARCH_PICTURES
+from dashboards.figures.compare import COMPARE_CHARTS
+from dashboards.figures.search import SEARCH_CHARTS
 from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.pages.overview import known
@@ -99,12 +100,12 @@ def test_pages_mark_the_smaller(tmp_path: Path) -> None:
     smallest = tie(tmp_path / "studies.db")
     library = Library(str(tmp_path / "studies.db"))
     view = library.view(1, Filters())
-    marked = SEARCH_PICTURES["front"](view).data.query("`on front`")["trial"].tolist()
+    marked = SEARCH_CHARTS["front"].draw(view).data.query("`on front`")["trial"].tolist()
     assert marked == [smallest]
-    assert f"by trial {smallest}," in SEARCH_PICTURES["best"](view).note
-    assert list(COMPARE_PICTURES["best_at_budgets"]([view]).data["trial"])[-1] == smallest
-    assert COMPARE_PICTURES["best_so_far"]([view]).data["trial"].iloc[-1] == smallest
-    named = [trace.name for trace in SEARCH_PICTURES["curves"](view).figure.data]
+    assert f"by trial {smallest}," in SEARCH_CHARTS["best"].draw(view).note
+    assert list(COMPARE_CHARTS["best_at_budgets"].draw([view]).data["trial"])[-1] == smallest
+    assert COMPARE_CHARTS["best_so_far"].draw([view]).data["trial"].iloc[-1] == smallest
+    named = [trace.name for trace in SEARCH_CHARTS["curves"].draw(view).figure.data]
     assert f"trial {smallest}, 50.0%" in named
     size = view.trials.set_index("number")["bytes"][smallest]
     assert list(known(library, library.studies())["bytes"]) == [size]

@@ -10,7 +10,7 @@ from dashboards.filters import Filters
 from dashboards.library import Library
 from dashboards.plotting.picture import Chart, Picture, V
 from dashboards.routes import COMPARE, STUDY, TRIAL, Route, compared
-from dashboards.views import ABLATION
+from dashboards.views import AblationView
 from space.errors import InputError
 
 
@@ -24,10 +24,11 @@ def picture(library: Library, where: Route, query: str, key: str) -> Picture:
         return _known(TRIAL_CHARTS, key).draw(library.trial(where.study, where.trial))
     if where.page == COMPARE:
         return _compared(library, query, key)
-    if where.page == STUDY and library.subject(where.study).kind == ABLATION:
-        return _known(ABLATION_CHARTS, key).draw(library.ablation(where.study))
     if where.page == STUDY:
-        return _known(SEARCH_CHARTS, key).draw(library.view(where.study, Filters.parse(query)))
+        view = library.study(where.study, Filters.parse(query))
+        if isinstance(view, AblationView):
+            return _known(ABLATION_CHARTS, key).draw(view)
+        return _known(SEARCH_CHARTS, key).draw(view)
     raise InputError("there are no pictures on this page")
 
 

@@ -16,8 +16,9 @@ from dashboards.pages.overview import budget_words
 from dashboards.pages.trials_table import COLUMNS, TEXTS
 from dashboards.plotting.axes import AXES
 from dashboards.routes import compare_link
-from dashboards.views import ABLATION, AblationView, Subject
+from dashboards.views import AblationView, Subject, View
 from search.database.goal import Goal
+from search.study.plan import AblationSpec
 from search.terminal.evidence import Cells
 from search.terminal.savings import savings
 
@@ -33,28 +34,33 @@ SHOWN_AT_ONCE = 100  # rows that the table asks for
 
 
 def page(library: Library, identity: int, query: str) -> list[Component]:
-    subject = library.subject(identity)
-    head = [html.H1(subject.name), html.P(what(subject), className="lead")]
-    if subject.kind == ABLATION:
-        return [*head, *ablation_page(library.ablation(identity))]
-    trials = library.trials(identity)
-    return [*head, *search_page(subject, trials, query)]
+    view = library.study(identity, Filters.parse(query))
+    head = [html.H1(view.subject.name), html.P(what(view), className="lead")]
+    if isinstance(view, AblationView):
+        return [*head, *ablation_page(view)]
+    return [*head, *search_page(view, query)]
 
 
-def what(subject: Subject) -> str:
+def what(view: View | AblationView) -> str:
     """A study in one line."""
+    return _ablation_words(view.plan) if isinstance(view, AblationView) else _words(view.subject)
+
+
+def _ablation_words(plan: AblationSpec) -> str:
+    size = plan.budget if plan.size_matched else "widths as they are written"
+    data = f"data {plan.source} at {plan.size} pixels"
+    return "; ".join(filter(None, (plan.question, f"{plan.design} design", size, data)))
+
+
+def _words(subject: Subject) -> str:
     spec = subject.spec
     if not spec:
         several = f"; values: {subject.goal.several}" if subject.goal.several else ""
         return f"made by another program: shown as far as its trials tell{several}"
-    data = f"data {spec['source']} at {spec['size']} pixels"
-    if subject.kind == ABLATION:
-        size = spec["budget"] if spec["size_matched"] else "widths as they are written"
-        return "; ".join(filter(None, (spec["question"], f"{spec['design']} design", size, data)))
-    recipe = spec["recipe"]
     return (
-        f"budget {budget_words(spec['budget'])}, space {spec['space']}, {data}, "
-        f"{recipe['epochs']} epochs, sampler {spec['sampler']}, pruner {spec['pruner']}"
+        f"budget {budget_words(spec['budget'])}, space {spec['space']}, data {spec['source']} at "
+        f"{spec['size']} pixels, {spec['recipe']['epochs']} epochs, sampler {spec['sampler']}, "
+        f"pruner {spec['pruner']}"
     )
 
 
@@ -64,7 +70,8 @@ def saved(subject: Subject, trials: pd.DataFrame) -> str:
     return f"{found.words}." if found else ""
 
 
-def search_page(subject: Subject, trials: pd.DataFrame, query: str) -> list[Component]:
+def search_page(view: View, query: str) -> list[Component]:
+    subject, trials = view.subject, view.all
     first = cards.card(next(iter(SEARCH_CHARTS.values())), subject.goal)
     rest = html.Div(id="rest", className="contents")
     return [
