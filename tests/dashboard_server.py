@@ -44,7 +44,7 @@ def served(database: Path | str, *flags: str, **variables: str) -> Iterator[str]
 
 
 def _wait(process: "subprocess.Popen[str]", address: str) -> None:
-    for _ in range(200):
+    for _ in range(600):  # a busy machine takes its time
         try:
             urllib.request.urlopen(address, timeout=5).close()
         except urllib.error.HTTPError:

@@ -377,7 +377,10 @@ def test_marks_beside_the_trials() -> None:
     teachers = (Mark("<resnet>", 11_200_000, 0.493), Mark("unmeasured", 5, None))
     view = view_of(trials, budget=Budget(20_000), references=references, teachers=teachers)
     picture = front(view)
-    assert [trace.text for trace in picture.figure.data if trace.yaxis == "y2"] == [("near",)]
+    (references_drawn,) = (trace for trace in picture.figure.data if trace.yaxis == "y2")
+    assert references_drawn.text == ("near",)
+    low, high = picture.figure.layout.yaxis2.range
+    assert low < references_drawn.y[0] < high  # inside the chart
     assert "Outside this range: far (300.0 KB)." in picture.note
     low, high = (10**end for end in picture.figure.layout.xaxis.range)
     assert 19_000 < low < 19_200

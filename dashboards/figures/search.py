@@ -119,10 +119,10 @@ def front_figure(info: Front) -> go.Figure:
     figure.add_trace(_front_line(info, lead))
     _add_limit(figure, info)
     _add_teachers(figure, info)
-    _add_references(figure, info)
     figure.update_xaxes(**size_axis(info.axis, info.low, info.high))
     teachers = [mark.accuracy for mark in info.teachers if mark.accuracy is not None]
     value_axis(figure, [*info.points["value"], *teachers], info.goal)
+    _add_references(figure, info)  # at the end: their axis is no axis of values
     return figure
 
 
