@@ -28,6 +28,7 @@ def trial_page(
         for name, key in downloads.of(view)
     ]
     stored = formats(view)
+    columns = list(stored.columns)
     charts = [cards.card(chart) for chart in TRIAL_CHARTS.values()]
     return [
         html.H1(f"Trial {number}: {str(row['state']).lower()}"),
@@ -40,7 +41,7 @@ def trial_page(
         html.Section(
             [
                 html.H2("Storage formats"),
-                cards.table(list(stored.columns), stored.to_numpy().tolist()),
+                cards.table(columns, stored.to_numpy().tolist(), set(columns[1:])),
             ],
             className="card wide",
         ),
