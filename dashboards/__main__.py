@@ -2,5 +2,5 @@
 
 from dashboards.cli import main
 
-if __name__ == "__main__":  # processes of a crew import this file
+if __name__ == "__main__":  # child processes import this file
     main()

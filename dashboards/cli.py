@@ -12,22 +12,22 @@ __all__ = ["cli", "main"]
 
 @cli.command()
 @STORAGE
-@click.option("--port", type=int, default=8050, show_default=True, help="Port to listen at.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", type=int, default=8050, show_default=True, help="Port to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--allow-host",
     "names",
     multiple=True,
-    help="With another --host: a name by which this machine may be reached. May be repeated.",
+    help="With another --host: a name of this machine that browsers may use. May be repeated.",
 )
-@click.option("--no-browser", is_flag=True, help="Print the address, open nothing.")
+@click.option("--no-browser", is_flag=True, help="Print the address, open no browser.")
 @JSON
 def dashboard(
     storage: str, port: int, host: str, names: tuple[str, ...], no_browser: bool, as_json: bool
 ) -> None:
     """Open a local web page over the study database.
 
-    With --json nothing is opened: the address is printed as soon as it answers.
+    With --json no browser is opened: the address is printed as soon as the page answers.
     """
     from dashboards.server.serve import serve
 

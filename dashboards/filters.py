@@ -1,4 +1,4 @@
-"""Filters of a study's page: what the address says, and which trials pass."""
+"""Filters of a study's page: how they are read from its address, and which trials pass."""
 
 import math
 import re
@@ -12,7 +12,7 @@ from search.database.row import SIZES
 
 STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
 SE = ("none", "some", "all")
-KNOWN = {"se": SE, "state": STATES, "axis": SIZES}  # all that these names may be set to
+KNOWN = {"se": SE, "state": STATES, "axis": SIZES}  # the values that a filter may have
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]i?)?b?", re.ASCII | re.IGNORECASE)
 FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 LIMITS = ("low", "high")
@@ -26,13 +26,13 @@ class Filters:
     blocks: tuple[str, ...] = ()
     se: tuple[str, ...] = ()
     states: tuple[str, ...] = ()
-    low: float | None = None  # of the axis' size
+    low: float | None = None  # limits of the size on the axis
     high: float | None = None
     axis: str = "bytes"
 
     @classmethod
     def parse(cls, query: str) -> "Filters":
-        """From an address; what is unknown or no number is left out, whatever it is."""
+        """Read the filters in an address; values that are not understood are ignored."""
         given = parse_qs(query.removeprefix("?"))
         axis = given.get("axis", ["bytes"])[-1]
         return cls(
@@ -79,19 +79,19 @@ def _known(given: Mapping[str, list[str]], name: str) -> tuple[str, ...]:
 
 
 def written(query: str, limit: str) -> str:
-    """What an address says of a size, `low` or `high`, be it one or not."""
+    """The text that an address gives for a limit (`low` or `high`), a valid size or not."""
     return parse_qs(query.removeprefix("?")).get(limit, [""])[-1]
 
 
 def size_of(text: str) -> float | None:
-    """`20KB`, `1.5 MiB`, `256k` or `20,000` as a number; None for what is none of these."""
+    """`20KB`, `1.5 MiB`, `256k` or `20,000` as a number; None for other texts."""
     match = SIZE.fullmatch(text.replace(",", "").strip())
     size = float(match[1]) * FACTORS[(match[2] or "").lower()] if match else math.inf
     return size if size < math.inf else None
 
 
 def misread(query: str) -> str:
-    """Which filters of an address are none, in words; empty where all are understood."""
+    """Which filters of an address are not understood, in words; "" if all are."""
     given = parse_qs(query.removeprefix("?"))
     unknown = [
         f"{name} {value!r}"

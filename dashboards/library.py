@@ -1,4 +1,4 @@
-"""The studies of one database as views: read set-based, read-only, and no trial twice."""
+"""The studies of one database as views. Reads only, and never a finished trial twice."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,15 +52,15 @@ class Library:
     storage: str
     engine: sa.Engine = field(init=False)
     _read: dict[int, Read] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)  # a page asks for several things at once
+    _lock: Lock = field(default_factory=Lock)  # a page sends several requests at once
 
     def __post_init__(self) -> None:
         with database_errors(self.storage):
             self.engine = open_engine(self.storage)
-            self.studies()  # an error now is one line, not a page
+            self.studies()  # so that a wrong database is one line now, not an error on a page
 
     def studies(self) -> pd.DataFrame:
-        """Columns as `search.database.study_list.studies`, the last active first."""
+        """Columns as in `search.database.study_list.studies`; the last active study first."""
         return study_list.studies(self.engine).sort_values("last_activity", ascending=False)
 
     def name(self, identity: int) -> str:
@@ -70,7 +70,7 @@ class Library:
         return names[identity]
 
     def identity(self, name: str) -> int:
-        """Raises InputError, naming the studies, where there is none."""
+        """A study's number. Raises InputError, naming the studies, if there is none."""
         identities = {name: identity for identity, name in study_list.names(self.engine).items()}
         if name not in identities:
             known = ", ".join(list(identities)[:8]) or "none"
@@ -89,7 +89,7 @@ class Library:
         return table.version(self.engine, self.name(identity))
 
     def trials(self, identity: int) -> pd.DataFrame:
-        """All trials, with what their words say."""
+        """All trials, as `dashboards.views` describes them."""
         name = self.name(identity)
         with self._lock:
             version, before = table.version(self.engine, name), self._read.get(identity)
@@ -163,12 +163,12 @@ class Library:
         return TrialView(subject, found.iloc[0], curve, confusion, formats)
 
     def folder(self, subject: Subject) -> Folder:
-        """Where its files lie. Raises InputError for a name that no study of ours has."""
+        """The folder of its files. Raises InputError for a name that no study of ours has."""
         return folder_of(self.engine, self.storage, subject.name)
 
 
 def folder_of(engine: sa.Engine, storage: str, name: str) -> Folder:
-    """A study's folder: where it says, if that is a folder of its own name; no store is read."""
+    """A study's folder: the one that it states if that has its name, never an object store."""
     stated = table.attributes(engine, name).get(ARTIFACTS)
     own = isinstance(stated, str) and not is_address(stated) and Path(stated).name == name
     return Folder(storage, name, stated if own else None)
@@ -188,7 +188,7 @@ def _as_numbers(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def reference_marks(subject: Subject, axis: str) -> list[Mark]:
-    """What the reference architectures would cost in this study; none where nothing is known."""
+    """Sizes of the reference architectures on this study's data; none if the data is not known."""
     spec, size = subject.spec, subject.size
     if not subject.classes or size is None:
         return []
@@ -211,14 +211,14 @@ def reference_marks(subject: Subject, axis: str) -> list[Mark]:
 
 
 def card_of(subject: Subject) -> StudentMetadata:
-    """What the files of the study's students say beside their weights."""
+    """The metadata in the files of the study's students."""
     spec = subject.spec
     mean, std = normalisation(spec["channels"])
     return StudentMetadata(classes=subject.classes, size=spec["size"], mean=mean, std=std)
 
 
 def teacher_marks(subject: Subject) -> tuple[Mark, ...]:
-    """The study's teachers, so far as it says who they were."""
+    """The teachers that the study describes."""
     described = subject.spec.get("described") or subject.attributes.get("described") or {}
     return tuple(
         Mark(facts["network"], facts["parameters"], facts["accuracy"])

@@ -155,7 +155,7 @@ def _search(library: Library, view: View) -> Study:
 
 
 def _networks(library: Library, view: View) -> Iterator[Card]:
-    """The best trial's; none where there is no trial of ours."""
+    """The best trial's network; nothing if another program made all trials."""
     described = view.trials[view.trials["params"].notna()]
     for number in table.best(described, 1, view.subject.goal)["number"].astype(int):
         chart, trial = TRIAL_CHARTS["architecture"], library.trial(view.subject.identity, number)
@@ -176,7 +176,7 @@ def _best(view: View) -> Cells:
 
 
 def _finalists(view: View) -> Cells:
-    """None of another program's study: its attributes are not read."""
+    """Empty for another program's study: its attributes are not read."""
     rows = [
         (str(f.number), f"{f.mean:.1%}", f"{f.spread:.1%}", str(len(f.accuracies)), f.words)
         for f in ranked(view.subject.attributes, table.students(view.trials))
@@ -196,7 +196,7 @@ def card(chart: Chart[V], view: V, title: str = "") -> Card:
     """A chart's card.
 
     Args:
-        title: another one than the chart's.
+        title: in place of the chart's own; "" keeps that.
     """
     picture = chart.draw(view)
     figure, data = json.loads(picture.figure.to_json()), picture.data

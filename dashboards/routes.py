@@ -18,7 +18,7 @@ class Route(NamedTuple):
 
 
 def route_of(path: str | None) -> Route:
-    """Studies go by their number: a name may hold anything."""
+    """The page of an address. Studies are named by number: a name may hold any character."""
     if path in (None, "", "/"):
         return Route(STUDIES)
     if path in ("/compare", "/compare/"):

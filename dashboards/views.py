@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Mark(NamedTuple):
-    """Something known beside the trials."""
+    """A size or an accuracy drawn beside the trials: of a reference or a teacher."""
 
     name: str
     size: int | None  # on the axis that is asked for: bytes, params or macs
@@ -47,7 +47,7 @@ class Subject(NamedTuple):
 
     @property
     def budget(self) -> Budget | None:
-        """A search's."""
+        """The budget of a search; None for other studies."""
         found = self.spec.get("budget")
         return Budget(**found) if isinstance(found, Mapping) else None
 
@@ -57,7 +57,7 @@ class Subject(NamedTuple):
 
     @property
     def size(self) -> int | None:
-        """Pixels."""
+        """Side of its images in pixels; None if it is not known."""
         return self.spec.get("size")
 
 

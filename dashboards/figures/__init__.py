@@ -1,1 +1,1 @@
-"""A function from a view to a picture each, and the catalog of them."""
+"""Charts: functions from a view to a picture, their tables, and the catalog of all."""

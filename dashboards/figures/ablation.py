@@ -1,4 +1,4 @@
-"""An ablation as pictures: differences with what they are worth, bytes of the arms; all charts."""
+"""An ablation's charts: differences and their verdicts, bytes of the arms, and the table of all."""
 
 from html import escape
 
@@ -98,7 +98,7 @@ def forest(view: AblationView) -> Picture:
 
 
 def forest_range(rows: pd.DataFrame) -> tuple[float, float]:
-    """All intervals and zero, with room on both sides; in percentage points."""
+    """A range that holds all intervals and zero, with room on both sides; percentage points."""
     ends = [*BOOTSTRAP[:2], *STUDENT[:2], "difference"]
     return with_room([*numbers_in(POINTS * rows[ends]), 0.0], 1.0)
 
@@ -161,14 +161,14 @@ def _add_verdicts(figure: go.Figure, rows: pd.DataFrame) -> None:
 
 
 def _differences(rows: pd.DataFrame) -> pd.DataFrame:
-    """The largest first, as it is drawn from the top."""
+    """The data of the chart, largest difference first."""
     points = rows.assign(**{name: POINTS * rows[name] for name in IN_POINTS})
     shown = points[["arm", "pairs", *IN_POINTS, "p", "p_holm", "verdict"]].iloc[::-1]
     return shown.rename(columns={**IN_POINTS, "p_holm": "p (Holm)"}).reset_index(drop=True)
 
 
 def sizes(view: AblationView) -> Picture:
-    """What each arm's file takes: equal, or what a change costs."""
+    """Bytes of each arm's file: equal if size-matched, else what a change costs."""
     arms = view.analysis.arms
     rows = arms[arms["bytes"].notna()]
     if rows.empty:

@@ -22,7 +22,7 @@ READABLE = {"minsize": 9, "mode": "hide"}  # pixels of a label
 COLUMN = 1.0  # of each stage, as wide as captions need
 SLAB, MOST_SLABS = 0.24, 0.9  # widths of a block and of all blocks, which get thinner if many
 GAP = 0.17  # between blocks, as a share of a block
-UNBUILT = "The trial has no file: it has not come so far, or its network could not be built."
+UNBUILT = "The trial has no file: it has not got that far, or its network could not be built."
 
 
 class Box(NamedTuple):
@@ -74,7 +74,7 @@ def stages_of(network: Architecture, size: int) -> pd.DataFrame:
 
 
 def settings_words(stage: Stage) -> str:
-    """Everything of a stage but block, depth and width."""
+    """A stage's settings in words, without block, depth and width."""
     words = [
         f"{stage.kernel}x{stage.kernel}",
         f"{stage.groups} groups" if stage.groups > 1 else "",
@@ -129,7 +129,7 @@ def _draw(figure: go.Figure, box: Box) -> None:
 
 
 def bytes_by_layer(view: TrialView) -> Picture:
-    """Stages, their blocks, their layers, each as wide as its bytes; all sum to the file."""
+    """Stages, blocks and layers, each as wide as its bytes; together they are the file."""
     if not is_known(view):
         return nothing(UNKNOWN, LAYERS)
     if pd.isna(view.row["bytes"]):

@@ -1,4 +1,4 @@
-"""Which picture a card shows: from a page's address and a card's key to the picture."""
+"""The catalog: from a page's address and a chart's key to the picture."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What a search chose, and how accurate that was: observed, so no more than a hint."""
+"""What a search chose and how accurate it was: observed, not designed, so only a hint."""
 
 from html import escape
 
@@ -97,7 +97,7 @@ def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
 
 
 def _interval_words(interval: pd.Interval) -> str:
-    """Of whole numbers: the left end is not in it."""
+    """An interval of whole numbers in words; it does not contain its left end."""
     first, last = int(interval.left) + 1, int(interval.right)
     return f"{first}-{last}" if first < last else f"{last}"
 
@@ -200,7 +200,7 @@ def _dimension(trials: pd.DataFrame, choice: str, title: str) -> dict[str, objec
 
 
 def _counts(values: pd.Series) -> dict[str, object]:
-    """No tick between two whole numbers; one that is alone is in the middle."""
+    """Ticks at whole numbers only; a single value lies in the middle of its axis."""
     low, high = int(values.min()), int(values.max())
     few: dict[str, object] = {"tickvals": list(range(low, high + 1))}
     ticks = few if high - low < FEW_COUNTS else {}
@@ -208,7 +208,7 @@ def _counts(values: pd.Series) -> dict[str, object]:
 
 
 def _accuracy_dimension(accuracies: pd.Series) -> dict[str, object]:
-    """With ticks of its own: by itself such an axis writes its ends, too, whatever they are."""
+    """An axis with its own ticks: Plotly would also write the ends, however long they are."""
     axis: dict[str, object] = {"label": "accuracy", "values": accuracies}
     if ends := share_ends(accuracies):
         ticks = even_ticks(*ends)

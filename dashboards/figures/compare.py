@@ -26,7 +26,7 @@ from dashboards.views import View
 from search.database import table
 from search.database.goal import ACCURACY, Goal
 
-OTHERS = "Not drawn, for it measures something else: "
+OTHERS = "Not drawn, because they measure something else: "
 NOTHING = "None of these studies has a complete trial yet."
 CHOOSE = "Choose one or more studies above."
 DASHES = ("solid", "dash", "dot", "dashdot")
@@ -63,7 +63,7 @@ def fronts(views: list[View]) -> Picture:
 
 
 def axis_of(views: list[View]) -> str:
-    """The axis of sizes, which is the same for all; the usual one where nothing is compared."""
+    """The size axis, the same for all views; the default if there are none."""
     return next((view.filters.axis for view in views), Filters().axis)
 
 
@@ -73,7 +73,7 @@ def goal_of(views: list[View]) -> Goal:
 
 
 def of_one_goal(draw: Callable[[list[View]], Picture]) -> Callable[[list[View]], Picture]:
-    """Studies are drawn together where they measure the same: ours, or else the first's."""
+    """Draw only studies that measure the same: accuracy, or else what the first one measures."""
 
     def drawn(views: list[View]) -> Picture:
         goal = min((view.subject.goal for view in views), key=lambda g: not g.ours, default=None)
@@ -106,13 +106,13 @@ def _rows(found: list[tuple[View, pd.DataFrame]], axis: str, goal: Goal) -> pd.D
 
 
 def _line(place: int) -> dict[str, object]:
-    """Colours come again with other dashes."""
+    """The line of the study at this place: when colours repeat, dashes differ."""
     round_, colour = divmod(place, len(SEQUENCE))
     return {"color": SEQUENCE[colour], "width": 2, "dash": DASHES[round_ % len(DASHES)]}
 
 
 def _mark(place: int) -> dict[str, object]:
-    """Colours come again with other symbols."""
+    """The marker of the study at this place: when colours repeat, symbols differ."""
     round_, colour = divmod(place, len(SEQUENCE))
     return {"color": SEQUENCE[colour], "symbol": SYMBOLS[round_ % len(SYMBOLS)]}
 

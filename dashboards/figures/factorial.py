@@ -26,7 +26,7 @@ ROW, BETWEEN = 320, 90  # pixels of a row of them, and of the labels in between
 
 
 def marginal(view: AblationView) -> Picture:
-    """A factorial's level means over the raw points."""
+    """Means of a factorial design's levels, drawn over the raw points."""
     if view.plan.design != "factorial":
         return nothing(FACTORIAL, MARGINAL)
     levels, found = view.analysis.levels, results(view)

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("parameter", "share")
 EVALUATED = 2_000  # trials that importances are computed from: Optuna takes a second for them
-FEWEST = 5  # trials below which importances are no news
+FEWEST = 5  # complete trials, below which importances mean nothing
 
 
 def importances(view: View) -> Picture:
-    """Parameter importances by PED-ANOVA (Watanabe et al., arXiv:2304.10255), as Optuna has them.
+    """Parameter importances by PED-ANOVA (Watanabe et al., arXiv:2304.10255), from Optuna.
 
     A student that was drawn a second time counts here: what is judged is what was drawn.
     """
@@ -60,7 +60,7 @@ def _bars(data: pd.DataFrame) -> go.Figure:
 
 
 def ped_anova(study: "optuna.Study") -> pd.Series:
-    """Importance of each parameter, most important first; a name decides between equal ones."""
+    """Importance of each parameter, most important first; equal ones by name."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     with warnings.catch_warnings():  # Optuna tells at every call what may change

@@ -1,4 +1,4 @@
-"""An ablation seed by seed: who won over whom, and what others published."""
+"""An ablation seed by seed, and what others published."""
 
 from collections.abc import Iterable
 from html import escape
@@ -25,7 +25,7 @@ BY_SEED = ("seed", "arm", "accuracy")  # columns
 
 
 def paired(view: AblationView) -> Picture:
-    """Every seed a line through the arms; by factor, means over the other factors."""
+    """One line a seed through the arms; by factor, through means over the other factors."""
     found = results(view)
     if found.empty:
         return nothing(WAITING, BY_SEED)
@@ -70,7 +70,7 @@ def _set_range(figure: go.Figure, panels: Iterable[pd.DataFrame], row: int, room
 
 
 def published(view: AblationView) -> pd.DataFrame:
-    """What others measured: one row, one column an arm; no row where there is nothing."""
+    """Published accuracies: one row, one column an arm; no row if nothing is published."""
     known = view.plan.published.get("accuracy", {})
     names = [arm.name for arm in view.plan.arms]
     return pd.DataFrame([known] if known else [], columns=names, dtype=float)
@@ -87,12 +87,12 @@ def paired_note(view: AblationView) -> str:
 
 
 def _balanced(view: AblationView, found: pd.DataFrame) -> pd.DataFrame:
-    """Where levels are means over several arms: the seeds that have all of them."""
+    """If levels are means over several arms: only the seeds that have results in all arms."""
     return found.dropna() if view.analysis.levels["n"].any() else found
 
 
 def _panels(view: AblationView, accuracies: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Title -> accuracies by level, where some seed has all cells; else by arm."""
+    """Title -> accuracies: by level if some seed has all cells, else by arm."""
     factors, levels = view.plan.factors, view.analysis.levels
     if len(factors) == 1 or levels["n"].any():
         return {factor: by_level(view, accuracies, factor) for factor in factors}

@@ -25,7 +25,7 @@ from dashboards.views import View
 from search.database import table
 from search.database.goal import Goal
 
-NARROW = 0.9  # sizes that close to their reference make no area worth looking at
+NARROW = 0.9  # of the largest size: if the smallest is closer, the area says nothing
 SAMPLE = 300  # learning curves that medians and quartiles are of
 PRUNED = 60  # drawn one by one
 NAMED = 5
@@ -48,7 +48,7 @@ NO_STEPS = Steps([], [], [], [])
 
 
 def in_order(view: View) -> pd.DataFrame:
-    """Trials that ended, as they ended; `hours` is the training of all until then."""
+    """Ended trials in the order of their ends; `hours`: training time of all trials until then."""
     ended = view.trials[~view.trials["state"].isin(ACTIVE)]
     ended = ended.sort_values(["completed", "number"])
     seconds = ended["seconds"].where(finite(ended["seconds"]), 0)
@@ -56,7 +56,7 @@ def in_order(view: View) -> pd.DataFrame:
 
 
 def best_steps(view: View) -> Steps:
-    """The trials that were better than all that ended before them; of equals the smaller one."""
+    """Trials that were better than all that ended before; of equal values the smaller is better."""
     ended, leaders = in_order(view), table.best_first(complete(view), view.subject.goal)
     places = pd.Series(range(len(leaders)), leaders.index)  # 0 is the best
     place = places.reindex(ended.index).to_numpy(dtype=float, na_value=np.inf)
@@ -65,7 +65,7 @@ def best_steps(view: View) -> Steps:
 
 
 def _steps(found: pd.DataFrame, values: list[float], ended: pd.DataFrame) -> Steps:
-    """The last value holds until the last trial that ended."""
+    """Steps at the trials in `found`; the last value is kept until the last trial that ended."""
     last = ended.tail(1)
     return Steps(
         [*found["number"].astype(int), *found["number"].tail(1).astype(int)],
@@ -93,7 +93,7 @@ def hypervolume(view: View) -> Picture:
     """Dominated hypervolume of accuracy against size, over trials and over compute time."""
     none = _data(NO_STEPS, "hypervolume")
     if not view.subject.goal.ours:
-        why = "A hypervolume is one of accuracies, which another program's values need not be."
+        why = "A hypervolume needs accuracies, and another program's values may be something else."
         return nothing(why, none)
     points = complete(view, view.filters.axis)
     if points.empty:
@@ -102,8 +102,7 @@ def hypervolume(view: View) -> Picture:
     reference, smallest = float(sizes.max()), float(sizes.min())
     if smallest / reference > NARROW:
         return nothing(
-            "All trials are of one size, as a search under one budget makes them: the best so far "
-            "says it all.",
+            "All trials have nearly the same size, as usual under one budget: see the best so far.",
             none,
         )
     ended = in_order(view)
@@ -141,7 +140,7 @@ def volumes(
 
 
 class StaircaseArea:
-    """The area between 0 and a rising staircase, from each step to the next, at last to `end`."""
+    """The area under a rising staircase, from its first step to `end`."""
 
     def __init__(self, end: float) -> None:
         self.end, self.area = end, 0.0
@@ -257,7 +256,7 @@ def _add_band(figure: go.Figure, curves: pd.DataFrame) -> None:
 
 
 def _panels(steps: Steps, colour: str, digits: str) -> go.Figure:
-    """Over trials, and beside that over compute time."""
+    """Two panels: over trials that ended, and over compute time."""
     factor, unit = next((f, unit) for f, unit in UNITS if f * steps.hours[-1] >= 2 or f == 3600)
     panels = [steps.ended, [hour * factor for hour in steps.hours]]
     if not steps.hours[-1]:

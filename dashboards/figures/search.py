@@ -1,4 +1,4 @@
-"""A search as pictures: accuracy against size, with all that is known beside it."""
+"""A search's charts: accuracy against size, with budget, teachers and references; table of all."""
 
 import math
 from html import escape
@@ -32,9 +32,13 @@ from dashboards.views import Mark, View
 from search.database.goal import ACCURACY, Goal
 from search.terminal.output import short
 
-REACH = 0.5  # of the range of sizes: how far beside it a reference is still shown
-NAME = 0.12  # of the range: as wide as a reference's name
-ROWS = (0.985, 0.92, 0.855)  # heights of references that lie side by side, of the whole
+REACH = 0.5  # of the range of sizes: how far outside it a reference is still drawn
+NAME = 0.12  # of the range: the width of a reference's name
+ROWS = (
+    0.985,
+    0.92,
+    0.855,
+)  # heights of references, as shares of the chart's: names side by side take different ones
 
 
 class Front(NamedTuple):
@@ -63,7 +67,7 @@ def front(view: View) -> Picture:
 
 
 def pareto(points: pd.DataFrame, axis: str, goal: Goal = ACCURACY) -> pd.DataFrame:
-    """Complete trials that no smaller or equal one beats or equals, smallest first."""
+    """Complete trials that no other one of at most their size equals or beats; smallest first."""
     done = points[points["state"] == "COMPLETE"]
     done = done.assign(worth=goal.worth(done["value"]))
     done = done.sort_values([axis, "worth", "number"], ascending=[True, False, True])
@@ -92,13 +96,13 @@ def front_info(view: View, points: pd.DataFrame) -> Front:
 
 
 def is_near(mark: Mark, low: float, high: float) -> bool:
-    """Whether a mark may stand beside sizes between two ends."""
+    """Whether a mark is close enough to this range of sizes to be drawn."""
     reach = (high / low) ** REACH
     return mark.size is not None and low / reach <= mark.size <= high * reach
 
 
 def limit_of(view: View) -> float | None:
-    """The budget on this axis; None where it is no limit of this size."""
+    """The budget's limit on this axis; None if it limits another size."""
     budget, axis = view.subject.budget, view.filters.axis
     if budget is None:
         return None
@@ -152,12 +156,12 @@ def _points(info: Front, block: str, state: str, group: pd.DataFrame) -> dict[st
 
 
 def state_group(state: str) -> str:
-    """What the legend shows and hides by one of its entries: all trials of a state."""
+    """The legend group of a state: one entry shows and hides all its trials."""
     return f"state {state}"
 
 
 def _add_states(figure: go.Figure, info: Front) -> None:
-    """Entries of the legend: what the symbols of trials mean that are not complete."""
+    """Legend entries for the symbols of trials that are not complete."""
     for state in sorted({*info.points["state"]} - {"COMPLETE"}):
         figure.add_scatter(
             x=[None],
@@ -171,7 +175,7 @@ def _add_states(figure: go.Figure, info: Front) -> None:
 
 
 def _front_line(info: Front, lead: pd.DataFrame) -> go.Scatter:
-    """Up to the budget, or to the largest trial."""
+    """The Pareto front, up to the budget or to the largest trial."""
     return go.Scatter(
         x=[*lead[info.axis], max(info.points[info.axis].max(), info.limit or 0)],
         y=[*lead["value"], *lead["value"].tail(1)],
@@ -238,7 +242,7 @@ def _add_references(figure: go.Figure, info: Front) -> None:
 
 
 def reference_heights(info: Front, marks: list[Mark]) -> list[float]:
-    """The highest row in which a name does not run into the one before it, left to right."""
+    """For each mark, from left to right, the highest row where its name overlaps no other."""
     apart = math.log(info.high / info.low) * NAME
     ends = [-math.inf] * len(ROWS)
     heights = []

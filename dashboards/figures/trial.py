@@ -1,4 +1,4 @@
-"""One trial as pictures: its network, where its bytes go, how it learned, what it confuses."""
+"""One trial's charts: its network, where its bytes go, how it learned, what it confuses."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -36,7 +36,7 @@ from space.file_format import EXACT_FORMAT, FORMATS, stored_bytes
 Counts = npt.NDArray[np.int64]
 
 NO_CONFUSION = (
-    "No confusion matrix is stored with this trial: it did not end with a file, it has more than "
+    "No confusion matrix is stored with this trial: it ended without a file, it has more than "
     "100 classes, or an earlier version trained it."
 )
 NO_IMAGE = "The confusion matrix counts no image."
@@ -48,7 +48,7 @@ WRITTEN_CLASSES = 12  # with more of them numbers do not fit into cells
 
 
 def facts(view: TrialView) -> list[tuple[str, str]]:
-    """What is known of the trial, in words; its curve is drawn."""
+    """What is known of the trial, as (name, words); without its accuracies, which are drawn."""
     known = trial_facts.facts(view.row, view.subject.spec)
     return [(name, words) for name, words in known if name != "epochs"]
 
@@ -94,7 +94,7 @@ def _measured(view: TrialView, format: str) -> str:
 
 
 def _lost(view: TrialView, format: str) -> str:
-    """Points that a format costs."""
+    """Percentage points of accuracy that a format loses against fp32."""
     known = view.formats or {}
     whole, stored = known.get(EXACT_FORMAT), known.get(format)
     if format == EXACT_FORMAT or whole is None or stored is None:

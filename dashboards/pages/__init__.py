@@ -1,1 +1,1 @@
-"""The pages, and what happens on them."""
+"""The pages and their callbacks."""

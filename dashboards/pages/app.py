@@ -1,4 +1,4 @@
-"""The live page: routes, callbacks, and what is sent when something changed."""
+"""The Dash application: its frame, its pages, downloads."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 
 def make_app(library: Library) -> Dash:
-    """The page over a library. `dashboards.server.guard` guards it."""
+    """The page over a library. `dashboards.server.guard` adds its protection."""
     app = Dash(
         __name__,
         assets_folder=str(ASSETS),

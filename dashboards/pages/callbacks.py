@@ -1,4 +1,4 @@
-"""What the page does: it follows its address, its controls and the database."""
+"""Callbacks: the page follows its address, its controls and the database."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -38,7 +38,7 @@ def register(app: Dash, library: Library) -> None:
 
 
 def version(library: Library, where: Route, query: str = "") -> str:
-    """What a page shows, in short: it is drawn again when this changes."""
+    """A short text for all that a page shows: when it changes, the page is drawn again."""
     if where.page in (STUDY, TRIAL):
         return library.version(where.study)
     if where.page == COMPARE:
@@ -81,7 +81,7 @@ def _live(app: Dash, library: Library) -> None:
 
 
 def _filters(app: Dash, library: Library) -> None:
-    # In the browser: a server's answer would undo the click that came meanwhile.
+    # In the browser: a server's late answer would undo a click made in the meantime.
     app.clientside_callback(
         ClientsideFunction("distilnas", "filter"),
         Output("address", "search"),
@@ -127,7 +127,7 @@ def _cards(app: Dash, library: Library) -> None:
 
 
 def _pictures(app: Dash, library: Library, turn: str) -> None:
-    """Draw the cards of a turn: the first with the page, the others when the first is there."""
+    """Draw the cards of a turn: FIRST with the page, LATER after the first picture."""
     path, query = ("address", "pathname"), ("address", "search")
     occasion = (
         (Input("version", "data"), State(*path), Input(*query))
@@ -208,7 +208,7 @@ def _points(app: Dash) -> None:
 
 
 def _rest(app: Dash, library: Library) -> None:
-    """The other cards of a search come when the first one is drawn."""
+    """Add the other cards of a search after its first one is drawn."""
     app.clientside_callback(
         ClientsideFunction("distilnas", "drawn"),
         Output("drawn", "data"),
@@ -248,14 +248,14 @@ def _images(app: Dash) -> None:
 
 
 def _clicked_trial(triggered: object) -> int | None:
-    """The trial that a point stands for: its custom data is the number, or begins with it."""
+    """The trial of a clicked point: its custom data is the number, or begins with it."""
     datum = (0, "value", "points", 0, "customdata")
     number = _whole(triggered, *datum)
     return _whole(triggered, *datum, 0) if number is None else number
 
 
 def _whole(value: Any, *path: int | str) -> int | None:
-    """The whole number at a place within what a browser sent; None where there is none."""
+    """The whole number at a path inside what a browser sent; None if there is none."""
     try:
         for step in path:
             value = value[step]

@@ -19,7 +19,7 @@ READING = "Reading the database ..."  # until there is something to show
 Id = dict[str, object]  # of a component; callbacks match on it
 Cell = Component | str
 NO_TABLE: list[Component] = []
-FIRST, LATER = "first", "later"  # turns: with the page, or when the first picture is there
+FIRST, LATER = "first", "later"  # turns of cards: with the page, or after the first picture
 FILLED = (  # what `fill` gives: a part of a card, and its property
     *(("graph", "figure"), ("note", "children"), ("empty", "children")),
     *(("empty", "hidden"), ("frame", "className")),
@@ -27,7 +27,7 @@ FILLED = (  # what `fill` gives: a part of a card, and its property
 
 
 def part(name: str, key: object, turn: object) -> Id:
-    """The id of a part of a card; callbacks match on the key, and on when it is drawn."""
+    """The id of a part of a card; callbacks match on the chart's key and on the card's turn."""
     return {"part": name, "card": key, "turn": turn}
 
 
@@ -42,7 +42,7 @@ def limit(name: object) -> Id:
 
 
 def compared(study: object) -> Id:
-    """The id of a button that takes a study into a comparison, or out of it."""
+    """The id of a button that adds a study to a comparison, or removes it."""
     return {"compared": study}
 
 

@@ -1,4 +1,4 @@
-"""Downloads: figures' data as CSV; a trial's file and architecture, by ids that say nothing."""
+"""Downloads: data of charts as CSV; a trial's file and architecture under random ids."""
 
 import io
 import json
@@ -30,7 +30,7 @@ class Download(NamedTuple):
 
 
 class Downloads:
-    """Hands out ids for what a page offers, and serves nothing else."""
+    """Makes random ids for what a page offers, and serves nothing else."""
 
     def __init__(self, library: Library) -> None:
         self.library = library
@@ -38,7 +38,7 @@ class Downloads:
         self.lock = Lock()
 
     def of(self, view: TrialView) -> list[tuple[str, str]]:
-        """(words, id) of all that a trial has to offer."""
+        """(file name, id) of each file that a trial has."""
         study, number = view.subject.identity, int(view.row["number"])
         offers = []
         if self.opened(view.subject.name, number) is not None:
@@ -68,16 +68,16 @@ class Downloads:
         return attachment(content, f"{stem}.safetensors", "application/octet-stream")
 
     def opened(self, study: str, number: int) -> bytes | None:
-        """A student's file; None where there is none, or where a link leads elsewhere."""
+        """A student's file; None if there is none, or if a symbolic link is on the way."""
         try:
             folder = folder_of(self.library.engine, self.library.storage, study)
         except InputError:
-            return None  # a name that none of our studies has, and so without files
+            return None  # no study of ours can have this name, so it has no files
         return read_regular(folder.path, [folder.trial(number).name, STUDENT])
 
 
 def read_regular(folder: Path, parts: list[str]) -> bytes | None:
-    """A file below a folder, no symbolic link being followed on the way; None if it is not so."""
+    """A regular file below a folder; None if there is none, or a symbolic link is on the way."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     opened: list[int] = []
     try:
@@ -97,7 +97,7 @@ def read_regular(folder: Path, parts: list[str]) -> bytes | None:
 
 
 def csv_of(data: pd.DataFrame, name: str) -> Response:
-    """A picture's data."""
+    """A picture's data as a CSV file."""
     text = io.StringIO()
     write_csv(data, text)
     return attachment(text.getvalue().encode(), f"{safe_name(name)}.csv", "text/csv")

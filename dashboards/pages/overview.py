@@ -51,20 +51,20 @@ def contents(library: Library) -> list[Component]:
 
 
 def _to_resume(stopped: list[str], library: Library) -> list[Component]:
-    """The commands that go on with stopped studies, the last active first."""
+    """The commands that resume stopped studies, the last active first."""
     if not stopped:
         return []
     commands = [command("resume", name, library.storage) for name in stopped[:SHOWN]]
     more = len(stopped) - len(commands)
     return [
-        html.P("Stopped before the end; to go on:", className="note"),
+        html.P("Stopped before the end; to resume:", className="note"),
         html.Ul([html.Li(html.Code(command)) for command in commands], className="notes"),
-        *([html.P(f"and {more:,} more in the same way", className="note")] if more else []),
+        *([html.P(f"and {more:,} more, with the same command", className="note")] if more else []),
     ]
 
 
 def known(library: Library, studies: pd.DataFrame) -> pd.DataFrame:
-    """The studies, with `values` (of complete trials, in order) and `bytes` of the best one."""
+    """The studies, with `values` (of complete trials, in order) and `bytes` (of the best trial)."""
     progress = study_list.progress(library.engine)
     groups = progress.groupby("identity")
     leaders = progress[progress["worth"] == groups["worth"].transform("max")]
@@ -98,9 +98,9 @@ def _cells(row: pd.Series) -> list[cards.Cell]:
 
 
 def state_of(row: pd.Series) -> str:
-    """Running, done (as many trials as were asked for) or stopped; a stranger's: idle.
+    """Running, done (all requested trials have ended) or stopped; another program's may be idle.
 
-    Ours run while a worker gives signs of life; what a dead one left unfinished does not.
+    Ours is running while a worker sends heartbeats; a dead worker's trial does not count.
     """
     if pd.isna(row["asked"]):
         return "running" if row["running"] else "idle"

@@ -65,7 +65,7 @@ def _words(subject: Subject) -> str:
 
 
 def saved(subject: Subject, trials: pd.DataFrame) -> str:
-    """What stopping trials early has saved; "" where nothing is to be said of it."""
+    """What stopping trials early has saved; "" if the study stops none."""
     found = savings(trials, subject.spec)
     return f"{found.words}." if found else ""
 
@@ -88,13 +88,13 @@ def search_page(view: View, query: str) -> list[Component]:
 
 
 def other_cards(goal: Goal) -> list[Component]:
-    """What waits until the first picture is there."""
+    """The cards that come after the first picture."""
     _, *later = SEARCH_CHARTS.values()
     return [*(cards.card(chart, goal, cards.LATER) for chart in later), trials_card(goal)]
 
 
 def controls(trials: pd.DataFrame, query: str) -> html.Div:
-    """Filters that hold for every chart, and for the table."""
+    """Filters of all charts and of the table."""
     filters = Filters.parse(query)
     blocks = sorted(block for block in trials["block"].unique() if block)
     states = [state for state in STATES if (trials["state"] == state).any()]
@@ -146,7 +146,7 @@ def _size(name: str, title: str, text: str) -> dcc.Input:
 
 
 def trials_card(goal: Goal) -> html.Section:
-    """All trials: sorted and filtered where they are, rows fetched as one scrolls."""
+    """The table of all trials: sorted and filtered on the server, rows fetched on scrolling."""
     grid_columns = [_grid_column(column, goal) for column in COLUMNS]
     grid = dag.AgGrid(
         id="trials",

@@ -14,7 +14,7 @@ from search.database.address import command
 from search.study.folder import ARTIFACTS
 from search.study.object_store import is_address
 
-COMPARE_LEAD = "Studies side by side: what does a larger budget buy, or another space?"
+COMPARE_LEAD = "Studies side by side: what does a larger budget bring, or another space?"
 
 
 def trial_page(
@@ -50,7 +50,7 @@ def trial_page(
 
 
 def _in_store(library: Library, view: TrialView) -> list[Component]:
-    """How to get a file that lies in an object store: pages read no store."""
+    """The command that fetches a file from an object store, which pages do not read."""
     subject, row = view.subject, view.row
     if not is_address(str(subject.attributes.get(ARTIFACTS))) or row["state"] != "COMPLETE":
         return []

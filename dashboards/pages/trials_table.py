@@ -1,7 +1,7 @@
-"""The table of all trials, answered piece by piece: sorted and filtered on the server.
+"""The table of all trials: sorted and filtered on the server, sent a few rows at a time.
 
-What the browser's table asks is not trusted: columns come from a list, values are compared, never
-evaluated, and what is not understood changes nothing.
+The browser's request is not trusted: columns come from a list, values are compared, never
+evaluated, and conditions that are not understood are ignored.
 """
 
 from collections.abc import Callable, Hashable, Mapping
@@ -38,7 +38,7 @@ TEXT_TESTS: Mapping[str, Callable[[pd.Series, str], pd.Series]] = {
 
 
 def answer(trials: pd.DataFrame, request: Mapping[str, object]) -> dict[str, object]:
-    """Rows startRow to endRow of the trials as AG Grid's request sorts and filters them."""
+    """AG Grid's answer: rows startRow to endRow, sorted and filtered as its request says."""
     found = trials[list(COLUMNS)]
     filters = request.get("filterModel")
     for column, model in filters.items() if isinstance(filters, Mapping) else ():
@@ -71,7 +71,7 @@ def _passes(column: pd.Series, model: Mapping[str, object]) -> pd.Series:
 
 
 def _sorted(trials: pd.DataFrame, models: object) -> pd.DataFrame:
-    """Stable, by several columns; what is missing stands last."""
+    """Trials sorted by several columns; missing values last."""
     known = [
         (model["colId"], model.get("sort") != "desc")
         for model in (models if isinstance(models, list) else [])
@@ -84,7 +84,7 @@ def _sorted(trials: pd.DataFrame, models: object) -> pd.DataFrame:
 
 
 def _rows(trials: pd.DataFrame) -> list[dict[Hashable, object]]:
-    """JSON has no NaN; a state is written as people read it."""
+    """Rows for JSON, which has no NaN; states in lower case."""
     plain = trials.astype(object).where(trials.notna(), None)
     return plain.assign(state=trials["state"].str.lower()).to_dict("records")
 

@@ -1,4 +1,4 @@
-"""Axes: of sizes, logarithmic; of shares, within 0 to 100 %; of counts and times, from nothing."""
+"""Axes: logarithmic ones of sizes; shares from 0 to 100 %; counts and times from 0."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ FEWEST = 3  # ticks
 
 
 def size_range(sizes: Sequence[float]) -> tuple[float, float]:
-    """Ends that leave room around the sizes."""
+    """Ends of an axis that leave room around the sizes."""
     low, high = min(sizes), max(sizes)
     room = max((high / low) ** 0.06, LEAST_ROOM) if high > low else 1.05
     return low / room, high * room
@@ -62,7 +62,7 @@ def size_axis(axis: str, low: float, high: float) -> Axis:
 
 
 def tick_words(axis: str, ticks: Sequence[float]) -> list[str]:
-    """Each with all its digits, so that none says what another one says."""
+    """Ticks in words, with all their digits, so that no two are alike."""
     return [_exact(tick, AXES[axis].units) for tick in ticks]
 
 
@@ -72,7 +72,7 @@ def _exact(tick: float, units: Sequence[str]) -> str:
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between the ends: 1, 2, 5 a decade, or evenly spaced where these are few."""
+    """Round numbers between the ends: 1, 2, 5 a decade, or evenly spaced if these are too few."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = [m * 10.0**power for power in range(first, last + 1) for m in (1, 2, 5)]
     inside = [tick for tick in every if low <= tick <= high]
@@ -82,7 +82,7 @@ def nice_ticks(low: float, high: float) -> list[float]:
 
 
 def even_ticks(low: float, high: float, least: float = 0.0) -> list[float]:
-    """Evenly spaced round numbers between the ends, no nearer to each other than that."""
+    """Evenly spaced round numbers between the ends, at least `least` apart."""
     step = max(least, _nice_step((high - low) / TICKS))
     return [tick * step for tick in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
@@ -93,13 +93,13 @@ def _nice_step(rough: float) -> float:
 
 
 def share_axis(values: Iterable[float], room: float = ROOM) -> Axis:
-    """Settings of an axis of shares (0 to 1), in per cent; of other numbers Plotly's own."""
+    """Settings of an axis of shares (0 to 1), in per cent; for other numbers Plotly's defaults."""
     ends = share_range(values, room)
     return ends | {"tickformat": SHARES} if ends else {}
 
 
 def share_range(values: Iterable[float], room: float = ROOM) -> Axis:
-    """The range of an axis of shares, and that nobody gets beyond 0 and 1; {} for other numbers."""
+    """The range of an axis of shares, with no zoom beyond 0 and 1; {} for other numbers."""
     ends = share_ends(values, room)
     return {"range": [*ends], "minallowed": 0, "maxallowed": 1} if ends else {}
 
@@ -114,24 +114,24 @@ def share_ends(values: Iterable[float], room: float = ROOM) -> tuple[float, floa
 
 
 def with_room(values: Sequence[float], least: float, share: float = ROOM) -> tuple[float, float]:
-    """A range that holds the values and leaves room on both sides, `least` where all are one."""
+    """A range with room on both sides of the values; `least` room if all are equal."""
     low, high = min(values), max(values)
     room = share * (high - low) if high - low > least * ROUNDING else least
     return low - room, high + room
 
 
 def amount_axis(values: Iterable[float]) -> Axis:
-    """Settings of an axis of what is never less than nothing: times, losses."""
+    """Settings of an axis of numbers that are never negative: times, losses."""
     return {"rangemode": "nonnegative"} if all(value >= 0 for value in values) else {}
 
 
 def count_axis(counts: Iterable[float]) -> Axis:
-    """The same of whole numbers: between two of them there is no tick."""
+    """As `amount_axis`, for whole numbers: no tick lies between two of them."""
     known = list(counts)
     return amount_axis(known) | {"dtick": 1 if max(known) <= FEW_COUNTS else None}
 
 
 def finite(values: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which values are numbers."""
+    """Which values are finite numbers."""
     found: npt.NDArray[np.bool_] = np.isfinite(np.asarray(values, dtype=float))
     return found

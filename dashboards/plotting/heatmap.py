@@ -1,4 +1,4 @@
-"""Heat maps: numbers in cells, in ink that is read on each cell's colour."""
+"""Heat maps: numbers in cells, black or white by the cell's colour."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ Cells = npt.NDArray[np.float64]
 
 
 def limits_of(values: Cells) -> tuple[float, float]:
-    """Ends of a scale of shares; values that are all the same are within it."""
+    """Ends of a colour scale of shares (0 to 1), also if all values are equal."""
     ends = share_ends(values[~np.isnan(values)].tolist(), room=0)
     assert ends is not None, "accuracies are shares"
     return ends
@@ -29,7 +29,7 @@ def write_cells(
     limits: tuple[float, float],
     **place: int,
 ) -> None:
-    """A text on every cell at columns and rows 0, 1, 2 ...; NaN are cells without a colour."""
+    """Write a text on every cell, at columns and rows 0, 1, 2 ...; NaN cells have no colour."""
     rows, columns = np.indices(values.shape)
     figure.add_scatter(
         x=columns.ravel(),

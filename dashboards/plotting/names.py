@@ -1,4 +1,4 @@
-"""An ablation's results by arm and seed, and axes whose places are names."""
+"""An ablation's results by arm and seed, and axes that have names for ticks."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ def arms_with(view: AblationView, levels: Mapping[str, str]) -> list[str]:
 
 
 def by_level(view: AblationView, accuracies: pd.DataFrame, factor: str) -> pd.DataFrame:
-    """Of columns by arm: one column a level of the factor, its arms' mean."""
+    """From columns by arm to one column a level of a factor: the mean of its arms."""
     labels = view.plan.factors[factor]
     return pd.DataFrame(
         {label: accuracies[arms_with(view, {factor: label})].mean(axis=1) for label in labels}
@@ -36,19 +36,19 @@ def by_level(view: AblationView, accuracies: pd.DataFrame, factor: str) -> pd.Da
 
 
 def numbers_in(accuracies: pd.DataFrame) -> list[float]:
-    """What the cells hold; empty ones hold nothing."""
+    """The numbers in the cells, without the empty ones."""
     values = accuracies.to_numpy(dtype=float).ravel()
     return [float(value) for value in values[finite(values)]]
 
 
 def short_name(name: object, line: int) -> str:
-    """A name on an axis: no line is longer than that many characters, and nothing is markup."""
+    """A name on an axis, in lines of at most `line` characters and with markup escaped."""
     lines = textwrap.wrap(str(name), line, break_on_hyphens=False)
     return "<br>".join(map(escape, lines))
 
 
 def places(names: Sequence[object], line: int = ACROSS) -> Axis:
-    """Settings of an axis with names at 0, 1, 2 ...: none is taken for a number or a date."""
+    """Settings of an axis with names at 0, 1, 2 ...; Plotly takes none for a number or a date."""
     return {
         "tickvals": list(range(len(names))),
         "ticktext": [short_name(name, line) for name in names],
@@ -58,5 +58,5 @@ def places(names: Sequence[object], line: int = ACROSS) -> Axis:
 
 
 def row_height(names: Sequence[object]) -> int:
-    """Pixels that each name needs where they stand below one another."""
+    """Pixels that each name needs in a column of names."""
     return 16 + 16 * max(short_name(name, DOWN).count("<br>") + 1 for name in names)

@@ -68,16 +68,16 @@ def listed(*charts: Chart[V]) -> dict[str, Chart[V]]:
 
 
 def nothing(why: str, columns: Iterable[Hashable]) -> Picture:
-    """A picture of nothing, that says why.
+    """A picture with nothing to draw, which says why.
 
     Args:
-        columns: of its data, as where there is something: a CSV file without rows has its header.
+        columns: of its data, the same as if there were some: its CSV file has a header.
     """
     return Picture(styled(go.Figure()), pd.DataFrame(columns=list(columns)), empty=why)
 
 
 def styled(figure: go.Figure, *, height: int = 380) -> go.Figure:
-    """The look of all figures; colours of text and grid are the page's, by its style sheet.
+    """Give a figure the look of all. On pages the style sheet colours texts and grid lines.
 
     Exported images are on white.
     """
@@ -112,7 +112,7 @@ def block_colour(block: str) -> str:
 
 
 def ink_on(colour: str) -> str:
-    """Black or white: what is read better on a colour (WCAG's relative luminance)."""
+    """Black or white, whichever is easier to read on a colour (WCAG's relative luminance)."""
     parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     luminance = sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -122,7 +122,7 @@ def ink_on(colour: str) -> str:
 def accuracy_axis(
     figure: go.Figure, values: Iterable[float], room: float = ROOM, **where: int
 ) -> None:
-    """Let the vertical axis be one of accuracies; marks at its ends are drawn whole."""
+    """Make the vertical axis one of accuracies; marks at its ends are not cut."""
     figure.update_yaxes(share_axis(values, room), **where)
     figure.update_traces(cliponaxis=False, selector={"type": "scatter"})
 
@@ -130,10 +130,10 @@ def accuracy_axis(
 def value_axis(
     figure: go.Figure, values: Iterable[float], goal: Goal, best: str = "", **where: int
 ) -> None:
-    """The same of a study's values, whatever they are, with the axis's title.
+    """As `accuracy_axis`, for a study's values whatever they are, and with the axis's title.
 
     Args:
-        best: a word before the title, and a space.
+        best: a word in front of the title, with a space: "best ".
     """
     figure.update_yaxes(title={"text": f"{best}{goal.title}"}, **where)
     accuracy_axis(figure, values if goal.ours else [], **where)

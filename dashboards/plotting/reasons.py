@@ -12,13 +12,13 @@ from dashboards.views import View
 Objects = npt.NDArray[np.object_]
 
 OBSERVED = (
-    "Observed in search: samplers prefer what did well, so these are no effects. "
+    "Observed in search: samplers prefer what did well, so these are not causal effects. "
     "Designed experiments show those: distilnas ablate."
 )
 
 
 def drawable(trials: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
-    """Trials of their own that have a value, and a size where an axis asks for one."""
+    """Trials with a value that are no duplicates; with a size, if an axis is given."""
     keep = finite(trials["value"]) & trials["duplicate_of"].isna().to_numpy()
     if axis is not None:
         keep &= finite(trials[axis]) & (trials[axis] > 0).to_numpy()
@@ -26,34 +26,34 @@ def drawable(trials: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
 
 
 def trial_numbers(trials: pd.DataFrame) -> Objects:
-    """What a point carries, so that a click opens its trial: objects, for Dash drops numbers."""
+    """Custom data of points, so that a click opens a trial; objects, since Dash drops numbers."""
     return objects(int(number) for number in trials["number"])
 
 
 def objects(values: Iterable[object]) -> Objects:
-    """An array of whatever they are: Plotly checks and copies a list one by one, which takes a
-    second for 50,000 words."""
+    """An array of objects: Plotly checks and copies a list item by item, which takes a second for
+    50,000 texts."""
     return np.array(list(values), dtype=object)
 
 
 def complete(view: View, axis: str | None = None) -> pd.DataFrame:
-    """Trials that were trained to their end; with a size where an axis asks for one."""
+    """Trials that were trained to their end; with a size, if an axis is given."""
     points = drawable(view.trials, axis)
     return points[points["state"] == "COMPLETE"]
 
 
 def why_nothing(view: View, *, sized: bool = False, described: bool = False) -> str:
-    """In one or two sentences.
+    """Why a picture is empty and what to do next, in one or two sentences.
 
     Args:
         sized: the picture needs sizes.
-        described: it needs to know what was trained.
+        described: the picture needs to know what was trained.
     """
     trials = view.trials
     if view.all.empty:
         return "This study has no trial yet: the first one appears here when it ends."
     if trials.empty:
-        return "No trial passes these filters. Take some of them away."
+        return "No trial passes these filters. Remove some of them."
     counts = trials["state"].value_counts()
     failed, active = counts.get("FAIL", 0), counts.get("RUNNING", 0) + counts.get("WAITING", 0)
     if failed and failed + active == len(trials):
@@ -72,5 +72,7 @@ def why_nothing(view: View, *, sized: bool = False, described: bool = False) -> 
     if described and (trials["block"] == "").all():
         return "These trials do not say what was trained: another program made them."
     if len(trials) < len(view.all):
-        return "No trial that passes these filters has been trained to its end. Take some away."
-    return "No trial has been trained to its end yet: the first one appears here when it has."
+        return (
+            "No trial that passes these filters has been trained to its end. Remove some of them."
+        )
+    return "No trial has been trained to its end yet: the first one appears here when it ends."

@@ -1,1 +1,1 @@
-"""The server: who may ask what, and how it begins and ends."""
+"""The web server: what it refuses, its connections, its start and its end."""

@@ -1,4 +1,4 @@
-"""Connections of the server: nobody keeps one open for nothing, and nobody keeps others out.
+"""Connections of the server: none stays open without use, and none shuts others out.
 
 Werkzeug's server gives each connection a thread and waits as long as the other end likes; after
 its answer it reads up to 10 GB that nobody asked for. Here a request must have arrived in time and
@@ -33,7 +33,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length
 
 
 class Client(io.RawIOBase):
-    """The other end of a connection, to read from and to write to; every wait has its end."""
+    """The other end of a connection, to read from and to write to; no wait is endless."""
 
     def __init__(self, connection: socket) -> None:
         self.connection = connection
@@ -48,7 +48,7 @@ class Client(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
-        """What has come; nothing more where the request is too long: it ends there."""
+        """Read what has arrived; a request that is too long ends at LONGEST."""
         part = memoryview(buffer)[: self.left]
         count = self._wait(self.end, self.connection.recv_into, part) if part else 0
         self.left -= count
@@ -80,7 +80,7 @@ class Client(io.RawIOBase):
         self.connection.close()
 
     def leave(self) -> None:
-        """Say that this was all, and let the other end finish: what it sends is dropped.
+        """Close for writing and let the other end finish: what it still sends is dropped.
 
         Closed at once, the system would take back an answer that has not been read yet.
         """
@@ -91,13 +91,13 @@ class Client(io.RawIOBase):
                 pass
 
     def cut(self) -> None:
-        """End it now, whoever waits for what."""
+        """Close at once, even if somebody waits."""
         with suppress(OSError):
             self.shutdown(SHUT_RDWR)
 
 
 class Handler(WSGIRequestHandler):
-    """Answers one request; does not tell which versions it is made of."""
+    """Answers one request, without naming versions of software."""
 
     request: Client
     wfile: Any  # that client, too
@@ -117,7 +117,7 @@ class Handler(WSGIRequestHandler):
         return is_whole and self.request.left > 0
 
     def handle_expect_100(self) -> bool:
-        """Invite no body: whoever asks may be refused without it."""
+        """Do not invite the body: the request may be refused without it."""
         del self.headers["Expect"]
         return True
 
@@ -125,11 +125,11 @@ class Handler(WSGIRequestHandler):
         return "distilnas"
 
     def log_error(self, format: str, *arguments: object) -> None:
-        """Say nothing: what others send is no error of ours."""
+        """Print nothing: what others send is not an error of ours."""
 
 
 class Server(ThreadedWSGIServer):
-    """A thread a connection, and no more than MOST of them."""
+    """One thread for each connection, at most MOST at once."""
 
     def __init__(self, host: str, port: int, app: "WSGIApplication", fd: int) -> None:
         self.clients: dict[Client, None] = {}  # in the order in which they came
@@ -141,7 +141,7 @@ class Server(ThreadedWSGIServer):
         return Client(connection), address
 
     def process_request(self, request: Any, client_address: object) -> None:
-        """In a thread, if there is a place for it or somebody who gives way."""
+        """Answer in a thread, if one is free or can be freed; else say that all are busy."""
         if self._has_place(request):
             super().process_request(request, client_address)
         else:

@@ -1,4 +1,4 @@
-"""Who may ask the page for what: hosts, origins, methods, a token; and headers of every answer."""
+"""What the server refuses (hosts, origins, methods, a missing token); headers of all answers."""
 
 import hmac
 import traceback
@@ -25,11 +25,11 @@ HEADERS = {
 
 
 def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = None) -> None:
-    """Refuse forged hosts, foreign origins and what is not asked for by the page itself.
+    """Refuse forged hosts, foreign origins and every request that the page itself does not make.
 
     Args:
-        hosts: names by which the page may be reached, beside this machine's own.
-        token: what a browser must bring once; None asks for nothing.
+        hosts: names by which the page may be reached, in addition to this machine's own.
+        token: the secret that a browser must send once; None asks for none.
     """
     allowed = frozenset(_with_ports([*LOCAL, *hosts], port))
     policy = content_policy(app)
@@ -38,7 +38,7 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
 
     @app.server.before_request
     def check() -> BaseResponse | None:
-        """All that a request's head tells comes first: a body is read for those who may send it."""
+        """Only headers are looked at here: a body is read after its sender was let in."""
         if request.headers.get("Host", "").lower() not in allowed:
             abort(400, "this page is not known under that name")
         if not _is_own(allowed):
@@ -77,13 +77,13 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
 
 
 def _with_ports(hosts: Sequence[str], port: int) -> list[str]:
-    """A host header names the port unless it is that of the scheme."""
+    """Hosts as a Host header writes them: with the port, which may be left out if it is 80."""
     names = [host.lower() for host in hosts]
     return [f"{name}:{port}" for name in names] + (names if port == 80 else [])
 
 
 def _is_own(allowed: frozenset[str]) -> bool:
-    """Whether the request comes from the page itself, or from nobody's page."""
+    """Whether the request comes from this page, or from no page at all (a typed address)."""
     origin = request.headers.get("Origin")
     if origin is not None and origin.lower().removeprefix("http://") not in allowed:
         return False
@@ -107,7 +107,7 @@ def _admit(token: str, cookie: str) -> BaseResponse | None:
 
 
 def _without_token() -> str:
-    """The address that was asked for, as one of this host: `//elsewhere` would be another's."""
+    """The requested address without its token, on this host: `//elsewhere` would leave it."""
     given = [(name, value) for name, value in request.args.items(multi=True) if name != "token"]
     path = "/" + quote(request.path.lstrip("/"))
     return f"{path}?{urlencode(given)}" if given else path

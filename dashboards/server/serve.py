@@ -27,11 +27,11 @@ def serve(
     """Serve the page over a database.
 
     Args:
-        host: the address that is listened at; one beyond this machine demands names, and brings a
-            token.
+        host: the address to listen at; one that other machines reach needs names, and a token is
+            made.
         names: hosts by which the page may be reached.
-        browser: open one.
-        as_json: a program asks, which needs the address and no browser.
+        browser: whether to open one.
+        as_json: print the address as JSON and open no browser.
 
     Raises:
         InputError: no such database, a port that is taken, names that are missing.
@@ -72,12 +72,12 @@ def _check(host: str, names: Sequence[str], is_local: bool) -> None:
 
 
 def _has_display() -> bool:
-    """Without one a browser of text would take the terminal."""
+    """Whether there is a screen; without one, a text browser would take over the terminal."""
     return sys.platform != "linux" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ
 
 
 def make(library: Library, host: str, port: int, names: Sequence[str], token: str | None) -> Server:
-    """The server, guarded and bound to its port; debug is off whatever the environment says."""
+    """The guarded server, bound to its port; debugging is off whatever the environment says."""
     from dashboards.pages.app import make_app
     from dashboards.server.guard import guard
 
@@ -90,11 +90,11 @@ def make(library: Library, host: str, port: int, names: Sequence[str], token: st
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A bound socket: werkzeug would print advice of its own, and exit."""
+    """A bound socket; werkzeug itself would print its own advice and exit."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise InputError(
-            f"port {port} of {host} cannot be listened at: {error.strerror}; choose another --port"
+            f"port {port} of {host} cannot be used: {error.strerror}; choose another --port"
         ) from None
