@@ -16,7 +16,7 @@ KNOWN = {"se": SE, "state": STATES, "axis": SIZES}  # the values that a filter m
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]i?)?b?", re.ASCII | re.IGNORECASE)
 FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 LIMITS = ("low", "high")
-FIELDS = {"block": "blocks", "se": "se", "state": "states"}  # of the names in addresses
+FIELDS = {"block": "blocks", "se": "se", "state": "states"}  # names in addresses -> fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,14 +130,14 @@ class Library:
         )
 
     def _drawn(self, name: str, numbers: list[int]) -> "optuna.Study":
-        # Optuna takes a second, and other charts do without.
+        # Importing Optuna takes a second, and other charts do not need it.
         from search.database.frozen_trials import drawn
 
         return drawn(self.engine, name, numbers)
 
     def ablation(self, identity: int) -> AblationView:
         """Raises InputError where the study is no ablation."""
-        # statsmodels takes a second, and pages of searches do without
+        # Importing statsmodels takes a second, and pages of searches do not need it.
         from search.ablation.effects import analyse, interactions
         from search.terminal.evidence import with_notes
 

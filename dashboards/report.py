@@ -28,7 +28,7 @@ from search.terminal import output
 from search.terminal.evidence import Cells
 from space.errors import InputError
 from space.solver import format_bytes
-from trainers.files import write_atomically  # without torch, as this file must be
+from trainers.files import write_atomically  # loads no torch, and this file must not either
 
 BEST = 10  # trials that are listed
 MOST_ROWS = 1_000  # of a picture's data

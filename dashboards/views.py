@@ -25,14 +25,14 @@ from space.solver import Budget
 if TYPE_CHECKING:
     import optuna
 
-    from search.ablation.effects import Analysis  # statsmodels takes a second
+    from search.ablation.effects import Analysis  # importing statsmodels takes a second
 
 
 class Mark(NamedTuple):
     """A size or an accuracy drawn beside the trials: of a reference or a teacher."""
 
     name: str
-    size: int | None  # on the axis that is asked for: bytes, params or macs
+    size: int | None  # on the requested axis: bytes, params or macs
     accuracy: float | None
 
 
@@ -89,6 +89,6 @@ class TrialView(NamedTuple):
 
     subject: Subject
     row: pd.Series  # all columns of `search.database.table.trials`
-    curve: pd.DataFrame  # number, epoch, accuracy (of one still running, too)
+    curve: pd.DataFrame  # number, epoch, accuracy; also of a running trial
     confusion: list[list[int]] | None  # validation images, true class x predicted class
     formats: Mapping[str, float | None] | None = None  # storage format -> accuracy of a file in it

@@ -41,7 +41,7 @@ UNPAIRED = (
 SIZE_MATCHED = "Size-matched: the widths are solved anew for every arm."
 FIXED_WIDTHS = "Widths are as they are written, whatever they cost."
 VERDICT_COLOURS = {"better": GREEN, "worse": VERMILION}  # any other verdict: grey
-VERDICT_ROOM, VERDICT_LINE = 110, 14  # pixels to the right, and characters that fit there
+VERDICT_ROOM, VERDICT_LINE = 110, 14  # pixels right of the chart, and the characters that fit in
 SIZED = ("arm", *SIZES)  # columns
 POINTS = 100  # percentage points of a share
 # The ends of an interval, the width of its line, and how opaque it is.

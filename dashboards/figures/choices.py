@@ -47,7 +47,7 @@ FEW = 30
 DOTS, CLOUD = {"size": 8, "opacity": 0.8}, {"size": 4, "opacity": 0.45}
 MOST_LINES = 5_000
 ALWAYS = 500  # best trials that are among the lines
-COLOURS = [[0, ORANGE], [0.5, GREY], [1, BLUE]]  # lines are read on white and on black
+COLOURS = [[0, ORANGE], [0.5, GREY], [1, BLUE]]  # visible on white and on black
 
 
 def choices(view: View) -> Picture:
@@ -83,10 +83,10 @@ def labelled(trials: pd.DataFrame, choice: str) -> pd.Series:
     """Each trial's level as an ordered category."""
     values = trials[choice]
     if choice in BINNED and values.nunique() > BINS:
-        # Quantiles that occur: between two others lies a bin without a trial, or a name twice.
+        # Quantiles that occur in the data: others may give an empty bin, or two bins of one name.
         quantiles = np.linspace(0, 1, BINS + 1)
         edges = np.unique(np.quantile(values, quantiles, method="inverted_cdf"))
-        edges[0] -= 1  # left ends are not in their bins, and the smallest trial is in one
+        edges[0] -= 1  # a bin does not contain its left end, and the smallest trial must be in one
         return pd.cut(values, list(edges)).map(_interval_words)
     found = set(values.unique())
     order = [se for se in SE_ORDER if se in found] if choice == "se" else sorted(found)

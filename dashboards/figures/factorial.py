@@ -22,7 +22,7 @@ TOO_FEW = "No cell has three results yet: fewer are no mean."
 MARGINAL = ("factor", "level", "n", "mean", "sd", "low", "high")  # columns
 CELLS = ("factor_a", "level_a", "factor_b", "level_b", "n", "mean")  # of `search.ablation.effects`
 PANELS = 2  # in a row
-ROW, BETWEEN = 320, 90  # pixels of a row of them, and of the labels in between
+ROW, BETWEEN = 320, 90  # pixels of a row of panels, and of the labels between two rows
 
 
 def marginal(view: AblationView) -> Picture:

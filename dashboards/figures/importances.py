@@ -63,9 +63,9 @@ def ped_anova(study: "optuna.Study") -> pd.Series:
     """Importance of each parameter, most important first; equal ones by name."""
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    with warnings.catch_warnings():  # Optuna tells at every call what may change
+    with warnings.catch_warnings():  # Optuna warns at every call that this may change
         warnings.simplefilter("ignore")
-        # Normalised, parameters that are of no importance at all would get equal shares.
+        # If all importances are 0, normalising would give all parameters equal shares.
         found = get_param_importances(
             study, evaluator=PedAnovaImportanceEvaluator(), normalize=False
         )

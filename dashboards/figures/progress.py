@@ -26,11 +26,11 @@ from search.database import table
 from search.database.goal import Goal
 
 NARROW = 0.9  # of the largest size: if the smallest is closer, the area says nothing
-SAMPLE = 300  # learning curves that medians and quartiles are of
+SAMPLE = 300  # learning curves from which medians and quartiles are computed
 PRUNED = 60  # drawn one by one
 NAMED = 5
 ACTIVE = ("RUNNING", "WAITING")
-UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first of which there are two
+UNITS = ((1, "hours"), (60, "minutes"), (3600, "seconds"))  # the first unit that gives at least two
 
 Floats = npt.NDArray[np.float64]
 

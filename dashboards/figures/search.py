@@ -212,7 +212,7 @@ def _add_teachers(figure: go.Figure, info: Front) -> None:
             line={"color": PINK, "dash": "dot", "width": 1.5},
             annotation={
                 "text": f"{words}, {short(mark.size or 0)} parameters",
-                "font": {"size": 11},  # it fits into a narrow window
+                "font": {"size": 11},  # so that it fits into a narrow window
             },
             annotation_position="top left",
         )

@@ -43,7 +43,7 @@ NO_IMAGE = "The confusion matrix counts no image."
 NO_EPOCH = "No epoch has been reported yet: the curve appears here with the first."
 CONFUSED = ("true class", "predicted class", "images")  # columns
 BY_CLASS = ("class", "images", "accuracy", "low", "high")
-NAME = 20  # characters of a class's name at the matrix: one line
+NAME = 20  # characters of a class's name beside the matrix, in one line
 WRITTEN_CLASSES = 12  # with more of them numbers do not fit into cells
 
 
@@ -231,7 +231,7 @@ def classes(view: TrialView) -> Picture:
         "%{customdata[2]} images<extra></extra>",
     )
     figure.update_xaxes(share_axis([0, 1]), title={"text": "accuracy"})
-    figure.update_layout(margin={"r": 32})  # room for the last tick's words
+    figure.update_layout(margin={"r": 32})  # room for the last tick's label
     names = zip(data["class"], data["images"], strict=True)
     figure.update_yaxes(places([f"{name} ({images:,})" for name, images in names], DOWN))
     note = "In brackets: validation images. Intervals: Wilson's, 95 %, for each class by itself."

@@ -27,7 +27,7 @@ from dashboards.routes import (
 )
 from space.errors import InputError
 
-POLL_SECONDS = 1.5  # a new trial is seen within twice that
+POLL_SECONDS = 1.5  # a new trial appears within twice that time
 ASSETS = Path(__file__).parents[1] / "assets"
 
 
@@ -42,7 +42,7 @@ def make_app(library: Library) -> Dash:
         serve_locally=True,
     )
     app.index_string = app.index_string.replace("<html>", '<html lang="en">')
-    app.enable_dev_tools(  # off, whatever DASH_DEBUG and the like say
+    app.enable_dev_tools(  # off, whatever DASH_DEBUG and similar variables say
         debug=False,
         dev_tools_ui=False,
         dev_tools_props_check=False,

@@ -61,7 +61,7 @@ def _live(app: Dash, library: Library) -> None:
         except InputError:
             raise PreventUpdate from None
         if found == shown:
-            raise PreventUpdate  # sends nothing at all
+            raise PreventUpdate  # so that nothing is sent
         return found
 
     @app.callback(
@@ -148,7 +148,7 @@ def _pictures(app: Dash, library: Library, turn: str) -> None:
     app.callback(
         *(Output(cards.part(name, MATCH, turn), prop) for name, prop in cards.FILLED),
         Output(cards.part("csv", MATCH, turn), "href"),
-        Input(cards.part("graph", MATCH, turn), "id"),  # a new card is drawn for being new
+        Input(cards.part("graph", MATCH, turn), "id"),  # a new card is drawn because it is new
         *occasion,
         State(cards.part("graph", MATCH, turn), "relayoutData"),
         State(cards.part("csv", MATCH, turn), "href"),
@@ -186,7 +186,7 @@ def _data(app: Dash, library: Library) -> None:
         clicks: object, _: str, query: str | None, path: str | None, identity: dict[str, str]
     ) -> list[Component]:
         """The first click shows the table, the next one hides it."""
-        if not isinstance(clicks, int) or clicks % 2 == 0:  # a text would be taken for a format
+        if not isinstance(clicks, int) or clicks % 2 == 0:  # `%` would format a text
             return cards.NO_TABLE
         picture = catalog.picture(library, route_of(path), query or "", identity["card"])
         return cards.data_table(picture.data)
@@ -219,7 +219,7 @@ def _rest(app: Dash, library: Library) -> None:
         Output("rest", "children"),
         Output("shown", "data"),
         Input("drawn", "data"),
-        State("shown", "data"),  # not the cards: a browser would send all that is drawn in them
+        State("shown", "data"),  # not the cards: the browser would send all their contents
         State("address", "pathname"),
         prevent_initial_call=True,
     )

@@ -74,7 +74,7 @@ def card(chart: Chart[V], goal: Goal = ACCURACY, turn: str = FIRST) -> html.Sect
             html.Div(
                 dcc.Graph(id=part("graph", key, turn), config=GRAPH, figure={}),
                 id=part("frame", key, turn),
-                className="frame waiting",  # Plotly draws axes of nothing meanwhile
+                className="frame waiting",  # hides the empty axes that Plotly draws first
             ),
             html.P(id=part("note", key, turn), className="note"),
             html.Div(

@@ -179,9 +179,11 @@ def _grid_column(column: str, goal: Goal) -> dict[str, object]:
     return {
         "field": column,
         "headerName": goal.name if column == "value" else GRID_TITLES.get(column, column),
-        "cellDataType": "text" if is_text else "number",  # told, for it waits to guess
+        "cellDataType": "text"
+        if is_text
+        else "number",  # stated, since guessing makes AG Grid wait for rows
         "filter": f"ag{'Text' if is_text else 'Number'}ColumnFilter",
-        "width": WIDTHS.get(column, 128),  # by `flex`, AG Grid may never show them
+        "width": WIDTHS.get(column, 128),  # fixed: with `flex`, AG Grid may never show them
         **({"valueFormatter": {"function": shown}} if written else {}),
         **({} if is_text else {"type": "rightAligned"}),
     }

@@ -67,7 +67,7 @@ def _passes(column: pd.Series, model: Mapping[str, object]) -> pd.Series:
     if column.name not in TEXTS and name in NUMBER_TESTS and isinstance(wanted, int | float):
         other = model.get("filterTo")
         return NUMBER_TESTS[name](column, wanted, other if isinstance(other, int | float) else inf)
-    return pd.Series(True, index=column.index)  # it is not understood
+    return pd.Series(True, index=column.index)  # a condition that is not understood
 
 
 def _sorted(trials: pd.DataFrame, models: object) -> pd.DataFrame:

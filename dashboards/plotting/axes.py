@@ -32,11 +32,11 @@ AXES: Mapping[str, SizeAxis] = {  # a row for each of SIZES
     "params": SizeAxis("parameters", "parameters", short, COUNTS),
     "macs": SizeAxis("multiply-accumulates an image", "MACs", short, COUNTS),
 }
-SHARES = ".6~%"  # as many digits as a tick has, so that zooming needs no other format
+SHARES = ".6~%"  # up to six digits, as each tick needs, also after zooming
 ROOM = 0.06  # of the range, on both sides
-LEVEL_ROOM = 0.02  # of an axis of shares, about a value that is the only one
-ROUNDING = 1e-6  # of that: means that differ by less are one
-FEW_COUNTS = 10  # each of them gets a tick
+LEVEL_ROOM = 0.02  # of an axis of shares, on both sides of a single value
+ROUNDING = 1e-6  # of that: values that differ by less count as one
+FEW_COUNTS = 10  # up to so many, each count has a tick
 LEAST_ROOM = 1.005  # a factor; sizes may differ by a single byte
 TICKS = 6
 FEWEST = 3  # ticks

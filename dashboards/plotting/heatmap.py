@@ -10,7 +10,7 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 from dashboards.plotting.axes import share_ends
 from dashboards.plotting.picture import GREY, ink_on
 
-SCALE = "Cividis"  # the same to colour-blind people
+SCALE = "Cividis"  # looks the same to colour-blind people
 
 Cells = npt.NDArray[np.float64]
 

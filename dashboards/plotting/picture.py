@@ -29,9 +29,9 @@ STATE_SYMBOLS: Mapping[str, str] = {
     "RUNNING": "diamond-open",
     "WAITING": "diamond-open",
 }
-SVG_POINTS = 3_000  # beyond them WebGL, of which a page may have few: browsers allow 8 to 16
+SVG_POINTS = 3_000  # more are drawn by WebGL; browsers allow 8 to 16 such charts on a page
 
-# Never the button that sends a figure to a cloud service.
+# No button that sends a figure to a cloud service.
 CONFIG: Mapping[str, object] = {
     "displaylogo": False,
     "responsive": True,

@@ -26,8 +26,8 @@ T = TypeVar("T")
 ARRIVAL = 10  # seconds in which a request must have arrived, its body included
 TAKEN = 20  # seconds in which a part of an answer must have been taken
 PART = 65_536  # bytes of an answer
-LONGEST = 500_000  # bytes of a request that are read; the page's own have some thousand
-LINGER = 2  # seconds for which the other end may still send what nobody reads
+LONGEST = 500_000  # bytes of a request that are read; the page's own have a few thousand
+LINGER = 2  # seconds for which the other end may still send; it is dropped
 MOST = 100  # connections at once; a browser opens six
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 

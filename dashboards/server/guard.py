@@ -11,8 +11,8 @@ from werkzeug.exceptions import BadRequest, HTTPException, UnsupportedMediaType
 from werkzeug.wrappers import Response as BaseResponse
 
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
-UPDATE = "/_dash-update-component"  # the one address that is posted to
-LONGEST_BODY = 250_000  # bytes; the page's own have some thousand
+UPDATE = "/_dash-update-component"  # the only address that takes POST
+LONGEST_BODY = 250_000  # bytes; the page's own bodies have a few thousand
 SUITES = "/_dash-component-suites/"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -49,7 +49,7 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
         if request.method not in ("GET", "HEAD") and request.path != UPDATE:
             abort(405)
         if "Transfer-Encoding" in request.headers:
-            abort(411)  # the page says how long its requests are
+            abort(411)  # the page's own requests state their length
         return None
 
     @app.server.errorhandler(Exception)
@@ -71,7 +71,7 @@ def guard(app: Dash, port: int, hosts: Sequence[str] = (), token: str | None = N
         response.headers.update(HEADERS)
         response.headers["Content-Security-Policy"] = policy
         if request.path.startswith(SUITES) and response.status_code == 200:
-            # Their addresses hold their versions, so a browser may keep them.
+            # Their addresses contain their versions, so a browser may cache them.
             response.headers["Cache-Control"] = "private, max-age=31536000, immutable"
         return response
 

@@ -48,7 +48,9 @@ def serve(
     database = masked_for_shell(storage)
     if as_json:
         document = {"address": address, "token": token, "storage": database}
-        print(json.dumps(document), flush=True)  # one line: whoever reads it does not see an end
+        print(
+            json.dumps(document), flush=True
+        )  # in one line: its reader cannot wait for the end of output
     else:
         output.console().print(f"{database} at {address} (stop with Ctrl-C)", soft_wrap=True)
     Thread(target=library.warm, daemon=True).start()
@@ -84,7 +86,7 @@ def make(library: Library, host: str, port: int, names: Sequence[str], token: st
     app = make_app(library)
     app.server.debug = False
     guard(app, port, names, token)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every poll helps nobody
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # not a line for every poll
     with listening(host, port) as bound:
         return Server(host, port, app.server, fd=bound.fileno())
 
