@@ -36,7 +36,7 @@ from benchmarks.postgres_server import Server
 from search.database import table
 from search.database.engine import open_engine
 from search.database.leases import trial_key
-from search.database.storage import open_storage
+from search.database.storage import backend_of, open_storage
 from search.study.folder import Folder
 from search.study.samplers import make_sampler, suggest
 from search.study.spec import SearchSpec
@@ -162,7 +162,7 @@ def grown(
     made = [synthetic_studies.student(spec, rng, n, STUDENTS) for n in range(STUDENTS)]
     finished = [student for student in made if student["state"] != "RUNNING"]
     storage = open_storage(address, create=True)
-    identity = create(storage, "s", spec, {TARGET: 10**9})._study_id
+    identity = backend_of(create(storage, "s", spec, {TARGET: 10**9})).study_id
     for size in sorted(sizes):
         with console.status(f"{size:,} rows on {storage.engine.name}"):
             fill(storage.engine, identity, spec, finished, size)

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from optuna.distributions import distribution_to_json
 
 from search.database.row import Row
-from search.database.storage import open_storage
+from search.database.storage import backend_of, open_storage
 from search.study.samplers import distributions
 from search.study.spec import SearchSpec
 from search.study.study import FINALISTS, TARGET, create
@@ -47,7 +47,7 @@ def make(path: Path, trials: int, seed: int = 0, name: str = "synthetic") -> Non
     spec = make_spec()
     storage = open_storage(str(path), create=True)
     study = create(storage, name, spec, {TARGET: trials, FINALISTS: 0})
-    identity = study._study_id
+    identity = backend_of(study).study_id
     rng = random.Random(seed)
     with storage.engine.begin() as connection:
         first = connection.execute(sa.text("SELECT COALESCE(MAX(trial_id), 0) FROM trials"))

@@ -102,6 +102,22 @@ BORROWED = ("dashboards.figures.importances", "dashboards.views", "dashboards.li
 CLICKS = ("search.__main__", "dashboards.__main__", "dashboards.cli")
 
 
+# Names that are private to Optuna's studies, trials and storages.
+INSIDE = ("_storage", "_backend", "_study_id", "_trial_id", "_thread_local", "_get_trials")
+KNOW_INSIDE = ("search.database", "tests.test_search_storage")
+
+
+@named([*SOURCES, *BESIDE])
+def test_optuna_s_inside_is_known_to_one_room(path: Path) -> None:
+    here = module(path)
+    if here.startswith(KNOW_INSIDE):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute):
+            assert node.attr not in INSIDE, f"line {node.lineno}: {node.attr}"
+    assert not {name for name in imported(path) if name.startswith("optuna") and "._" in name}
+
+
 @named(SOURCES)
 def test_files_are_short_and_say_what_they_are(path: Path) -> None:
     text = path.read_text()

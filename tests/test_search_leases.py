@@ -1,7 +1,6 @@
 """Leases: a trial has one owner, a dead one's trial goes on, a late one changes nothing."""
 
 import json
-import math
 import os
 import signal
 import threading
@@ -17,15 +16,12 @@ from unittest.mock import MagicMock
 import optuna
 import pytest
 import sqlalchemy as sa
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from search.database import study_list
-from search.database.address import url_of
 from search.database.engine import open_engine
 from search.database.leases import FACTS, Lease, all_leases, swap, write_fact
-from search.database.retry import RetryingStorage
-from search.database.storage import open_storage
+from search.database.storage import backend_of, open_storage
 from search.database.transactions import Claim
 from search.study.folder import Folder
 from search.study.limits import Limits, Spent, account, parse_duration
@@ -56,8 +52,7 @@ def worker(address: str, tmp_path: Path) -> Iterator[Open]:
 
         def join(grace: float = GRACE) -> Worker:
             study = optuna.load_study(storage=open_storage(address, create=False), study_name="s")
-            storage = study._storage._backend  # type: ignore[attr-defined]
-            stack.callback(storage.engine.dispose)
+            stack.callback(backend_of(study).engine.dispose)
             folder = Folder(address, "s", str(tmp_path / "files"))
             return stack.enter_context(Worker(study, folder, grace=grace))
 
@@ -359,22 +354,6 @@ def test_what_does_not_pass_is_not_asked_again(worker: Open) -> None:
     assert asked == 1
 
 
-def test_every_question_of_optuna_s_outlasts_an_absence() -> None:
-    """Whatever of a storage Optuna's cache asks while a study runs."""
-    from optuna.storages import _cached_storage
-
-    source = Path(_cached_storage.__file__).read_text()
-    asked = set(__import__("re").findall(r"self\._backend\.(\w+)", source))
-    # Made before a study runs, or not at all: trials are made and ended by the worker.
-    never = {
-        *("create_new_study", "delete_study", "_create_new_trial", "set_trial_state_values"),
-        *("record_heartbeat", "_get_stale_trial_ids", "get_heartbeat_interval"),
-        *("get_heartbeat_stale_trial_callback",),
-    }
-    for name in asked - never:
-        assert getattr(RetryingStorage, name) is not getattr(RDBStorage, name), name
-
-
 def test_the_account_is_the_study_s(worker: Open) -> None:
     one = worker(grace=3600)
 
@@ -435,46 +414,6 @@ def test_the_first_signal_asks_and_the_second_leaves(capfd: pytest.CaptureFixtur
     assert "leaving after this epoch" in capfd.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         stop_request.raise_if_stopped()
-
-
-def test_trials_are_read_as_optuna_reads_them(worker: Open, address: str) -> None:
-    """Set by set as object by object, but for what no worker asks for."""
-    one = worker()
-    study = one.study
-    study.enqueue_trial({"x": 1.5})
-    study.optimize(play, n_trials=12)
-    study.ask()
-    own = one.storage
-    plain = RDBStorage(url_of(address), skip_table_creation=True)
-    for states in (None, (TrialState.COMPLETE,), (TrialState.RUNNING, TrialState.PRUNED)):
-        for included, beyond in ((set[int](), -1), ({2, 3, 40}, 5)):
-            asked = (study._study_id, states, included, beyond)
-            assert list(map(told, own._get_trials(*asked))) == [
-                {key: text for key, text in told(trial).items() if "confusion" not in key}
-                for trial in plain._get_trials(*asked)
-            ]
-    plain.engine.dispose()
-
-
-def told(trial: FrozenTrial) -> dict[str, str]:
-    """All that a trial holds, as text: NaN is not NaN, and the order of attributes is nothing."""
-    found = {f"attribute {key}": repr(value) for key, value in trial.user_attrs.items()}
-    found |= {f"mark {key}": repr(value) for key, value in trial.system_attrs.items()}
-    whole = {key: value for key, value in vars(trial).items() if "_attrs" not in key}
-    return found | {key: repr(value) for key, value in whole.items()}
-
-
-def play(trial: optuna.Trial) -> float:
-    x = trial.suggest_float("x", -2, 2)
-    trial.suggest_categorical("kind", ["a", None, 3, True])
-    trial.suggest_int("width", 4, 64, step=4)
-    trial.set_user_attr("row", {"a": [1, None, "b"]})
-    trial.set_user_attr("confusion", [[1]])
-    for step, value in enumerate((0.5, math.nan, math.inf, -math.inf)):
-        trial.report(value, step)
-    if trial.number % 4 == 1:
-        raise optuna.TrialPruned
-    return math.inf if trial.number % 4 == 2 else x
 
 
 def test_a_crash_is_laid_to_what_was_in_training_alone(worker: Open, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from commands import Answer, command, distilnas, environment, inside, refused
 
 from search.database import table
 from search.database.engine import open_engine
+from search.database.storage import backend_of, open_storage
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'distilnas[ray]'")
 
@@ -182,9 +183,8 @@ def test_a_crashed_worker_is_begun_anew_and_its_trial_goes_on(tmp_path: Path) ->
     _, err = process.communicate(timeout=480)
     assert process.returncode == 0, err
     assert states(database) == ["COMPLETE"]
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{database}")
-    facts = study._storage.get_study_system_attrs(study._study_id)
-    assert facts["crashes:trial0000"] == ["Segmentation fault"]
+    study = optuna.load_study(study_name="s", storage=open_storage(database, create=False))
+    assert backend_of(study).facts["crashes:trial0000"] == ["Segmentation fault"]
 
 
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

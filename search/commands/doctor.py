@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.text import Text
 
 from search.database.address import command, database_errors
-from search.database.leases import Lease, all_leases, locked, swap, trial_key
+from search.database.leases import Lease, locked, swap, trial_key
 from search.database.row import Row
-from search.database.storage import open_storage
+from search.database.storage import backend_of, open_storage
 from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
 from search.study.ranking import FURTHER_SEEDS, attribute
 from search.study.spec import StudySpec
@@ -77,7 +77,7 @@ def watched(
     study: optuna.Study, folder: Folder, quiet: bool
 ) -> tuple[frozenset[str], frozenset[str]]:
     """Workers that hold leases, dead and living: known here, else watched for their grace."""
-    begin = _leases(study)
+    begin = backend_of(study).leases
     dead = {lease.worker for lease in begin.values() if _died_here(lease, folder)}
     unsure = {key: lease for key, lease in begin.items() if lease.worker not in dead}
     if unsure:
@@ -90,7 +90,7 @@ def watched(
             until = time.monotonic() + seconds
             while unsure and time.monotonic() < until:
                 time.sleep(0.5)
-                now = _leases(study)
+                now = backend_of(study).leases
                 unsure = {p: lease for p, lease in unsure.items() if now.get(p) == lease}
     still = {lease.worker for lease in unsure.values()}
     living = {lease.worker for lease in begin.values()} - dead - still
@@ -102,16 +102,10 @@ def _died_here(lease: Lease, folder: Folder) -> bool:
     return here and is_dead(folder.worker(lease.worker))
 
 
-def _leases(study: optuna.Study) -> dict[str, Lease]:
-    engine = study._storage._backend.engine  # type: ignore[attr-defined]
-    with engine.begin() as connection:
-        return all_leases(connection, study._study_id)
-
-
 def zombies(examined: Examined) -> Iterator[Finding]:
     """Leases of dead workers, and of trials that have ended."""
     ended = {trial_key(t.number) for t in _trials(examined) if t.state.is_finished()}
-    for key, lease in _leases(examined.study).items():
+    for key, lease in backend_of(examined.study).leases.items():
         gone = lease.worker in examined.dead
         if gone or key in ended:
             why = "which is dead" if gone else "though it has ended"
@@ -123,10 +117,10 @@ def zombies(examined: Examined) -> Iterator[Finding]:
 
 
 def _give_back(study: optuna.Study, folder: Folder, key: str, lease: Lease) -> None:
-    engine = study._storage._backend.engine  # type: ignore[attr-defined]
-    with locked(engine, study._study_id) as connection:
-        if swap(connection, study._study_id, key, lease, None):
-            crashes.note(connection, study._study_id, folder, key, lease)
+    backend = backend_of(study)
+    with locked(backend.engine, backend.study_id) as connection:
+        if swap(connection, backend.study_id, key, lease, None):
+            crashes.note(connection, backend.study_id, folder, key, lease)
 
 
 def rows(examined: Examined) -> Iterator[Finding]:
@@ -240,7 +234,8 @@ def checkpoints(examined: Examined) -> Iterator[Finding]:
         for seed in FURTHER_SEEDS
         if attribute(trial.number, seed) in results
     }
-    held = {p for p, lease in _leases(examined.study).items() if lease.worker in examined.living}
+    leases = backend_of(examined.study).leases
+    held = {place for place, lease in leases.items() if lease.worker in examined.living}
     for name in (CHECKPOINT, SUFFIX_BEFORE):
         for path in sorted(examined.folder.path.glob(f"trial*/**/{name}")):
             key = str(path.parent.relative_to(examined.folder.path))
@@ -286,7 +281,7 @@ def _unfinished(examined: Examined) -> int:
 def _told(
     examined: Examined, found: list[Finding], storage: str, dry_run: bool, as_json: bool
 ) -> None:
-    name, leases = examined.study.study_name, _leases(examined.study).values()
+    name, leases = examined.study.study_name, backend_of(examined.study).leases.values()
     waiting = _unfinished(examined) - sum(lease.worker in examined.living for lease in leases)
     if as_json:
         documents = [

@@ -77,7 +77,7 @@ def resume(name: str, flags: Flags, asked: Asked) -> None:
 
 def _add_limits(study: optuna.Study, session: Session) -> None:
     """Raise time limits: by so much beyond what was used."""
-    used = spent_of(study._storage.get_study_system_attrs(study._study_id))
+    used = spent_of(study)
     seconds = {TIMEOUT: used.seconds, DEVICE_SECONDS: used.device_seconds}
     words = {TIMEOUT: in_words, DEVICE_SECONDS: lambda left: f"{left / 3600:.2f} device-hours"}
     for key, more in session.limits.items():

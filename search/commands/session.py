@@ -10,6 +10,7 @@ from rich.console import Console
 
 from search.database.address import command
 from search.database.leases import GRACE
+from search.database.storage import backend_of
 from search.study.flags import Flags
 from search.study.folder import Folder, named_cache
 from search.study.limits import asked_limits, limits_of, spent_of
@@ -78,8 +79,7 @@ class Session:
     @contextmanager
     def worker(self, study: optuna.Study, folder: Folder) -> Iterator[Worker]:
         """A worker on a study."""
-        storage = study._storage._backend  # type: ignore[attr-defined]
-        storage.retry.say = self.say
+        backend_of(study).storage.retry.say = self.say
         with (
             self.resumable(study.study_name),
             Worker(
@@ -102,8 +102,7 @@ class Session:
 
     def say_limit(self, study: optuna.Study) -> None:
         """If a limit of the study was reached, say which, and how to raise it."""
-        facts = study._storage.get_study_system_attrs(study._study_id)
-        reached = limits_of(study.user_attrs).reached(spent_of(facts))
+        reached = limits_of(study.user_attrs).reached(spent_of(study))
         if reached is not None:
             flag = reached.partition(":")[0]
             more = (flag, "2h" if flag == "--timeout" else "2")

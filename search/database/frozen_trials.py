@@ -14,14 +14,21 @@ from typing import Any
 import optuna
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution, json_to_distribution
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import queries
-from search.database.transactions import ATTRIBUTES, MARKS, STEPS, TRIALS, VALUES
+from search.database.schema import (
+    ATTRIBUTES,
+    MARKS,
+    PARAMS,
+    STEPS,
+    TRIALS,
+    VALUES,
+    read_step,
+    read_value,
+)
 
 NAME = "drawn"  # of a study in memory
-PARAMS: sa.Table = models.TrialParamModel.__table__
 UNREAD = ("confusion", "accuracies", "losses")  # attributes; long, and of interest to people alone
 
 
@@ -80,11 +87,10 @@ class _Parts:
             return iter(connection.execute(chosen.where(table.c.trial_id.in_(ids)).order_by(order)))
 
         self.values: dict[int, list[float]] = {}
-        read_value = models.TrialValueModel.stored_repr_to_value
         for trial_id, value, kind in rows(VALUES, "value", "value_type", order="objective"):
             self.values.setdefault(trial_id, []).append(read_value(value, kind))
         self.steps = _nested(
-            (trial_id, step, _step(value, kind))
+            (trial_id, step, read_step(value, kind))
             for trial_id, step, value, kind in rows(
                 STEPS, "step", "intermediate_value", "intermediate_value_type", order="step"
             )
@@ -109,10 +115,6 @@ def _nested(rows: Iterable[tuple[int, Any, Any]]) -> dict[int, dict[Any, Any]]:
 
 def _parsed(rows: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, Any]]:
     return ((trial_id, key, json.loads(text)) for trial_id, key, text in rows)
-
-
-def _step(value: float | None, kind: Any) -> float:
-    return models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(value, kind)
 
 
 @lru_cache(maxsize=1000)

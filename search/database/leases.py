@@ -13,16 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from optuna.storages._rdb import models
 
+from search.database.schema import FACTS, STUDIES
 from space.errors import InputError
 
 PREFIX = "lease:"
 GRACE = 60.0  # seconds without a beat before others may take a trial over
 BEATS = 6  # of a lease within its grace
-
-STUDIES: sa.Table = models.StudyModel.__table__
-FACTS: sa.Table = models.StudySystemAttributeModel.__table__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,19 +1,32 @@
-"""The study database: Optuna's own schema, on SQLite hardened for processes that die."""
+"""The study database: Optuna's own storage, on SQLite hardened for processes that die.
+
+What of Optuna's studies and trials is private to Optuna is used here alone.
+"""
 
 import os
 import shlex
 import time
+from collections.abc import Callable, Container
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+import optuna
 import sqlalchemy as sa
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from search.database.address import database_errors, masked, no_database, sqlite_path, url_of
 from search.database.engine import readable
-from search.database.retry import READING, Retry, RetryingStorage
+from search.database.frozen_trials import read_trials
+from search.database.leases import Lease, all_leases
+from search.database.retry import Retry
 from space.errors import InputError
 
+Result = TypeVar("Result")
+Asked = ParamSpec("Asked")
+
+READING = "distilnas_reading"  # a connection's option: its transaction writes nothing
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
 TABLES_SECONDS = 2  # that a server takes to make them
 LIBPQ = ("psycopg", "psycopg2")
@@ -24,6 +37,122 @@ SERVER_SECONDS = {
     "keepalives_interval": 5,
     "keepalives_count": 4,
 }
+
+
+def _retried(
+    method: Callable[Concatenate[RDBStorage, Asked], Result],
+) -> Callable[Concatenate["RetryingStorage", Asked], Result]:
+    """A method of Optuna's storage, which is one transaction that may be done twice."""
+
+    def retried(self: "RetryingStorage", /, *args: Asked.args, **kwargs: Asked.kwargs) -> Result:
+        return self.retry(lambda: method(self, *args, **kwargs))
+
+    return retried
+
+
+class RetryingStorage(RDBStorage):
+    """Optuna's storage, which outlasts a database's absence."""
+
+    def __init__(
+        self,
+        url: str,
+        retry: Retry,
+        engine_kwargs: dict[str, Any],
+        read_only: bool = False,
+    ) -> None:
+        self.retry, self.read_only = retry, read_only
+        super().__init__(url, engine_kwargs=engine_kwargs)
+
+    # All that Optuna asks while a study runs.
+    set_study_user_attr = _retried(RDBStorage.set_study_user_attr)
+    set_study_system_attr = _retried(RDBStorage.set_study_system_attr)
+    get_study_id_from_name = _retried(RDBStorage.get_study_id_from_name)
+    get_study_name_from_id = _retried(RDBStorage.get_study_name_from_id)
+    get_study_directions = _retried(RDBStorage.get_study_directions)
+    get_study_user_attrs = _retried(RDBStorage.get_study_user_attrs)
+    get_study_system_attrs = _retried(RDBStorage.get_study_system_attrs)
+    get_all_studies = _retried(RDBStorage.get_all_studies)
+    set_trial_intermediate_value = _retried(RDBStorage.set_trial_intermediate_value)
+    set_trial_user_attr = _retried(RDBStorage.set_trial_user_attr)
+    set_trial_system_attr = _retried(RDBStorage.set_trial_system_attr)
+    get_trial = _retried(RDBStorage.get_trial)
+    get_trial_id_from_study_id_trial_number = _retried(
+        RDBStorage.get_trial_id_from_study_id_trial_number
+    )
+    _get_best_trial_id = _retried(RDBStorage._get_best_trial_id)
+    _set_trial_param = _retried(RDBStorage._set_trial_param)
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        return self.read(
+            lambda connection: read_trials(
+                connection, study_id, states, included_trial_ids, trial_id_greater_than
+            )
+        )
+
+    def read(self, question: Callable[[sa.Connection], Result]) -> Result:
+        """The answer to a question that changes nothing, from one moment of the database."""
+
+        def ask() -> Result:
+            with self.engine.connect().execution_options(**{READING: True}) as connection:
+                return question(connection)
+
+        return self.retry(ask)
+
+
+class Backend(NamedTuple):
+    """The database of one study."""
+
+    storage: RetryingStorage
+    study_id: int
+
+    @property
+    def engine(self) -> sa.Engine:
+        return self.storage.engine
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The study's system attributes."""
+        return self.storage.get_study_system_attrs(self.study_id)
+
+    @property
+    def leases(self) -> dict[str, Lease]:
+        """Place -> lease."""
+        return self.storage.read(lambda connection: all_leases(connection, self.study_id))
+
+    def whole(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial with those attributes, too, that are left out when all trials are read."""
+        return self.storage.get_trial(trial._trial_id)
+
+
+def backend_of(study: optuna.Study) -> Backend:
+    """The database of a study that was opened by `open_storage`."""
+    storage = getattr(study._storage, "_backend", None)
+    assert isinstance(storage, RetryingStorage), "studies are opened by open_storage"
+    return Backend(storage, study._study_id)
+
+
+def open_trial(
+    study: optuna.Study, trial_id: int, sampler: optuna.samplers.BaseSampler
+) -> optuna.Trial:
+    """A running trial whose parameters the sampler draws: as from `Study.ask`, but not a new one.
+
+    The study keeps the sampler.
+    """
+    study.get_trials(deepcopy=False)  # Optuna must have seen a trial that it fills
+    study._thread_local.cached_all_trials = None  # as in `ask`: samplers keep an old list
+    study.sampler = sampler
+    return optuna.Trial(study, trial_id)
+
+
+def stored(trial: optuna.Trial) -> FrozenTrial:
+    """What is stored of a trial that is being filled, of whatever storage's study."""
+    return trial.storage.get_trial(trial._trial_id)
 
 
 def open_storage(storage: str, *, create: bool, to_look: bool = False) -> RetryingStorage:

@@ -11,18 +11,21 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 from search.database.leases import Lease, all_leases, grant, trial_key
 from search.database.row import DUPLICATE_OF
-
-TRIALS: sa.Table = models.TrialModel.__table__
-VALUES: sa.Table = models.TrialValueModel.__table__
-STEPS: sa.Table = models.TrialIntermediateValueModel.__table__
-ATTRIBUTES: sa.Table = models.TrialUserAttributeModel.__table__
-MARKS: sa.Table = models.TrialSystemAttributeModel.__table__
-RESULTS: sa.Table = models.StudyUserAttributeModel.__table__
+from search.database.schema import (
+    ATTRIBUTES,
+    MARKS,
+    RESULTS,
+    STEPS,
+    TRIALS,
+    VALUES,
+    read_step,
+    written_step,
+    written_value,
+)
 
 ENDED_BY = "ended_by"  # a trial's system attribute: the worker that stored its end
 
@@ -111,7 +114,7 @@ def report(connection: sa.Connection, trial_id: int, step: int, value: float) ->
     """What a trial reached after an epoch."""
     known = sa.and_(STEPS.c.trial_id == trial_id, STEPS.c.step == step)
     connection.execute(sa.delete(STEPS).where(known))
-    stored, kind = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr(value)
+    stored, kind = written_step(value)
     connection.execute(
         sa.insert(STEPS).values(
             trial_id=trial_id, step=step, intermediate_value=stored, intermediate_value_type=kind
@@ -134,8 +137,7 @@ def reached(connection: sa.Connection, study: int, step: int) -> list[Reached]:
         .where(TRIALS.c.study_id == study, STEPS.c.step == step, ~copied)
         .order_by(TRIALS.c.number)
     )
-    read = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
-    return [Reached(number, state, read(value, kind)) for number, state, value, kind in found]
+    return [Reached(number, state, read_step(value, kind)) for number, state, value, kind in found]
 
 
 def end_trial(
@@ -165,7 +167,7 @@ def end_trial(
         sa.insert(MARKS).values(trial_id=trial_id, key=ENDED_BY, value_json=json.dumps(worker))
     )
     if value is not None:
-        stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+        stored, kind = written_value(value)
         connection.execute(
             sa.insert(VALUES).values(trial_id=trial_id, objective=0, value=stored, value_type=kind)
         )

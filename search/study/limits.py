@@ -5,9 +5,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import optuna
 import sqlalchemy as sa
 
 from search.database.leases import fact, write_fact
+from search.database.storage import backend_of
 from space.errors import InputError
 
 SPENT = "spent"  # a study's system attribute
@@ -69,9 +71,9 @@ def account(
     return spent
 
 
-def spent_of(facts: Mapping[str, Any]) -> Spent:
-    """What a study has cost, from its system attributes."""
-    return Spent(*facts.get(SPENT, ()))
+def spent_of(study: optuna.Study) -> Spent:
+    """What a study has cost."""
+    return Spent(*backend_of(study).facts.get(SPENT, ()))
 
 
 def limits_of(attributes: Mapping[str, Any]) -> Limits:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 
+from search.database.storage import stored
 from space.errors import require_one_of
 from space.spaces import SearchSpace, Value
 
@@ -28,8 +29,7 @@ def suggest(trial: optuna.Trial, search_space: SearchSpace) -> dict[str, Value]:
     params: dict[str, Value] = {}
     for name, distribution in distributions(search_space).items():
         if name in trial.params and name not in trial.relative_params:
-            frozen = trial.storage.get_trial(trial._trial_id)
-            trial.study.sampler.sample_independent(trial.study, frozen, name, distribution)
+            trial.study.sampler.sample_independent(trial.study, stored(trial), name, distribution)
         if isinstance(distribution, IntDistribution):
             low, high, step = distribution.low, distribution.high, distribution.step
             params[name] = trial.suggest_int(name, low, high, step=step)

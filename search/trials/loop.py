@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.database.leases import trial_key
 from search.database.row import INFEASIBLE, Row
+from search.database.storage import backend_of, open_trial, stored
 from search.database.transactions import Claim
 from search.study.ranking import FAILED
 from search.training.listener import Outcome, ProgressListener
@@ -86,14 +87,7 @@ class _Run:
 
     def begin(self, claim: Claim) -> None:
         """Draw a student; train it unless that was done, is being done, or cannot be."""
-        self.study.get_trials(
-            deepcopy=False
-        )  # Optuna must have read a trial before it sets parameters
-        self.study._thread_local.cached_all_trials = (
-            None  # as Optuna's `ask` does: samplers cache the list of trials
-        )
-        self.study.sampler = self.source.sampler(claim.number)
-        trial = optuna.Trial(self.study, claim.trial_id)
+        trial = open_trial(self.study, claim.trial_id, self.source.sampler(claim.number))
         self.idle += 1
         try:
             draw = self.source.draw(trial)
@@ -134,7 +128,7 @@ class _Run:
     def train(self, drawn: _Drawn) -> None:
         draw = drawn.draw
         self.training[drawn.training] = []
-        known = dict(_reported(drawn.trial))
+        known = dict(stored(drawn.trial).intermediate_values)
 
         def ended(trained: Trained | Failure) -> None:
             twins = self.training.pop(drawn.training)
@@ -182,7 +176,7 @@ class _Run:
 
     def copied(self, twin: FrozenTrial, drawn: _Drawn) -> Outcome:
         """The outcome of a trial whose student was trained before."""
-        whole = Row.of(self.worker.storage.get_trial(twin._trial_id).user_attrs)
+        whole = Row.of(backend_of(self.study).whole(twin).user_attrs)
         state, value, row = self.source.copied(twin, whole, drawn.draw)
         label, reported = drawn.draw.label, twin.intermediate_values
         return Outcome(drawn.claim.number, state, value, row, label, reported)
@@ -204,7 +198,7 @@ class _Run:
             self.listener.trial_done(outcome)
 
     def last_report(self, claim: Claim) -> float | None:
-        reported = self.study._storage.get_trial(claim.trial_id).intermediate_values
+        reported = self.worker.storage.get_trial(claim.trial_id).intermediate_values
         return reported[max(reported)] if reported else None
 
 
@@ -219,7 +213,3 @@ def _outcome(drawn: _Drawn, trained: Trained | Failure) -> Outcome:
     pruned = trained.result.ended == "pruned"
     state = TrialState.PRUNED if pruned else TrialState.FAIL
     return Outcome(number, state, None, row, label)
-
-
-def _reported(trial: optuna.Trial) -> dict[int, float]:
-    return trial.storage.get_trial(trial._trial_id).intermediate_values

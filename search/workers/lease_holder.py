@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.database.leases import BEATS, GRACE, Lease, all_leases, grant, locked, swap
-from search.database.retry import RetryingStorage
+from search.database.storage import backend_of
 from search.study.folder import Folder
 from search.study.limits import account, limits_of
 from search.workers import crashes
@@ -43,10 +43,9 @@ class LeaseHolder:
             stop_request: who asks it to leave.
             grace: seconds without a sign of life after which others may take over.
         """
-        storage = study._storage._backend  # type: ignore[attr-defined]
-        assert isinstance(storage, RetryingStorage), "studies are opened by search.database.storage"
-        self.study, self.folder, self.study_id = study, folder, study._study_id
-        self.storage, self.engine = storage, storage.engine
+        self.study, self.folder = study, folder
+        self.storage, self.study_id = backend_of(study)
+        self.engine = self.storage.engine
         self.grace, self.devices = grace, 1  # devices that it trains on, for the study's account
         self.host, self.boot = host(), boot()
         self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from optuna import Study
 
 from search.database.address import sqlite_path
-from search.database.leases import all_leases
+from search.database.storage import backend_of
 from search.study.flags import Flags
 from search.study.settings import RAY
 from search.study.study import counted
@@ -169,9 +169,7 @@ def _attend(
 
 
 def _in_training(study: Study) -> bool:
-    engine = study._storage._backend.engine  # type: ignore[attr-defined]
-    with engine.begin() as connection:
-        return bool(all_leases(connection, study._study_id))
+    return bool(backend_of(study).leases)
 
 
 def _ended(ray: Any, reference: Any) -> str | None:
