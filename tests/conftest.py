@@ -2,6 +2,7 @@
 a PostgreSQL server."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 import torch
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -81,13 +83,25 @@ def food() -> Path:
     return Path(folder)
 
 
-@pytest.fixture
-def postgres() -> Iterator[str]:
-    """The address of an empty database on a server of its own."""
+@pytest.fixture(scope="session")
+def _server() -> Iterator[str]:
+    """The address of a PostgreSQL server's own database."""
     if postgres_server.missing():
         pytest.skip(f"needs PostgreSQL; missing: {postgres_server.missing()}")
     with postgres_server.Server() as server:
         yield server.address
+
+
+@pytest.fixture
+def postgres(_server: str) -> Iterator[str]:
+    """The address of an empty database."""
+    address = sa.make_url(_server).set(database=f"test_{secrets.token_hex(4)}")
+    server = sa.create_engine(_server, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    with server.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {address.database}"))
+    yield address.render_as_string(hide_password=False)
+    with server.connect() as connection:
+        connection.execute(sa.text(f"DROP DATABASE {address.database} WITH (FORCE)"))
 
 
 @pytest.fixture(scope="session")
