@@ -305,55 +305,6 @@ def test_an_unheard_success_is_found_again(worker: Open) -> None:
     assert len(one.study.get_trials()) == 2
 
 
-def test_the_database_may_go_away(worker: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = worker(grace=3600)
-    failures, told = iter([True] * 5), list[str]()
-
-    def fail(connection: sa.Connection) -> None:
-        if next(failures, False):
-            raise sa.exc.OperationalError("SELECT", {}, Exception("the server went away"))
-
-    monkeypatch.setattr("search.database.retry.FIRST_PAUSE", 0.01)
-    one.storage.retry.say = told.append
-    sa.event.listen(one.engine, "begin", fail)
-    assert one.add(most=1) is not None
-    assert next(failures, None) is None
-    assert one.study.get_trials()[0].state == TrialState.RUNNING
-
-
-def test_patience_ends(worker: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = worker(grace=3600)
-    monkeypatch.setattr("search.database.retry.FIRST_PAUSE", 1.5)
-    told: list[str] = []
-    one.storage.retry.seconds, one.storage.retry.say = 2, told.append
-
-    def fail(connection: sa.Connection) -> None:
-        raise sa.exc.OperationalError("SELECT", {}, Exception("password=secret refused"))
-
-    sa.event.listen(one.engine, "begin", fail)
-    with pytest.raises(sa.exc.OperationalError):
-        one.add(most=1)
-    sa.event.remove(one.engine, "begin", fail)
-    assert len(told) == 1
-    assert "does not answer" in told[0]
-
-
-def test_what_does_not_pass_is_not_asked_again(worker: Open) -> None:
-    one = worker(grace=3600)
-    asked = 0
-
-    def fail(connection: sa.Connection) -> None:
-        nonlocal asked
-        asked += 1
-        raise sa.exc.OperationalError("INSERT", {}, Exception("database or disk is full"))
-
-    sa.event.listen(one.engine, "begin", fail)
-    with pytest.raises(sa.exc.OperationalError):
-        one.add(most=1)
-    sa.event.remove(one.engine, "begin", fail)
-    assert asked == 1
-
-
 def test_the_account_is_the_study_s(worker: Open) -> None:
     one = worker(grace=3600)
 

@@ -1,12 +1,14 @@
-"""Optuna's storage made to outlast an absence: every question of Optuna's, and the same answers."""
+"""Optuna's storage, made to outlast an absence: same answers, every question tried again."""
 
 import inspect
 import math
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import optuna
 import pytest
+import sqlalchemy as sa
 from optuna.storages import RDBStorage, _cached_storage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -20,6 +22,78 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "studies.db")
     return str(request.getfixturevalue("postgres"))
+
+
+class Absence:
+    """A database that is away for so many seconds, told by a clock that only sleeping moves."""
+
+    def __init__(self, storage: RetryingStorage, seconds: float, error: str) -> None:
+        self.time, self.seconds, self.error = 0.0, seconds, error
+        self.asked, self.said = 0, list[str]()
+        storage.retry.now, storage.retry.sleep = lambda: self.time, self.sleep
+        storage.retry.say = self.said.append
+        sa.event.listen(storage.engine, "begin", self.fail)
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+    def fail(self, connection: sa.Connection) -> None:
+        self.asked += 1
+        if self.time < self.seconds:
+            raise sa.exc.OperationalError("SELECT password", {}, Exception(self.error))
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[RetryingStorage]:
+    opened = open_storage(str(tmp_path / "studies.db"), create=True)
+    yield opened
+    opened.remove_session()
+    opened.engine.dispose()
+
+
+QUESTIONS = {
+    "ours": lambda storage: storage.read(lambda c: list(c.execute(sa.text("SELECT 1 WHERE 0")))),
+    "optuna's": lambda storage: storage.get_all_studies(),
+}
+Question = Callable[[RetryingStorage], list[object]]
+each_question = pytest.mark.parametrize("ask", QUESTIONS.values(), ids=QUESTIONS)
+
+
+@each_question
+def test_an_absence_is_outlasted_and_told(storage: RetryingStorage, ask: Question) -> None:
+    absence = Absence(storage, 60, "the server went away")
+    assert ask(storage) == []
+    assert 60 <= absence.time < 63.1
+    assert 22 < absence.asked < 50
+    assert absence.said == [
+        "the study database does not answer (the server went away); trying again for 10 min",
+        "the study database answers again",
+    ]
+
+
+@each_question
+def test_a_restart_is_not_told(storage: RetryingStorage, ask: Question) -> None:
+    absence = Absence(storage, 0.5, "the server went away")
+    assert ask(storage) == []
+    assert absence.asked > 2
+    assert absence.said == []
+
+
+@each_question
+def test_patience_ends(storage: RetryingStorage, ask: Question) -> None:
+    absence = Absence(storage, math.inf, "refused")
+    with pytest.raises((sa.exc.OperationalError, optuna.exceptions.StorageInternalError)):
+        ask(storage)
+    assert 600 < absence.time < 603.1
+    assert len(absence.said) == 1
+
+
+@each_question
+def test_what_does_not_pass_is_not_tried_again(storage: RetryingStorage, ask: Question) -> None:
+    absence = Absence(storage, math.inf, "database or disk is full")
+    with pytest.raises((sa.exc.OperationalError, optuna.exceptions.StorageInternalError)):
+        ask(storage)
+    assert (absence.asked, absence.said) == (1, [])
 
 
 def test_every_question_of_optuna_s_outlasts_an_absence() -> None:

@@ -1,69 +1,61 @@
-"""A study database that goes away for a while: whatever was asked of it is asked again."""
+"""Trying again what fails for a while: a database or a store of files that is away."""
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
-
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-
-from space.errors import first_line
 
 Result = TypeVar("Result")
 
-PATIENCE_SECONDS = 600.0  # that a database may be away
-FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two attempts
-# Of SQLite: asking again mends none of these.
-LASTING = ("disk is full", "readonly database", "no such table", "malformed", "not a database")
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds
+QUIET_SECONDS = 1.0  # of an absence that nobody needs to be told of
 
 Say = Callable[[str], None]
 
 
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each further attempt, each time about twice as long.
+
+    They are random in part: many workers that wait for the same thing must not all come at once.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@dataclass
 class Retry:
-    """Asks until there is an answer, or patience ends."""
+    """Tries again until there is an answer or patience ends."""
 
-    def __init__(self, seconds: float = PATIENCE_SECONDS, say: Say = lambda text: None) -> None:
-        self.seconds, self.say = seconds, say
+    what: str  # is asked, in words
+    passing: Callable[[Exception], str | None]  # why another attempt may do; None: it would not
+    patience: float  # seconds
+    say: Say = lambda text: None
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
-    def __call__(self, ask: Callable[[], Result]) -> Result:
-        """What `ask` returns; it must change nothing if it is done twice.
+    def __call__(self, attempt: Callable[[], Result]) -> Result:
+        """What `attempt` returns. Doing it twice must be the same as doing it once.
 
         Raises:
-            StorageInternalError, SQLAlchemyError: the last attempt's, when patience has ended, or
-                one that another attempt would not mend.
+            Exception: the last attempt's, when patience has ended or another attempt is useless.
         """
-        began, pause = time.monotonic(), FIRST_PAUSE
-        told = False
+        began, waits, told = self.now(), pauses(), False
         while True:
             try:
-                answer = ask()
+                answer = attempt()
             except Exception as error:
-                if not is_passing(error) or time.monotonic() - began > self.seconds:
+                why, away = self.passing(error), self.now() - began
+                if why is None or away > self.patience:
                     raise
-                if not told and pause > 1:  # a restart that takes a second is nobody's business
+                if not told and away > QUIET_SECONDS:
                     told = True
-                    self.say(
-                        "the study database does not answer "
-                        f"({_first_line(error)}); asking again for {self.seconds / 60:.0f} min"
-                    )
+                    minutes = f"{self.patience / 60:.0f} min"
+                    self.say(f"{self.what} does not answer ({why}); trying again for {minutes}")
             else:
                 if told:
-                    self.say("the study database answers again")
+                    self.say(f"{self.what} answers again")
                 return answer
-            # Not all at the same moment: many workers wait for the same database.
-            time.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-
-def is_passing(error: BaseException) -> bool:
-    """Whether the database may answer the same question a little later."""
-    cause = error.__cause__ if not isinstance(error, DBAPIError) else error
-    if not isinstance(cause, DBAPIError):
-        return False
-    passing = isinstance(cause, OperationalError | InterfaceError) or cause.connection_invalidated
-    return passing and not any(words in str(cause.orig) for words in LASTING)
-
-
-def _first_line(error: BaseException) -> str:
-    cause = error.__cause__ if not isinstance(error, DBAPIError) else error
-    return first_line(cause.orig if isinstance(cause, DBAPIError) and cause.orig else error)
+            self.sleep(next(waits))

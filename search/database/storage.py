@@ -14,19 +14,28 @@ import optuna
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import (
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 
 from search.database.address import database_errors, masked, no_database, sqlite_path, url_of
 from search.database.engine import readable
 from search.database.frozen_trials import read_trials
 from search.database.leases import Lease, all_leases
 from search.database.retry import Retry
-from space.errors import InputError
+from space.errors import InputError, first_line
 
 Result = TypeVar("Result")
 Asked = ParamSpec("Asked")
 
 READING = "distilnas_reading"  # a connection's option: its transaction writes nothing
+PATIENCE_SECONDS = 600.0  # that a database may be away
+# Of SQLite: another attempt mends none of these.
+LASTING = ("disk is full", "readonly database", "no such table", "malformed", "not a database")
 LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
 TABLES_SECONDS = 2  # that a server takes to make them
 LIBPQ = ("psycopg", "psycopg2")
@@ -37,6 +46,17 @@ SERVER_SECONDS = {
     "keepalives_interval": 5,
     "keepalives_count": 4,
 }
+
+
+def passing(error: Exception) -> str | None:
+    """Why the database may answer the same question a little later; None: it would not."""
+    cause = error if isinstance(error, DBAPIError) else error.__cause__  # in Optuna's wrapper
+    if not isinstance(cause, DBAPIError):
+        return None
+    is_away = isinstance(cause, OperationalError | InterfaceError) or cause.connection_invalidated
+    if not is_away or any(words in str(cause.orig) for words in LASTING):
+        return None
+    return first_line(cause.orig or cause)
 
 
 def _retried(
@@ -53,14 +73,9 @@ def _retried(
 class RetryingStorage(RDBStorage):
     """Optuna's storage, which outlasts a database's absence."""
 
-    def __init__(
-        self,
-        url: str,
-        retry: Retry,
-        engine_kwargs: dict[str, Any],
-        read_only: bool = False,
-    ) -> None:
-        self.retry, self.read_only = retry, read_only
+    def __init__(self, url: str, engine_kwargs: dict[str, Any], *, read_only: bool = False) -> None:
+        self.retry = Retry("the study database", passing, PATIENCE_SECONDS)
+        self.read_only = read_only
         super().__init__(url, engine_kwargs=engine_kwargs)
 
     # All that Optuna asks while a study runs.
@@ -172,7 +187,7 @@ def open_storage(storage: str, *, create: bool, to_look: bool = False) -> Retryi
         if path is None:
             return _open_server(storage, create)
         if to_look and not _is_writable(path):
-            return RetryingStorage(readable(path), Retry(), {}, read_only=True)
+            return RetryingStorage(readable(path), {}, read_only=True)
         return _open_sqlite(url_of(storage), path)
 
 
@@ -213,10 +228,10 @@ def _open_server(storage: str, create: bool) -> RetryingStorage:
                 f"database {masked(storage)} holds no studies; begin with: distilnas search"
             )
     try:
-        return RetryingStorage(url, Retry(), options)
+        return RetryingStorage(url, options)
     except (ProgrammingError, IntegrityError):  # another process makes the tables just now
         time.sleep(TABLES_SECONDS)
-        return RetryingStorage(url, Retry(), options)
+        return RetryingStorage(url, options)
 
 
 def _open_sqlite(url: str, path: Path) -> RetryingStorage:
@@ -230,7 +245,7 @@ def _open_sqlite(url: str, path: Path) -> RetryingStorage:
     # The file must not be opened here by any other way than SQLite's: closing it would give up the
     # locks of every connection that this process has to it, and with them what others may not do.
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
-    storage = RetryingStorage(url, Retry(), engine_kwargs)
+    storage = RetryingStorage(url, engine_kwargs)
     sa.event.listen(storage.engine, "connect", _on_connect)
     sa.event.listen(storage.engine, "begin", _on_begin)
     storage.engine.dispose()  # connections from before the listeners

@@ -4,24 +4,22 @@ Any store that fsspec knows (`s3://bucket/prefix`, `gs://`, `abfs://` ...) will 
 come from where its own tools have them, and never stand in an address.
 """
 
-import random
 import secrets
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from search.database.retry import Retry
 from space.errors import InputError, first_line
 from trainers.files import write_atomically
 
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 60.0  # that a store may be away
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two attempts
 BUCKETS = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "az", "oss"))  # they know no folders
-# Asking again mends none of these; the store's own by name, for its package is not imported here.
+# Another attempt mends none of these; the store's own by name, as its package is not imported.
 LASTING = (FileNotFoundError, PermissionError, ImportError, ValueError)
 LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
 
@@ -29,6 +27,12 @@ LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFou
 def is_address(where: str) -> bool:
     """Whether a place for files is a store's address, or else a folder."""
     return "://" in where
+
+
+def passing(error: Exception) -> str | None:
+    """Why a store may answer a little later; None: it would not."""
+    lasting = isinstance(error, LASTING) or type(error).__name__ in LASTING_NAMES
+    return None if lasting else first_line(error)
 
 
 def _protocols(filesystem: Any) -> set[str]:
@@ -131,17 +135,11 @@ class Store:
         return self._opened
 
     def _ask(self, ask: Callable[[], Result]) -> Result:
-        """What `ask` returns, asked again while the store is away."""
-        began, pause = time.monotonic(), FIRST_PAUSE
-        while True:
-            try:
-                return ask()
-            except Exception as error:
-                lasting = isinstance(error, LASTING) or type(error).__name__ in LASTING_NAMES
-                if lasting or time.monotonic() - began > PATIENCE_SECONDS:
-                    raise InputError(self._why(error)) from None
-            time.sleep(pause * random.uniform(0.5, 1))
-            pause = min(2 * pause, LONGEST_PAUSE)
+        """What `ask` returns, tried again while the store is away."""
+        try:
+            return Retry(self.address, passing, PATIENCE_SECONDS)(ask)
+        except Exception as error:
+            raise InputError(self._why(error)) from None
 
     def _why(self, error: Exception) -> str:
         text = first_line(error)

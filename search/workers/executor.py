@@ -4,12 +4,12 @@ A crew is given jobs and tells of them by callbacks, which it calls in this proc
 time. So a search is one loop without threads, however many students are trained at once.
 """
 
-import random
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
+from search.database.retry import pauses
 from search.training.context import TrainingContext
 from search.training.job import Job
 from search.training.objective import train_student
@@ -20,7 +20,6 @@ from trainers.engine.result import Report, StopTraining
 # One student's failure, which must not end the search: PyTorch's errors, and too little memory.
 FAILURES = (RuntimeError, MemoryError)
 Failure = RuntimeError | MemoryError
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 3.0  # seconds between two looks at what other workers do
 Done = Callable[[Trained | Failure | StopTraining], None]
 
 
@@ -86,17 +85,16 @@ def keep_busy(
             to start now. It is asked again whenever something has ended, and now and then.
         pending: whether something may have to be started later, though nothing runs here now.
     """
-    pause = FIRST_PAUSE
+    waits = pauses()  # between two looks at what other workers do
     while True:
         while executor.free and start_next():
-            pause = FIRST_PAUSE
+            waits = pauses()
         if executor.running:
-            executor.wait(pause if executor.free else None)
+            executor.wait(next(waits) if executor.free else None)
         elif pending():
-            time.sleep(pause * random.uniform(0.5, 1))  # many workers ask one database
+            time.sleep(next(waits))
         else:
             return
-        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 class InProcessExecutor:
