@@ -114,7 +114,7 @@ def bare(address: str, folder: Path, workers: int) -> float:
 
 def _bare_worker(address: str, folder: str, spec: SearchSpec, begin: Any, counts: Any) -> None:
     study = optuna.load_study(storage=open_storage(address, create=False), study_name="s")
-    with Worker(study, Folder(address, "s", folder)) as worker:
+    with Worker.joining(study, Folder(address, "s", folder)) as worker:
         standing = EndedTrials(study, "fingerprint")
         begin.wait()
         began, done = time.perf_counter(), 0
@@ -204,7 +204,7 @@ def costs(address: str, folder: Path, spec: SearchSpec) -> dict[str, float]:
     standing = EndedTrials(study, "fingerprint").look()
     found = {"join": time.perf_counter() - began}
     taken: dict[str, list[float]] = {}
-    with Worker(study, Folder(address, "s", str(folder / "grown")), grace=3600) as worker:
+    with Worker.joining(study, Folder(address, "s", str(folder / "grown")), grace=3600) as worker:
         for sampler, times in DRAWS.items():
             for _ in range(times):
                 for step, seconds in bare_trial(worker, standing, spec, sampler).items():

@@ -5,16 +5,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
-from contextlib import redirect_stderr, redirect_stdout, suppress
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
+import pandas as pd
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from benchmarks import results
 from dashboards.cli import main
+from search.database import table
+from search.database.engine import open_engine
+from space.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -81,6 +88,88 @@ def refused(answer: Answer, *words: str) -> None:
     assert "Traceback" not in answer.err
     for word in words:
         assert word in lines[0], lines[0]
+
+
+def start(folder: Path, *arguments: str, **variables: str) -> "subprocess.Popen[str]":
+    """The same, not waited for, its outputs to be read.
+
+    Args:
+        variables: of its environment.
+    """
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=environment() | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_line(process: "subprocess.Popen[str]", word: str) -> str:
+    """Standard error up to the line that holds the word."""
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if word in line:
+            return said
+    pytest.fail(f"it ended without {word!r}:\n{said}")
+
+
+def until(
+    true: Callable[[], object],
+    process: "subprocess.Popen[str] | None" = None,
+    seconds: float = 300,  # on a busy machine, too
+) -> None:
+    """Wait for something to come true, while the process lives that makes it so."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert process is None or process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
+
+
+TIMES = ["started", "completed", "seconds"]  # of rows: they differ from run to run
+
+
+def trials(where: Path | str, study: str = "s") -> pd.DataFrame:
+    """A study's rows.
+
+    Args:
+        where: a folder with `studies.db`, or a database's address.
+    """
+    with _engine(where) as engine:
+        return table.trials(engine, study)
+
+
+def rows(where: Path | str, study: str = "s") -> pd.DataFrame:
+    """What of a study's rows is the same whenever it is run."""
+    return trials(where, study).drop(columns=TIMES)
+
+
+def states(where: Path | str) -> list[str]:
+    """Of the study's trials; none while it is being made."""
+    with suppress(InputError, SQLAlchemyError):
+        return list(trials(where)["state"])
+    return []
+
+
+def epochs(where: Path | str) -> int:
+    """That the study's first trial has reported."""
+    with suppress(InputError, SQLAlchemyError), _engine(where) as engine:
+        return len(table.curves(engine, "s", [0]))
+    return 0
+
+
+@contextmanager
+def _engine(where: Path | str) -> Iterator[sa.Engine]:
+    engine = open_engine(str(where / "studies.db") if isinstance(where, Path) else where)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def children(process: int) -> set[int]:

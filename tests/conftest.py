@@ -84,8 +84,8 @@ def food() -> Path:
 
 
 @pytest.fixture(scope="session")
-def _server() -> Iterator[str]:
-    """The address of a PostgreSQL server's own database."""
+def postgres_server_address() -> Iterator[str]:
+    """The address of a PostgreSQL server's first database: who uses it leaves it empty."""
     if postgres_server.missing():
         pytest.skip(f"needs PostgreSQL; missing: {postgres_server.missing()}")
     with postgres_server.Server() as server:
@@ -93,10 +93,12 @@ def _server() -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres(_server: str) -> Iterator[str]:
+def postgres(postgres_server_address: str) -> Iterator[str]:
     """The address of an empty database."""
-    address = sa.make_url(_server).set(database=f"test_{secrets.token_hex(4)}")
-    server = sa.create_engine(_server, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT")
+    address = sa.make_url(postgres_server_address).set(database=f"test_{secrets.token_hex(4)}")
+    server = sa.create_engine(
+        postgres_server_address, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
+    )
     with server.connect() as connection:
         connection.execute(sa.text(f"CREATE DATABASE {address.database}"))
     yield address.render_as_string(hide_password=False)

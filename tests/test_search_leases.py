@@ -1,11 +1,12 @@
 """Leases: a trial has one owner, a dead one's trial goes on, a late one changes nothing."""
 
+import datetime
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
-import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,63 +17,79 @@ from unittest.mock import MagicMock
 import optuna
 import pytest
 import sqlalchemy as sa
+from commands import ROOT, environment, until
 from optuna.trial import TrialState
 
 from search.database import study_list
 from search.database.engine import open_engine
-from search.database.leases import FACTS, Lease, all_leases, swap, write_fact
+from search.database.leases import BEATS, Lease, all_leases, swap, write_fact
+from search.database.schema import FACTS
 from search.database.storage import backend_of, open_storage
 from search.database.transactions import Claim
 from search.study.folder import Folder
-from search.study.limits import Limits, Spent, account, parse_duration
+from search.study.limits import Limits, Spent, account, parse_duration, spent_of
 from search.trials.loop import _Run
+from search.workers.lease_holder import Clock
 from search.workers.stopping import StopRequest
 from search.workers.worker import Worker
 from space.errors import InputError
 
-GRACE = 1.2  # seconds
+GRACE = 60.0  # seconds
 Open = Callable[..., Worker]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of an empty database."""
-    if request.param == "sqlite":
-        return str(tmp_path / "studies.db")
-    return str(request.getfixturevalue("postgres"))
+class Hours:
+    """Time that stands still until a test lets it pass; no worker beats by itself."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.clock = Clock(lambda: self.now, lambda stopping, seconds: stopping.wait())
+
+    def beats(self, count: int, *living: Worker) -> None:
+        """Let time pass by so many beats of the living workers."""
+        for _ in range(count):
+            self.now += GRACE / BEATS
+            for worker in living:
+                worker.holder.renew()
 
 
 @pytest.fixture
-def worker(address: str, tmp_path: Path) -> Iterator[Open]:
+def hours() -> Hours:
+    return Hours()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of a database without studies, whose tables are made once."""
+    if request.param == "sqlite":
+        return str(tmp_path_factory.mktemp("database") / "studies.db")
+    return str(request.getfixturevalue("postgres_server_address"))
+
+
+@pytest.fixture
+def worker(address: str, tmp_path: Path, hours: Hours) -> Iterator[Open]:
     """`worker()` joins the one study, as a process would: with connections of its own."""
-    made = open_storage(address, create=True)
-    optuna.create_study(storage=made, study_name="s", direction="maximize")
-    made.engine.dispose()
+    storage = open_storage(address, create=True)
+    optuna.create_study(storage=storage, study_name="s", direction="maximize")
     with ExitStack() as stack:
 
-        def join(grace: float = GRACE) -> Worker:
+        def join(clock: Clock = hours.clock) -> Worker:
             study = optuna.load_study(storage=open_storage(address, create=False), study_name="s")
             stack.callback(backend_of(study).engine.dispose)
             folder = Folder(address, "s", str(tmp_path / "files"))
-            return stack.enter_context(Worker(study, folder, grace=grace))
+            return stack.enter_context(Worker.joining(study, folder, grace=GRACE, clock=clock))
 
         yield join
+    optuna.delete_study(storage=storage, study_name="s")
+    storage.engine.dispose()
 
 
 def leases(worker: Worker) -> dict[str, Lease]:
-    with worker.engine.begin() as connection:
-        return all_leases(connection, worker.study_id)
+    return worker.backend.leases
 
 
 def end(worker: Worker, claim: Claim, value: float = 0.5, publish: Any = lambda: None) -> bool:
     return worker.end(claim, TrialState.COMPLETE, value, {"ended": "finished"}, publish)
-
-
-def until(true: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.02)
 
 
 def states(worker: Worker) -> list[str]:
@@ -80,7 +97,7 @@ def states(worker: Worker) -> list[str]:
 
 
 def test_never_more_trials_than_asked_for(worker: Open) -> None:
-    workers, claimed = [worker(grace=60) for _ in range(4)], list[int]()
+    workers, claimed = [worker() for _ in range(4)], list[int]()
 
     def claim_all(one: Worker) -> None:
         while (claim := one.add(most=21)) is not None:
@@ -120,7 +137,7 @@ def test_an_end_is_stored_whole(worker: Open) -> None:
     row = {"ended": "finished", "confusion": [[1, 2], [3, 4]], "bytes": None}
     published: list[bool] = []
     assert one.end(claim, TrialState.COMPLETE, 0.75, row, lambda: published.append(True))
-    trial = one.storage.get_trial(claim.trial_id)
+    trial = one.backend.storage.get_trial(claim.trial_id)
     assert (trial.value, trial.user_attrs) == (0.75, row)
     assert trial.intermediate_values == {1: 0.5}
     assert trial.datetime_complete is not None
@@ -130,22 +147,30 @@ def test_an_end_is_stored_whole(worker: Open) -> None:
     assert leases(one) == {}
 
 
+DIES = """
+import os, signal, sys
+import optuna
+from search.database.storage import open_storage
+from search.study.folder import Folder
+from search.workers.worker import Worker
+
+address, files = sys.argv[1:]
+study = optuna.load_study(storage=open_storage(address, create=False), study_name="s")
+with Worker.joining(study, Folder(address, "s", files), grace=3600) as worker:
+    print(worker.add(most=9).number, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_a_dead_process_s_trial_is_taken_over_at_once(
     worker: Open, address: str, tmp_path: Path
 ) -> None:
-    told = tmp_path / "claimed"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
-        child = os.fork()
-    if child == 0:
-        dies = worker(grace=3600)
-        claim = dies.add(most=9)
-        assert claim is not None
-        told.write_text(str(claim.number))
-        os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert told.read_text() == "0"
-    lives = worker(grace=3600)
+    program = [sys.executable, "-c", DIES, address, str(tmp_path / "files")]
+    dead = subprocess.run(
+        program, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (dead.returncode, dead.stdout) == (-signal.SIGKILL, "0\n"), dead.stderr
+    lives = worker()
     claim = lives.take_over()
     assert claim is not None
     assert claim.number == 0
@@ -153,20 +178,19 @@ def test_a_dead_process_s_trial_is_taken_over_at_once(
     assert end(lives, claim)
 
 
-def test_a_stopped_worker_s_late_result_is_dropped(worker: Open) -> None:
+def test_a_stopped_worker_s_late_result_is_dropped(worker: Open, hours: Hours) -> None:
     late, other = worker(), worker()
     claim = late.add(most=1)
     assert claim is not None
-    late.stopping.set()  # it beats no more, as a stopped process; its file stays locked
-    late.thread.join()
+    other.holder.renew()
+    hours.beats(BEATS, other)  # of the late one none; its file stays locked
     assert other.take_over() is None  # not before the grace is over
-    taken: list[Claim] = []
-    until(lambda: (found := other.take_over()) is not None and (taken.append(found) or True))
-    assert taken == [claim]
+    hours.beats(1, other)
+    assert other.take_over() == claim
     published: list[bool] = []
     assert not late.report(claim, 1, 0.1)
     assert not end(late, claim, 0.1, lambda: published.append(True))
-    late.renew()
+    late.holder.renew()
     assert not late.holds("trial0000")
     assert end(other, claim, 0.9)
     assert not end(late, claim, 0.1, lambda: published.append(True))
@@ -187,13 +211,14 @@ class Drawing:
         return trial.suggest_int("x", 0, 9)
 
 
-def test_a_late_draw_is_dropped(worker: Open) -> None:
+def test_a_late_draw_is_dropped(worker: Open, hours: Hours) -> None:
     """A process was stopped before it drew; its trial has ended when it goes on."""
-    late, other = worker(grace=3600), worker(grace=3600)
+    late, other = worker(), worker()
     claim = late.add(most=1)
     assert claim is not None
     late.study.get_trials(deepcopy=False)
-    late._release("trial0000")  # as if its grace were over
+    other.holder.renew()
+    hours.beats(BEATS + 1, other)
     assert other.take_over() == claim
     assert end(other, claim, 0.9)
     listener = MagicMock()
@@ -205,52 +230,86 @@ def test_a_late_draw_is_dropped(worker: Open) -> None:
     assert (trial.value, trial.params) == (0.9, {})
 
 
-def test_a_living_worker_keeps_its_trial(worker: Open) -> None:
+def test_a_living_worker_keeps_its_trial(worker: Open, hours: Hours) -> None:
     lives, other = worker(), worker()
     assert lives.add(most=1) is not None
-    until_then = time.monotonic() + 2.5 * GRACE
-    while time.monotonic() < until_then:
+    for _ in range(3 * BEATS):
+        hours.beats(1, lives, other)
         assert other.take_over() is None
-        time.sleep(0.05)
-    assert leases(lives)["trial0000"].beat > 5
+    assert leases(lives)["trial0000"].beat == 3 * BEATS
 
 
-def test_who_was_away_judges_nobody(worker: Open) -> None:
+def test_a_worker_beats_by_itself(worker: Open) -> None:
+    asked, beat = list[float](), threading.Semaphore(0)
+
+    def wait(stopping: threading.Event, seconds: float) -> bool:
+        asked.append(seconds)
+        while not stopping.is_set():
+            if beat.acquire(timeout=0.02):
+                return False
+        return True
+
+    one = worker(clock=Clock(wait=wait))
+    assert one.add(most=1) is not None
+    beat.release(3)
+    until(lambda: len(asked) == 4)
+    assert leases(one)["trial0000"].beat == 3
+    assert set(asked) == {GRACE / BEATS}
+
+
+def test_who_was_away_judges_nobody(worker: Open, hours: Hours) -> None:
     """A process that was itself stopped has seen no beat either."""
-    owner, away = worker(grace=60), worker()
+    owner, away = worker(), worker()
     claim = owner.add(most=1)
     assert claim is not None
-    away.renew()
-    away.stopping.set()
-    away.thread.join()
-    lease, _ = away.still["trial0000"]
-    long_ago = time.monotonic() - 3600
-    away.still["trial0000"], away.watched = (lease, long_ago), long_ago
+    away.holder.renew()
+    hours.now += 3600
     assert away.take_over() is None
-    away.renew()  # it looks again: from now on time counts
+    away.holder.renew()  # it looks again: from now on time counts
     assert away.take_over() is None
-    assert end(owner, claim)
+    hours.beats(BEATS, away)
+    assert away.take_over() is None
+    hours.beats(1, away)
+    assert away.take_over() == claim
+
+
+def test_device_seconds_are_those_of_training(worker: Open, hours: Hours) -> None:
+    one = worker()
+    one.holder.usage.devices = 3
+    hours.now += 100
+    claim = one.add(most=1)
+    assert claim is not None
+    hours.now += 7
+    one.holder.renew()
+    hours.now += 2
+    assert end(one, claim)
+    hours.now += 100
+    one.holder.renew()
+    assert spent_of(one.study).device_seconds == 3 * (7 + 2)
 
 
 def test_studies_tell_how_many_work_on_them(worker: Open, address: str) -> None:
-    one, two = worker(grace=60), worker(grace=60)
+    one, two = worker(), worker()
     engine = open_engine(address)
     assert list(study_list.studies(engine)["workers"]) == [0]
     for each in (one, one, two):
         assert each.add(most=3) is not None
     assert list(study_list.studies(engine)["workers"]) == [2]
-    with one.engine.begin() as connection:
-        for place, lease in all_leases(connection, one.study_id).items():
-            assert swap(connection, one.study_id, place, lease, replace(lease, at=LONG_AGO))
+    with one.backend.engine.begin() as connection:
+        for place, lease in all_leases(connection, one.backend.study_id).items():
+            assert swap(connection, one.backend.study_id, place, lease, replace(lease, at=LONG_AGO))
     assert list(study_list.studies(engine)["workers"]) == [0]
-    with one.engine.begin() as connection:  # as no worker of ours writes them
+    with one.backend.engine.begin() as connection:  # as no worker of ours writes them
         odd = ({}, "x", {"at": 3}, {"at": "today"}, {"at": LONG_AGO[:19], "grace": 1}, None)
         for place, told in enumerate(odd):
-            write_fact(connection, one.study_id, f"lease:odd{place}", json.dumps(told))
+            write_fact(connection, one.backend.study_id, f"lease:odd{place}", json.dumps(told))
     assert list(study_list.studies(engine)["workers"]) == [0]
-    with pytest.raises(InputError, match="must be of this version"), one.engine.begin() as again:
-        all_leases(again, one.study_id)
-    with one.engine.begin() as connection:
+    with (
+        pytest.raises(InputError, match="must be of this version"),
+        one.backend.engine.begin() as again,
+    ):
+        all_leases(again, one.backend.study_id)
+    with one.backend.engine.begin() as connection:
         connection.execute(sa.delete(FACTS).where(FACTS.c.key.startswith("lease:odd")))
 
 
@@ -258,7 +317,7 @@ LONG_AGO = "2026-01-01T00:00:00+00:00"
 
 
 def test_what_is_given_back_is_taken_by_the_next(worker: Open) -> None:
-    leaves, stays = worker(grace=3600), worker(grace=3600)
+    leaves, stays = worker(), worker()
     claim = leaves.add(most=1)
     assert claim is not None
     leaves.release("trial0000")
@@ -294,10 +353,10 @@ def test_a_finalist_is_trained_once(worker: Open) -> None:
 
 def test_an_unheard_success_is_found_again(worker: Open) -> None:
     """The database commits, and is gone before it can say so: the same is asked once more."""
-    one = worker(grace=3600)
+    one = worker()
     claim = one.add(most=5)
     assert claim is not None
-    one.held.clear()
+    one.holder.let_go("trial0000")
     assert one.add(most=5) == claim
     assert one.add(most=5) != claim
     assert end(one, claim)
@@ -305,25 +364,33 @@ def test_an_unheard_success_is_found_again(worker: Open) -> None:
     assert len(one.study.get_trials()) == 2
 
 
-def test_the_account_is_the_study_s(worker: Open) -> None:
-    one = worker(grace=3600)
+def test_time_counts_once_and_while_something_trains() -> None:
+    began = Spent(at=1000.0)
+    first = began.after(1010.0, 40, training=True, grace=60)  # of one worker
+    assert first == Spent(10, 40, 1010, True)
+    second = first.after(1015.0, 2, training=False, grace=60)  # another's; training has ended
+    assert second == Spent(15, 42, 1015, False)
+    third = second.after(1035.0, 0, training=False, grace=60)
+    assert third == Spent(15, 42, 1035, False)
+    again = third.after(1036.0, 0, training=True, grace=60)
+    assert again == Spent(16, 42, 1036, True)
+    assert again.after(1096.0, 0, training=True, grace=60).seconds == 76
+    assert again.after(1097.0, 0, training=True, grace=60).seconds == 16  # nobody was at it
+    assert again.after(1030.0, 0, training=True, grace=60).seconds == 16  # the clock was set back
 
-    def told(device_seconds: float, training: bool, grace: float = 60) -> Spent:
-        time.sleep(0.3)
-        with one.engine.begin() as connection:
-            return account(connection, one.study_id, device_seconds, training, grace)
 
-    begin = told(0, False)
-    first = told(40, True)
-    assert 0.25 < first.seconds - begin.seconds < 5
-    second = told(2, False)  # what was in training has ended
-    assert 0.25 < second.seconds - first.seconds < 5
-    assert second.device_seconds == begin.device_seconds + 42
-    third = told(0, False)
-    assert third.seconds == second.seconds  # nothing was in training
-    told(0, True)
-    before = told(0, True)
-    assert told(0, True, grace=0.1).seconds == before.seconds  # nobody can have been at it
+def test_the_account_is_kept_by_the_database_s_clock(worker: Open) -> None:
+    one = worker()
+
+    def told(device_seconds: float) -> Spent:
+        with one.backend.engine.begin() as connection:
+            return account(connection, one.backend.study_id, device_seconds, True, 60)
+
+    begin, end = told(0), told(40)
+    assert abs(begin.at - datetime.datetime.now().timestamp()) < 60
+    assert end.seconds - begin.seconds == pytest.approx(end.at - begin.at, abs=1e-6)
+    assert end.device_seconds == begin.device_seconds + 40
+    assert spent_of(one.study) == end
 
 
 @pytest.mark.parametrize(
@@ -369,7 +436,7 @@ def test_the_first_signal_asks_and_the_second_leaves(capfd: pytest.CaptureFixtur
 
 def test_a_crash_is_laid_to_what_was_in_training_alone(worker: Open, tmp_path: Path) -> None:
     """Not to a trial of the dead worker that waited for another worker's student."""
-    dead, other, heir = worker(grace=60), worker(grace=60), worker(grace=60)
+    dead, other, heir = worker(), worker(), worker()
     trained, waiting, twin = dead.add(most=3), dead.add(most=3), other.add(most=3)
     assert trained is not None
     assert waiting is not None
@@ -377,19 +444,17 @@ def test_a_crash_is_laid_to_what_was_in_training_alone(worker: Open, tmp_path: P
     assert other.announce("trial0002", "one student")
     assert dead.announce("trial0000", "another student")
     assert not dead.announce("trial0001", "one student")
-    assert dead.mark is not None
-    dead.mark.write(b"Fatal Python error: Segmentation fault\n\nmore\n")
-    dead.mark.close()  # which unlocks it, as the end of a process does
+    dead.holder.mark.write(b"Fatal Python error: Segmentation fault\n\nmore\n")
+    dead.holder.mark.close()  # which unlocks it, as the end of a process does
     assert [heir.take_over(), heir.take_over()] == [trained, waiting]
     assert heir.crashes("trial0000") == ["Segmentation fault"]
     assert heir.crashes("trial0001") == []
 
 
 def test_a_crash_in_a_finalist_s_training_is_laid_to_it(worker: Open) -> None:
-    dead, heir = worker(grace=60), worker(grace=60)
+    dead, heir = worker(), worker()
     assert dead.claim("trial0000/seed1", "finalist:0:1")
-    assert dead.mark is not None
-    dead.mark.write(b"Fatal Python error: Aborted\n")
-    dead.mark.close()
+    dead.holder.mark.write(b"Fatal Python error: Aborted\n")
+    dead.holder.mark.close()
     assert heir.claim("trial0000/seed1", "finalist:0:1")
     assert heir.crashes("trial0000/seed1") == ["Aborted"]

@@ -82,7 +82,7 @@ class Session:
         backend_of(study).storage.retry.say = self.say
         with (
             self.resumable(study.study_name),
-            Worker(
+            Worker.joining(
                 study, folder, self.stop_request, grace=self.grace, stored=self.stored
             ) as worker,
         ):

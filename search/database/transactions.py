@@ -7,7 +7,8 @@ tables are Optuna's.
 
 import datetime
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ from search.database.schema import (
     written_value,
 )
 
+NOTHING_MORE: Mapping[int, float] = MappingProxyType({})  # is reported with a trial's end
 ENDED_BY = "ended_by"  # a trial's system attribute: the worker that stored its end
 
 
@@ -69,7 +71,7 @@ def tally(connection: sa.Connection, study: int) -> Tally:
     return Tally(waiting, running, sum(counts.values()))
 
 
-def unnoticed(connection: sa.Connection, study: int, worker: str, held: set[str]) -> Claim | None:
+def unnoticed(connection: sa.Connection, study: int, worker: str, held: Set[str]) -> Claim | None:
     """A trial that was claimed for a worker by a transaction whose end it did not hear of."""
     mine = {p for p, lease in all_leases(connection, study).items() if lease.worker == worker}
     unheard = (c for c in running(connection, study) if trial_key(c.number) in mine - held)

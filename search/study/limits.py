@@ -31,6 +31,13 @@ class Spent(NamedTuple):
     at: float = 0.0  # when this was written, by the database's clock
     training: bool = False  # whether something was in training then
 
+    def after(self, now: float, device_seconds: float, training: bool, grace: float) -> "Spent":
+        """With what was used since; for the arguments see `account`."""
+        gap = now - self.at
+        counts = (self.training or training) and 0 < gap <= grace
+        worked = self.seconds + (gap if counts else 0.0)
+        return Spent(worked, self.device_seconds + device_seconds, now, training)
+
 
 class Limits(NamedTuple):
     """What a study may cost; None: anything."""
@@ -60,13 +67,8 @@ def account(
         grace: seconds within which every worker reports.
     """
     before = Spent(*(fact(connection, study, SPENT) or ()))
-    now = float(
-        connection.execute(sa.text(f"SELECT {CLOCKS[connection.dialect.name]}")).scalar_one()
-    )
-    gap = now - before.at
-    counts = (before.training or training) and 0 < gap <= grace
-    worked = gap if counts else 0.0
-    spent = Spent(before.seconds + worked, before.device_seconds + device_seconds, now, training)
+    now = connection.execute(sa.text(f"SELECT {CLOCKS[connection.dialect.name]}")).scalar_one()
+    spent = before.after(float(now), device_seconds, training, grace)
     write_fact(connection, study, SPENT, json.dumps(spent))
     return spent
 

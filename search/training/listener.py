@@ -1,15 +1,13 @@
 """What is reported of a study's trainings while they run, and to whom."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from optuna.trial import TrialState
 
 from search.database.row import Row
+from search.database.transactions import NOTHING_MORE
 from trainers.engine.result import Epoch
-
-NOTHING_MORE: Mapping[int, float] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):

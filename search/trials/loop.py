@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.database.leases import trial_key
 from search.database.row import INFEASIBLE, Row
-from search.database.storage import backend_of, open_trial, stored
+from search.database.storage import open_trial, stored
 from search.database.transactions import Claim
 from search.study.ranking import FAILED
 from search.training.listener import Outcome, ProgressListener
@@ -176,7 +176,7 @@ class _Run:
 
     def copied(self, twin: FrozenTrial, drawn: _Drawn) -> Outcome:
         """The outcome of a trial whose student was trained before."""
-        whole = Row.of(backend_of(self.study).whole(twin).user_attrs)
+        whole = Row.of(self.worker.backend.whole(twin).user_attrs)
         state, value, row = self.source.copied(twin, whole, drawn.draw)
         label, reported = drawn.draw.label, twin.intermediate_values
         return Outcome(drawn.claim.number, state, value, row, label, reported)
@@ -198,7 +198,7 @@ class _Run:
             self.listener.trial_done(outcome)
 
     def last_report(self, claim: Claim) -> float | None:
-        reported = self.worker.storage.get_trial(claim.trial_id).intermediate_values
+        reported = self.worker.backend.storage.get_trial(claim.trial_id).intermediate_values
         return reported[max(reported)] if reported else None
 
 

@@ -5,182 +5,230 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, NamedTuple, TypeVar
 
-import optuna
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from search.database.leases import BEATS, GRACE, Lease, all_leases, grant, locked, swap
-from search.database.storage import backend_of
+from search.database.leases import BEATS, Lease, all_leases, grant, locked, swap
+from search.database.storage import Backend
 from search.study.folder import Folder
-from search.study.limits import account, limits_of
 from search.workers import crashes
-from search.workers.presence import boot, host, is_dead, marked, now
-from search.workers.stopping import StopRequest
+from search.workers.presence import boot, host, is_dead, marked, utc
+from search.workers.usage import Usage
 
-NOTHING: tuple[Lease | None, float] = (None, 0.0)
+Result = TypeVar("Result")
+
+
+class Clock(NamedTuple):
+    """Time as a lease holder sees it; tests move one of their own."""
+
+    now: Callable[[], float] = time.monotonic  # seconds; it never jumps
+    wait: Callable[[threading.Event, float], bool] = threading.Event.wait  # False: time is up
+
+
+CLOCK = Clock()
+
+
+class Sightings(NamedTuple):
+    """When others' leases were looked at, and since when each has been as it is."""
+
+    lapse: float  # seconds without a look after which nobody can be judged
+    at: float = -math.inf
+    since: Mapping[str, tuple[Lease, float]] = {}
+
+    def after(self, others: Mapping[str, Lease], now: float) -> "Sightings":
+        """With one more look."""
+        known = self.since if self._is_recent(now) else {}
+        since = {
+            key: known[key] if key in known and known[key][0] == lease else (lease, now)
+            for key, lease in others.items()
+        }
+        return self._replace(at=now, since=since)
+
+    def still(self, key: str, lease: Lease, now: float) -> float:
+        """Seconds that a lease's beat was seen to stand still.
+
+        0 where this process was stopped, or the database away: nobody could be seen.
+        """
+        known, since = self.since.get(key, (None, now))
+        return now - since if known == lease and self._is_recent(now) else 0.0
+
+    def _is_recent(self, now: float) -> bool:
+        return now - self.at < self.lapse
 
 
 class LeaseHolder:
-    """A process that trains for a study, as the study's other workers see it."""
+    """The leases of one process that trains for a study. `leasing` makes one that beats."""
 
     def __init__(
         self,
-        study: optuna.Study,
+        backend: Backend,
         folder: Folder,
-        stop_request: StopRequest | None = None,
-        *,
-        grace: float = GRACE,
+        usage: Usage,
+        grace: float,
+        clock: Clock,
+        name: str,
+        mark: BinaryIO,
     ) -> None:
-        """Take a study.
+        """Hold nothing yet.
 
         Args:
-            stop_request: who asks it to leave.
-            grace: seconds without a sign of life after which others may take over.
+            usage: is counted while a lease is held, and told with every beat.
+            grace: seconds without a beat after which others may take over.
+            mark: of this process, in the study's folder.
         """
-        self.study, self.folder = study, folder
-        self.storage, self.study_id = backend_of(study)
-        self.engine = self.storage.engine
-        self.grace, self.devices = grace, 1  # devices that it trains on, for the study's account
-        self.host, self.boot = host(), boot()
-        self.name = f"{self.host}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.stop_request = stop_request or StopRequest()
-        self.limits = limits_of(study.user_attrs)
-        self.held: dict[str, Lease] = {}
-        # Others' leases, and since when they are unchanged; when they were looked at.
-        self.still: dict[str, tuple[Lease | None, float]] = {}
-        self.watched = -math.inf
-        self.used, self.counted = 0.0, time.monotonic()  # device seconds that are not told yet
-        self.lock = threading.RLock()
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
-        self.mark: BinaryIO | None = None
+        self.backend, self.folder, self.usage = backend, folder, usage
+        self.grace, self.clock, self.name, self.mark = grace, clock, name, mark
+        self.held: frozenset[str] = frozenset()
+        self.seen = Sightings(lapse=2 * grace / BEATS)
+        self.lock = threading.RLock()  # the beating thread changes leases, too
 
-    def __enter__(self) -> Self:
-        self.mark = marked(self.folder.worker(self.name))
-        self.storage.retry(self.renew)
-        self.thread.start()
-        return self
+    def locked(self, step: Callable[[sa.Connection], Result]) -> Result:
+        """What a step returns that no other worker's step on the leases runs beside.
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stopping.set()
-        self.thread.join(self.grace / BEATS)
-        try:
-            for key in list(self.held):
-                self._release(key)
-            self.renew()
-        except (SQLAlchemyError, OSError):
-            return  # others see that this process is dead, or its beat stand still
-        assert self.mark is not None, "entered before it is left"
-        self.folder.worker(self.name).unlink(missing_ok=True)
-        self.mark.close()
+        It is one transaction, tried again while the database is away.
+        """
 
-    def holds(self, key: str) -> bool:
-        return key in self.held
+        def attempt() -> Result:
+            with self._transaction() as connection:
+                return step(connection)
 
-    def release(self, key: str) -> None:
-        """Give back what is not finished: the next worker goes on from its checkpoint."""
-        self.storage.retry(lambda: self._release(key))
+        return self.backend.storage.retry(attempt)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sa.Connection]:
+        with self.lock, locked(self.backend.engine, self.backend.study_id) as connection:
+            yield connection
 
     def renew(self) -> None:
         """Beat once: raise every lease's count, look at the others', keep the account."""
+        study = self.backend.study_id
         with self.lock:
-            kept: dict[str, Lease] = {}
-            with locked(self.engine, self.study_id) as connection:
-                leases = all_leases(connection, self.study_id)
-                for key in self.held:
-                    lease = leases.pop(key, None)
-                    if lease is not None and lease.worker == self.name:
-                        kept[key] = replace(lease, beat=lease.beat + 1, at=now())
-                        swap(connection, self.study_id, key, lease, kept[key])
-                self._count()
+            with locked(self.backend.engine, study) as connection:
+                leases = all_leases(connection, study)
+                kept = {key for key in self.held if self.is_own(leases.get(key))}
+                for key in kept:
+                    lease = leases.pop(key)
+                    beaten = replace(lease, beat=lease.beat + 1, at=utc())
+                    swap(connection, study, key, lease, beaten)
+                self.usage.count(bool(self.held))
                 training = bool(kept or leases)
-                spent = account(connection, self.study_id, self.used, training, self.grace)
-            self.held, self.used = kept, 0.0
-            self._watch(leases)
-            self.stop_request.limit = self.limits.reached(spent)
+                spent = self.usage.add_to(connection, study, training, self.grace)
+            self.usage.added(spent)
+            self.held = frozenset(kept)
+            self.seen = self.seen.after(leases, self.clock.now())
 
-    def _beat(self) -> None:
-        while not self.stopping.wait(self.grace / BEATS):
+    def beat(self, stopping: threading.Event) -> None:
+        """Renew the leases again and again, in a thread."""
+        while not self.clock.wait(stopping, self.grace / BEATS):
             with suppress(SQLAlchemyError):  # the next beat may find the database
                 self.renew()
 
-    def _watch(self, others: Mapping[str, Lease]) -> None:
-        known = self.still if self._is_watching else {}
-        self.watched = time.monotonic()
-        self.still = {
-            key: known[key] if known.get(key, NOTHING)[0] == lease else (lease, self.watched)
-            for key, lease in others.items()
-        }
-
-    @property
-    def _is_watching(self) -> bool:
-        """False where this process was stopped, or the database away: nobody could be seen."""
-        return time.monotonic() - self.watched < 2 * self.grace / BEATS
-
-    def _count(self) -> None:
-        """Count device seconds up to now, to be told to the database with the next beat."""
-        seconds, self.counted = time.monotonic() - self.counted, time.monotonic()
-        self.used += seconds * self.devices if self.held else 0.0
-
-    def _lease(self, training: str = "") -> Lease:
-        own = Lease(worker=self.name, host=self.host, boot=self.boot, grace=self.grace, at=now())
-        return replace(own, training=training)
-
-    def _hold(self, key: str) -> None:
+    def leave(self) -> None:
+        """Give everything back."""
+        with self._transaction() as connection:
+            for key in self.held:
+                self._give_back(connection, key)
         with self.lock:
-            self._count()
-            self.held.setdefault(key, self._lease())
+            self._hold_only(frozenset())
+        self.renew()
 
-    def _taken(
+    def hold(self, key: str) -> None:
+        """Beat for a lease that a transaction has taken."""
+        with self.lock:
+            self._hold_only(self.held | {key})
+
+    def let_go(self, key: str) -> None:
+        """Beat no more for a lease that has been given back, or was lost."""
+        with self.lock:
+            self._hold_only(self.held - {key})
+
+    def release(self, key: str) -> None:
+        """Give back what is not finished: the next worker goes on from its checkpoint."""
+        self.locked(lambda connection: self._give_back(connection, key))
+        self.let_go(key)
+
+    def new(self, training: str = "") -> Lease:
+        """A lease of this process.
+
+        Args:
+            training: what is trained there, where that is known.
+        """
+        return Lease(
+            worker=self.name,
+            host=host(),
+            boot=boot(),
+            grace=self.grace,
+            training=training,
+            at=utc(),
+        )
+
+    def is_own(self, lease: Lease | None) -> bool:
+        return lease is not None and lease.worker == self.name
+
+    def owns(self, connection: sa.Connection, key: str) -> bool:
+        """Whether the database still says so."""
+        return self.is_own(all_leases(connection, self.backend.study_id).get(key))
+
+    def take(
         self, connection: sa.Connection, key: str, lease: Lease | None, training: str = ""
     ) -> bool:
         """Take a lease that nobody has, that is ours, or whose owner is dead.
 
         Args:
+            lease: as the database has it; None where there is none.
             training: what is trained there, where that is known.
         """
+        study = self.backend.study_id
         if lease is None:
-            grant(connection, self.study_id, key, self._lease(training))
+            grant(connection, study, key, self.new(training))
             return True
-        if lease.worker != self.name and not self._is_abandoned(key, lease):
+        if not self.is_own(lease) and not self._is_abandoned(key, lease):
             return False
-        taken = swap(connection, self.study_id, key, lease, self._lease(training))
-        if taken and lease.worker != self.name:
-            crashes.note(connection, self.study_id, self.folder, key, lease)
+        taken = swap(connection, study, key, lease, self.new(training))
+        if taken and not self.is_own(lease):
+            crashes.note(connection, study, self.folder, key, lease)
         return taken
 
+    def _hold_only(self, keys: frozenset[str]) -> None:
+        self.usage.count(bool(self.held))
+        self.held = keys
+
     def _is_abandoned(self, key: str, lease: Lease) -> bool:
-        here = (lease.host, lease.boot) == (self.host, self.boot)
+        here = (lease.host, lease.boot) == (host(), boot())
         if here and is_dead(self.folder.worker(lease.worker)):
             return True
-        kept, since = self.still.get(key, NOTHING)
-        unchanged = kept == lease and time.monotonic() - since > lease.grace
-        return unchanged and self._is_watching
+        return self.seen.still(key, lease, self.clock.now()) > lease.grace
 
-    def _owns(self, connection: sa.Connection, key: str) -> bool:
-        lease = all_leases(connection, self.study_id).get(key)
-        return lease is not None and lease.worker == self.name
+    def _give_back(self, connection: sa.Connection, key: str) -> None:
+        lease = all_leases(connection, self.backend.study_id).get(key)
+        if lease is not None and self.is_own(lease):
+            swap(connection, self.backend.study_id, key, lease, None)
 
-    def _release(self, key: str) -> None:
-        with self.lock, locked(self.engine, self.study_id) as connection:
-            lease = all_leases(connection, self.study_id).get(key)
-            if lease is not None and lease.worker == self.name:
-                swap(connection, self.study_id, key, lease, None)
-        self._settled(key, True)
 
-    def _settled(self, key: str, ours: bool) -> bool:
-        with self.lock:
-            self._count()
-            self.held.pop(key, None)
-        return ours
+@contextmanager
+def leasing(
+    backend: Backend, folder: Folder, usage: Usage, grace: float, clock: Clock
+) -> Iterator[LeaseHolder]:
+    """A lease holder that beats until it is left, and gives back what it holds then."""
+    name = f"{host()}-{os.getpid()}-{secrets.token_hex(3)}"
+    with marked(folder.worker(name)) as mark:
+        holder = LeaseHolder(backend, folder, usage, grace, clock, name, mark)
+        backend.storage.retry(holder.renew)
+        stopping = threading.Event()
+        thread = threading.Thread(target=holder.beat, args=(stopping,), daemon=True)
+        thread.start()
+        try:
+            yield holder
+        finally:
+            stopping.set()
+            thread.join(grace / BEATS)
+            # Where the database is away others see that this process is dead, or its beat stand
+            # still.
+            with suppress(SQLAlchemyError, OSError):
+                holder.leave()
+                folder.worker(name).unlink(missing_ok=True)

@@ -42,5 +42,6 @@ def boot() -> str:
         return ""
 
 
-def now() -> str:
+def utc() -> str:
+    """Now, by this machine's clock: for people alone."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -6,25 +6,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import optuna
 import sqlalchemy as sa
 from optuna.trial import TrialState
 
 from search.database import transactions
-from search.database.leases import GRACE, all_leases, locked, swap, trial_key
-from search.database.transactions import Claim, Reached
+from search.database.leases import GRACE, all_leases, swap, trial_key
+from search.database.storage import backend_of
+from search.database.transactions import NOTHING_MORE, Claim, Reached
 from search.study.folder import Folder
-from search.training.listener import NOTHING_MORE
+from search.study.limits import limits_of
 from search.workers import crashes
-from search.workers.lease_holder import LeaseHolder
+from search.workers.lease_holder import CLOCK, Clock, LeaseHolder, leasing
 from search.workers.stopping import StopRequest
+from search.workers.usage import Usage
 
 FINALIST = "finalist"  # what was stored, where it is no trial
 
 
-class Worker(LeaseHolder):
+class Worker:
     """Claims a study's trials, and stores what becomes of them.
 
     Each step is one transaction, and is refused when the lease is not this worker's any more.
@@ -33,19 +35,37 @@ class Worker(LeaseHolder):
     def __init__(
         self,
         study: optuna.Study,
+        holder: LeaseHolder,
+        stop_request: StopRequest,
+        stored: Counter[str],
+    ) -> None:
+        self.study, self.holder = study, holder
+        self.backend, self.folder = holder.backend, holder.folder
+        self.stop_request, self.stored = stop_request, stored
+
+    @classmethod
+    @contextmanager
+    def joining(
+        cls,
+        study: optuna.Study,
         folder: Folder,
         stop_request: StopRequest | None = None,
         *,
         grace: float = GRACE,
         stored: Counter[str] | None = None,
-    ) -> None:
-        """Take a study.
+        clock: Clock = CLOCK,
+    ) -> Iterator[Self]:
+        """A worker that beats until it is left, and gives back what it has not finished then.
 
         Args:
+            stop_request: who asks it to leave.
+            grace: seconds without a sign of life after which others may take over.
             stored: counts what this worker stores: trials by their state, and finalists' trainings.
         """
-        super().__init__(study, folder, stop_request, grace=grace)
-        self.stored = Counter() if stored is None else stored
+        stop_request = stop_request or StopRequest()
+        usage = Usage(limits_of(study.user_attrs), stop_request, clock.now)
+        with leasing(backend_of(study), folder, usage, grace, clock) as holder:
+            yield cls(study, holder, stop_request, Counter() if stored is None else stored)
 
     @contextmanager
     def at_work(self, devices: int, *, in_process: bool) -> Iterator[None]:
@@ -57,7 +77,7 @@ class Worker(LeaseHolder):
         Raises:
             Stopped: a signal asked to leave.
         """
-        self.devices = devices
+        self.holder.usage.devices = devices
         with self.stop_request.handling_signals(), self._watched() if in_process else nullcontext():
             yield
         self.stop_request.raise_if_stopped()
@@ -65,9 +85,8 @@ class Worker(LeaseHolder):
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Have a crash of this process leave its trace, which a kill does not."""
-        assert self.mark is not None, "a worker is entered before it works"
         before = faulthandler.is_enabled()
-        faulthandler.enable(self.mark)
+        faulthandler.enable(self.holder.mark)
         try:
             yield
         finally:
@@ -75,91 +94,98 @@ class Worker(LeaseHolder):
             if before and sys.__stderr__ is not None:
                 faulthandler.enable(sys.__stderr__)
 
+    def holds(self, key: str) -> bool:
+        return key in self.holder.held
+
+    def release(self, key: str) -> None:
+        """Give back what is not finished: the next worker goes on from its checkpoint."""
+        self.holder.release(key)
+
     def crashes(self, key: str) -> list[str]:
         """How earlier processes crashed that trained at a place."""
-        return self.storage.read(lambda c: crashes.crashes(c, self.study_id, key))
+        study = self.backend.study_id
+        return self.backend.storage.read(lambda connection: crashes.crashes(connection, study, key))
 
     def add(self, most: int) -> Claim | None:
         """A new trial, unless `most` are begun already."""
+        study, holder = self.backend.study_id, self.holder
 
-        def ask() -> Claim | None:
-            with self.lock, locked(self.engine, self.study_id) as connection:
-                study, held = self.study_id, set(self.held)
-                claim = transactions.unnoticed(connection, study, self.name, held)
-                if claim is None and transactions.tally(connection, study).begun < most:
-                    claim = transactions.add_trial(connection, study, self._lease())
+        def step(connection: sa.Connection) -> Claim | None:
+            claim = transactions.unnoticed(connection, study, holder.name, holder.held)
+            if claim is None and transactions.tally(connection, study).begun < most:
+                claim = transactions.add_trial(connection, study, holder.new())
             return claim
 
-        claim = self.storage.retry(ask)
-        if claim is not None:
-            self._hold(trial_key(claim.number))
-        return claim
+        return self._held(holder.locked(step))
 
     def take_over(self) -> Claim | None:
         """The first trial that a dead worker, or one that left, has not finished."""
+        study, holder = self.backend.study_id, self.holder
 
-        def ask() -> Claim | None:
-            with self.lock, locked(self.engine, self.study_id) as connection:
-                leases = all_leases(connection, self.study_id)
-                for claim in transactions.running(connection, self.study_id):
-                    key = trial_key(claim.number)
-                    if key not in self.held and self._taken(connection, key, leases.get(key)):
-                        return claim
+        def step(connection: sa.Connection) -> Claim | None:
+            leases = all_leases(connection, study)
+            for claim in transactions.running(connection, study):
+                key = trial_key(claim.number)
+                if key not in holder.held and holder.take(connection, key, leases.get(key)):
+                    return claim
             return None
 
-        claim = self.storage.retry(ask)
+        return self._held(holder.locked(step))
+
+    def _held(self, claim: Claim | None) -> Claim | None:
         if claim is not None:
-            self._hold(trial_key(claim.number))
+            self.holder.hold(trial_key(claim.number))
         return claim
 
     def claim(self, key: str, result: str) -> bool:
         """A training of a finalist, unless its result is stored or another worker has it."""
+        study, holder = self.backend.study_id, self.holder
 
-        def ask() -> bool:
-            with self.lock, locked(self.engine, self.study_id) as connection:
-                if transactions.result(connection, self.study_id, result) is not None:
-                    return False
-                lease = all_leases(connection, self.study_id).get(key)
-                return self._taken(connection, key, lease, training=result)
+        def step(connection: sa.Connection) -> bool:
+            if transactions.result(connection, study, result) is not None:
+                return False
+            lease = all_leases(connection, study).get(key)
+            return holder.take(connection, key, lease, training=result)
 
-        claimed = self.storage.retry(ask)
+        claimed = holder.locked(step)
         if claimed:
-            self._hold(key)
+            holder.hold(key)
         return claimed
 
     def announce(self, key: str, training: str) -> bool:
         """Say what is trained at `key`; False where another worker trains the same."""
+        study, holder = self.backend.study_id, self.holder
 
-        def ask() -> bool:
-            with self.lock, locked(self.engine, self.study_id) as connection:
-                leases = all_leases(connection, self.study_id)
-                mine = leases.pop(key, None)
-                if any(lease.training == training for lease in leases.values()):
-                    return False
-                if mine is not None and mine.worker == self.name:
-                    swap(connection, self.study_id, key, mine, replace(mine, training=training))
+        def step(connection: sa.Connection) -> bool:
+            leases = all_leases(connection, study)
+            mine = leases.pop(key, None)
+            if any(lease.training == training for lease in leases.values()):
+                return False
+            if mine is not None and holder.is_own(mine):
+                swap(connection, study, key, mine, replace(mine, training=training))
             return True
 
-        return self.storage.retry(ask)
+        return holder.locked(step)
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
-        """Store what a trial reached after an epoch."""
+        """Store what a trial reached after an epoch; False where it is not ours any more."""
 
-        def ask() -> bool:
-            with self.engine.begin() as connection:
-                if not self._owns(connection, trial_key(claim.number)):
-                    return False
-                transactions.report(connection, claim.trial_id, step, value)
-            return True
+        def attempt() -> bool:
+            with self.backend.engine.begin() as connection:
+                owned = self.holder.owns(connection, trial_key(claim.number))
+                if owned:
+                    transactions.report(connection, claim.trial_id, step, value)
+            return owned
 
-        kept = self.storage.retry(ask)
-        if any(limit is not None for limit in self.limits):
-            self.storage.retry(self.renew)
+        kept = self.backend.storage.retry(attempt)
+        if self.holder.usage.limited:
+            self.backend.storage.retry(self.holder.renew)
         return kept
 
     def reached(self, step: int) -> list[Reached]:
         """What the study's trials had reached after an epoch, as far as it is stored."""
-        return self.storage.read(lambda c: transactions.reached(c, self.study_id, step))
+        study = self.backend.study_id
+        return self.backend.storage.read(lambda c: transactions.reached(c, study, step))
 
     def end(
         self,
@@ -170,33 +196,32 @@ class Worker(LeaseHolder):
         publish: Callable[[], None],
         reported: Mapping[int, float] = NOTHING_MORE,
     ) -> bool:
-        """Store a trial's end.
+        """Store a trial's end; False where it is not ours any more.
 
         Args:
             reported: accuracies by epoch that are not stored yet.
             publish: puts its files in their place, while nobody else can take the trial over.
         """
+        trial_id, name = claim.trial_id, self.holder.name
 
         def is_stored(connection: sa.Connection) -> bool:
-            return transactions.ended_by(connection, claim.trial_id) == self.name
+            return transactions.ended_by(connection, trial_id) == name
 
         def store(connection: sa.Connection) -> None:
-            trial_id = claim.trial_id
-            transactions.end_trial(
-                connection, trial_id, state, value, attributes, reported, self.name
-            )
+            transactions.end_trial(connection, trial_id, state, value, attributes, reported, name)
             publish()
 
         return self._end(trial_key(claim.number), state.name, is_stored, store)
 
     def end_finalist(self, key: str, stored_as: str, row: Any, publish: Callable[[], None]) -> bool:
         """Store the result of a finalist's training, an attribute of the study."""
+        study = self.backend.study_id
 
         def is_stored(connection: sa.Connection) -> bool:
-            return transactions.result(connection, self.study_id, stored_as) is not None
+            return transactions.result(connection, study, stored_as) is not None
 
         def store(connection: sa.Connection) -> None:
-            transactions.write_result(connection, self.study_id, stored_as, row)
+            transactions.write_result(connection, study, stored_as, row)
             publish()
 
         return self._end(key, FINALIST, is_stored, store)
@@ -208,33 +233,29 @@ class Worker(LeaseHolder):
         is_stored: Callable[[sa.Connection], bool],
         store: Callable[[sa.Connection], None],
     ) -> bool:
-        def ask() -> bool:
-            with self.lock, locked(self.engine, self.study_id) as connection:
-                lease = all_leases(connection, self.study_id).get(key)
-                if lease is None or lease.worker != self.name:
-                    # Done all the same, where the word of an earlier attempt's success got lost.
-                    return is_stored(connection)
-                swap(connection, self.study_id, key, lease, None)
-                store(connection)
+        study, holder = self.backend.study_id, self.holder
+
+        def step(connection: sa.Connection) -> bool:
+            lease = all_leases(connection, study).get(key)
+            if lease is None or not holder.is_own(lease):
+                # Done all the same, where the word of an earlier attempt's success got lost.
+                return is_stored(connection)
+            swap(connection, study, key, lease, None)
+            store(connection)
             return True
 
-        kept = self._settled(key, self.storage.retry(ask))
+        kept = holder.locked(step)
+        holder.let_go(key)
         self.stored[what] += kept
         return kept
 
     def draft(self, key: str) -> str:
         """Where this worker writes a student's files, within the study's folder."""
-        return f"{key}/{self.name}.draft"
+        return f"{key}/{self.holder.name}.draft"
 
     @property
     def busy_elsewhere(self) -> bool:
         """Whether other workers have trials in training."""
-
-        def ask() -> bool:
-            with self.engine.begin() as connection:
-                running = {
-                    trial_key(c.number) for c in transactions.running(connection, self.study_id)
-                }
-            return bool(running - self.held.keys())
-
-        return self.storage.retry(ask)
+        study = self.backend.study_id
+        claims = self.backend.storage.read(lambda c: transactions.running(c, study))
+        return any(not self.holds(trial_key(claim.number)) for claim in claims)
