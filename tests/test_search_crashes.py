@@ -2,30 +2,23 @@
 
 import errno
 import json
-import os
 import random
 import signal
 import sqlite3
-import warnings
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import alembic.command  # noqa: F401  here, because every process forked would take its time
+import forks
 import members
 import optuna
 import pandas as pd
 import pytest
-import sklearn.datasets  # noqa: F401
-import sqlalchemy as sa
-import torch
-from commands import inside, refused
+from commands import inside, refused, rows
 from members import quick_train
 from optuna.storages import RDBStorage
 
-import search.commands.search  # noqa: F401
-from search.database import table
-from search.database.engine import open_engine
+from search.training import objective
 from trainers.teachers import teacher
 
 # A process that is killed on purpose closes nothing.
@@ -39,38 +32,11 @@ SEARCH = (
     *("--teacher", "none", "--device", "cpu", "--cache", "cache"),
 )
 RESUME = ("resume", "s", "--device", "cpu", "--cache", "cache")
-TIMES = ["started", "completed", "seconds"]
-
-
-def die_behind(limit: int | None) -> list[int]:
-    """Count the writing transactions; with a limit the next one is lost with the process.
-
-    Returns a list whose only entry is the count.
-    """
-    count, writing = [0], [False]
-
-    def executing(_: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        writing[0] |= statement.startswith(("INSERT", "UPDATE", "DELETE"))
-
-    def committing(_: sa.Connection) -> None:
-        if writing[0] and count[0] == limit:
-            os.kill(os.getpid(), signal.SIGKILL)
-        count[0] += writing[0]
-        writing[0] = False
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", executing)
-    sa.event.listen(sa.Engine, "commit", committing)
-    return count
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.training.objective.train", quick_train)
-
-
-def rows(folder: Path, storage: str | None = None) -> pd.DataFrame:
-    engine = open_engine(storage or str(folder / "studies.db"))
-    return table.trials(engine, "s").drop(columns=TIMES)
 
 
 def begun(folder: Path, *flags: str) -> bool:
@@ -96,21 +62,14 @@ def run(
         Its transactions, or None where it died after the limit.
     """
     arguments = (*((*RESUME, *more) if begun(folder, *place) else (*SEARCH, *flags)), *place)
-    told = folder / "told"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
-        child = os.fork()  # a new interpreter would take seconds to import torch
-    if child == 0:
-        try:
-            torch.set_num_threads(1)
-            count = die_behind(limit)
-            answer = inside(folder, *arguments)
-            told.write_text(json.dumps([*answer, *count]))
-        finally:
-            os._exit(0)
-    _, ended = os.waitpid(child, 0)
-    if os.WIFSIGNALED(ended):
-        assert os.WTERMSIG(ended) in (signal.SIGKILL, signal.SIGSEGV)
+    told, train = folder / "told", objective.train
+    process = forks.server().Process(
+        target=forks.run_command, args=(folder, arguments, train, limit, told)
+    )
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        assert process.exitcode in (-signal.SIGKILL, -signal.SIGSEGV)
         return None
     status, _, err, count = json.loads(told.read_text())
     assert status == 0, err
@@ -352,4 +311,4 @@ def test_dying_on_postgresql(tmp_path: Path, postgres: str) -> None:
     while run(folder, *flags, limit=count // 5 + 7 * deaths, place=place) is None:
         deaths += 1
     assert deaths > 2
-    pd.testing.assert_frame_equal(rows(folder, postgres), rows(whole))
+    pd.testing.assert_frame_equal(rows(postgres), rows(whole))

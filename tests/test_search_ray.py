@@ -5,19 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import optuna
-import pandas as pd
 import pytest
-from commands import Answer, command, distilnas, environment, inside, refused
+from commands import Answer, distilnas, epochs, inside, refused, start, states, trials, until
 
-from search.database import table
-from search.database.engine import open_engine
 from search.database.storage import backend_of, open_storage
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'distilnas[ray]'")
@@ -51,15 +47,7 @@ class TwoNodes:
         self.cluster.wait_for_nodes()
 
     def start(self, folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            command(*arguments),
-            cwd=folder,
-            env=environment() | {"RAY_ADDRESS": self.cluster.address},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        return start(folder, *arguments, RAY_ADDRESS=self.cluster.address)
 
     def run(self, folder: Path, *arguments: str) -> Answer:
         process = self.start(folder, *arguments)
@@ -75,29 +63,6 @@ def cluster() -> Iterator[TwoNodes]:
     nodes = TwoNodes()
     yield nodes
     nodes.cluster.shutdown()
-
-
-def asked_of(storage: str, question: Callable[[Any], pd.DataFrame]) -> pd.DataFrame:
-    """The answer of a database; nothing where it, or its study, is not there yet."""
-    with suppress(Exception):
-        engine = open_engine(storage)
-        try:
-            return question(engine)
-        finally:
-            engine.dispose()
-    return pd.DataFrame({"state": []})
-
-
-def states(storage: str) -> list[str]:
-    return list(asked_of(storage, lambda engine: table.trials(engine, "s"))["state"])
-
-
-def until(true: Callable[[], object], process: "subprocess.Popen[str]") -> None:
-    end = time.monotonic() + 300  # on a busy machine, too
-    while not true():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.1)
 
 
 def test_a_node_is_lost_and_the_study_completes(
@@ -148,11 +113,11 @@ def test_trials_are_stopped_early_on_this_machine_alone(tmp_path: Path) -> None:
     asked = ("--trials", "10", "--epochs", "16", "--pruner", "halving")
     answer = inside(tmp_path, *STUDY, *asked)
     assert answer.status == 0, answer.err
-    trials = table.trials(open_engine(str(tmp_path / "studies.db")), "s")
-    stopped = trials[trials["state"] == "PRUNED"]
+    found = trials(tmp_path)
+    stopped = found[found["state"] == "PRUNED"]
     assert len(stopped) >= 2
     assert set(stopped["epochs"]) <= {4, 8}
-    assert (trials.loc[trials["state"] == "COMPLETE", "epochs"] == 16).all()
+    assert (found.loc[found["state"] == "COMPLETE", "epochs"] == 16).all()
     assert f"{len(stopped)} of 10 trials were stopped early" in answer.out
 
 
@@ -168,22 +133,15 @@ def actors() -> list[int]:
 
 def test_a_crashed_worker_is_begun_anew_and_its_trial_goes_on(tmp_path: Path) -> None:
     asked = ("--trials", "1", "--epochs", "60", "--workers", "1")
-    process = subprocess.Popen(
-        command(*STUDY, *asked),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    database = str(tmp_path / "studies.db")
-    until(lambda: len(asked_of(database, lambda e: table.curves(e, "s", [0]))) > 2, process)
+    process = start(tmp_path, *STUDY, *asked)
+    until(lambda: epochs(tmp_path) > 2, process)
     (actor,) = actors()
     os.kill(actor, signal.SIGSEGV)
     _, err = process.communicate(timeout=480)
     assert process.returncode == 0, err
-    assert states(database) == ["COMPLETE"]
-    study = optuna.load_study(study_name="s", storage=open_storage(database, create=False))
+    assert states(tmp_path) == ["COMPLETE"]
+    storage = open_storage(str(tmp_path / "studies.db"), create=False)
+    study = optuna.load_study(study_name="s", storage=storage)
     assert backend_of(study).facts["crashes:trial0000"] == ["Segmentation fault"]
 
 

@@ -8,12 +8,10 @@ from typing import Any
 import members
 import pandas as pd
 import pytest
-from commands import SMALL, Answer, children, distilnas, inside, refused
+from commands import SMALL, Answer, children, distilnas, inside, refused, rows
 from optuna.trial import TrialState
 from rich.console import Console
 
-from search.database import table
-from search.database.engine import open_engine
 from search.database.row import Row
 from search.study.settings import parse_workers
 from search.terminal.progress import Display
@@ -23,14 +21,9 @@ from space.errors import InputError
 from trainers.engine.result import Epoch
 from trainers.machine import cores
 
-TIMES = ["started", "completed", "seconds"]
 RANDOM = (*("--sampler", "random"), *("--pruner", "none"), *("--seed", "3"), *("--teacher", "none"))
 QUICK = (*SMALL, *RANDOM, "--epochs", "4", "--trials", "5")
 RESUME = ("resume", "s", "--cache", "cache", "--device", "cpu")
-
-
-def rows(folder: Path) -> pd.DataFrame:
-    return table.trials(open_engine(str(folder / "studies.db")), "s").drop(columns=TIMES)
 
 
 def students(folder: Path) -> dict[str, bytes]:
