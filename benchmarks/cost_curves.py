@@ -11,7 +11,7 @@ pixels) solved for a budget in int8. Random photographs, or the first ones of `-
   that is training without a teacher, recalibration of batch norm (8 batches, however many there
   are) and evaluation on a quarter as many images; in the device's default mode, which is held
   fixed.
-- workers: seconds of a search's crew (`search.workers.processes`) for one epoch of each of
+- workers: seconds of a search's processes (`search.workers.processes`) for one epoch of each of
   `--students` equal students, divided by their number; checkpoints and files included, starting
   the processes not; of `--data` they see all photographs. The cores are shared out, so below 0
   means that students side by side beat threads; -1 is the ideal only where one worker cannot use

@@ -134,18 +134,18 @@ def test_a_network_in_training_is_not_trained_twice(
 def test_auto_measures_and_says_so(tmp_path: Path) -> None:
     answer = distilnas(tmp_path, "search", *SMALL, *RANDOM, "--workers", "auto")
     assert answer.status == 0, answer.err
-    lines = [line for line in answer.err.splitlines() if line.startswith("workers: ")]
+    lines = [line for line in answer.err.splitlines() if line.startswith("parallel: ")]
     assert len(lines) in (1, 2)
     assert len(rows(tmp_path)) == 3
     answer = distilnas(tmp_path, *RESUME, "--workers", "auto")  # there is nothing to do
-    assert "workers: 1" in answer.err
+    assert "parallel: 1" in answer.err
 
 
 def test_more_workers_than_cores_is_a_warning(quick: Path) -> None:
     many = str(cores() + 1)
     answer = searched(quick, "--trials", "1", "--workers", many)
     assert answer.status == 0
-    assert f"warning: {many} workers share" in answer.err
+    assert f"warning: {many} students at once share" in answer.err
 
 
 def test_the_file_of_settings_may_say_it(tmp_path: Path) -> None:

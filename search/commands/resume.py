@@ -14,7 +14,7 @@ from search.database.address import database_errors
 from search.database.storage import open_storage
 from search.study.flags import Flags
 from search.study.folder import cache_folder, require_writable
-from search.study.limits import DEVICE_SECONDS, TIMEOUT, in_words, spent_of
+from search.study.limits import DEVICE_SECONDS, TIMEOUT, duration, spent_of
 from search.study.spec import SearchSpec, StudySpec
 from search.study.study import (
     ADDED,
@@ -79,7 +79,7 @@ def _add_limits(study: optuna.Study, session: Session) -> None:
     """Raise time limits: by so much beyond what was used."""
     used = spent_of(study)
     seconds = {TIMEOUT: used.seconds, DEVICE_SECONDS: used.device_seconds}
-    words = {TIMEOUT: in_words, DEVICE_SECONDS: lambda left: f"{left / 3600:.2f} device-hours"}
+    words = {TIMEOUT: duration, DEVICE_SECONDS: lambda left: f"{left / 3600:.2f} device-hours"}
     for key, more in session.limits.items():
         _extend(study, session, key, more, seconds[key], seconds[key], words[key])
 

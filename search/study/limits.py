@@ -48,7 +48,7 @@ class Limits(NamedTuple):
     def reached(self, spent: Spent) -> str | None:
         """Which limit is reached, in words."""
         if self.seconds is not None and spent.seconds >= self.seconds:
-            return f"--timeout: the study was worked on for {in_words(spent.seconds)}"
+            return f"--timeout: the study was worked on for {duration(spent.seconds)}"
         if self.device_seconds is not None and spent.device_seconds >= self.device_seconds:
             return f"--gpu-hours: {spent.device_seconds / 3600:.2f} device-hours were used"
         return None
@@ -108,7 +108,8 @@ def parse_duration(given: str | None) -> float | None:
     return seconds
 
 
-def in_words(seconds: float) -> str:
-    if seconds < 120:
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from search.study.limits import duration
 from search.study.settings import Settings
 from search.study.spec import SearchSpec
 from search.terminal import output
 from search.terminal.data import print_survey, survey_document
-from search.terminal.progress import duration
 from space.solver import Solution
 from trainers.data.survey import Survey
 

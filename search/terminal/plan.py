@@ -5,11 +5,11 @@ from rich.text import Text
 
 from search.ablation.arms import Resolved, same_student
 from search.ablation.forecast import Forecast
+from search.study.limits import duration
 from search.study.plan import AblationSpec, Arm, training_key
 from search.terminal import output
 from search.terminal.data import print_survey, survey_document
 from search.terminal.evidence import summary
-from search.terminal.progress import duration
 from space.count import cost
 from space.file_format import stored_bytes
 from trainers.data.survey import Survey

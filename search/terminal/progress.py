@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from search.database.goal import order_key
+from search.study.limits import duration
 from search.training.listener import Outcome
 from space.solver import format_bytes
 from trainers.engine.result import Epoch, Report
@@ -144,10 +145,3 @@ def _how(outcome: Outcome) -> str:
         filled = f" ({share:.1%} of the budget)" if share is not None else ""
         return f"complete: {outcome.value:.1%}, {format_bytes(row.bytes or 0)}{filled}"
     return f"{row.reason}" if outcome.state == TrialState.PRUNED else f"failed: {row.reason}"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -21,16 +21,16 @@ from trainers.recipe import Recipe
 SAMPLED = 20  # students that stand for a space
 # Of memory, for one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a
 # step keeps for each pixel of its batch.
-MEMBER_BYTES, PIXEL_BYTES = 500_000_000, 1_000
-MEMBERS_A_GPU = 8  # at most, that auto tries
+PROCESS_BYTES, PIXEL_BYTES = 500_000_000, 1_000
+PROCESSES_A_GPU = 8  # at most, that auto tries
 PROBE_SECONDS = 1.5
-# A larger crew must be faster by this: each of its students takes longer, and fewer trials are
-# known when the next one is drawn.
+# More at once must be faster by this factor: each student takes longer, and fewer trials are known
+# when the next one is drawn.
 GAIN = 1.05
 
 
 class Typical(NamedTuple):
-    """A student that stands for those of a study."""
+    """A student that stands for all of a study's."""
 
     architecture: Architecture
     recipe: Recipe
@@ -39,29 +39,30 @@ class Typical(NamedTuple):
 def open_executor(
     context: TrainingContext,
     context_spec: ContextSpec,
-    workers: int | None,
+    parallel: int | None,
     left: int,
     typical: Callable[[], Typical],
     console: Console,
 ) -> Executor:
-    """A crew for a study.
+    """An executor for a study.
 
     Args:
         context: for training in this process.
-        context_spec: the same, for processes.
-        workers: students at once; None measures.
+        context_spec: what other processes make the same from.
+        parallel: students trained at once; None measures how many are fastest.
         left: trainings that are left, as far as that is known.
         typical: makes the student to measure with.
     """
-    if workers == 1:
+    if parallel == 1:
         return InProcessExecutor(context)
     devices = _devices(context.device, context_spec.device)
-    if workers is None:
+    if parallel is None:
         return _measured(context, context_spec, devices, left, typical(), console)
-    if context.device.type == "cpu" and workers > cores():
-        _say(console, f"warning: {workers} workers share {cores()} CPU cores; fewer may be faster")
-    _say(console, f"{workers} students at once, in processes that take some seconds to start")
-    return ProcessExecutor(context_spec, workers, devices)
+    if context.device.type == "cpu" and parallel > cores():
+        shared = f"{parallel} students at once share {cores()} CPU cores"
+        _say(console, f"warning: {shared}; fewer may be faster")
+    _say(console, f"{parallel} students at once, in processes that take some seconds to start")
+    return ProcessExecutor(context_spec, parallel, devices)
 
 
 def _measured(
@@ -73,11 +74,11 @@ def _measured(
     console: Console,
 ) -> Executor:
     pixels = typical.recipe.batch * context.spec.size**2
-    highest = min(_room(context.device, MEMBER_BYTES + PIXEL_BYTES * pixels), left)
+    highest = min(_room(context.device, PROCESS_BYTES + PIXEL_BYTES * pixels), left)
     if highest < 2:
-        _say(console, "workers: 1, there is no room or no work for more")
+        _say(console, "parallel: 1, there is no room or no work for more")
         return InProcessExecutor(context)
-    _say(console, f"workers: measuring 1 to {highest} at once")
+    _say(console, f"parallel: measuring 1 to {highest} at once")
     probe = Probe(*typical, PROBE_SECONDS)
     executor = ProcessExecutor(context_spec, highest, devices)
     try:
@@ -88,7 +89,7 @@ def _measured(
         executor.__exit__(None, None, None)
         raise
     words = ", ".join(f"{k}: {rate:,.0f}" for k, rate in rates.items())
-    _say(console, f"workers: {chosen} (images a second by workers: {words})")
+    _say(console, f"parallel: {chosen} (images a second by students at once: {words})")
     return executor if chosen > 1 else InProcessExecutor(context)
 
 
@@ -99,24 +100,24 @@ def candidates(highest: int) -> list[int]:
 
 
 def best(rates: dict[int, float]) -> int:
-    """The number of workers with the highest rate, or a smaller one that is nearly as fast."""
+    """How many at once have the highest rate; fewer where they are nearly as fast."""
     enough = max(rates.values()) / GAIN
     return min(count for count, rate in rates.items() if rate >= enough)
 
 
 def _devices(chosen: torch.device, given: str) -> tuple[str, ...]:
-    """Devices that processes get in turn: every GPU, unless one was named."""
+    """Devices that processes are given in turn: every GPU, unless one was named."""
     if chosen.type == "cpu" or given not in ("auto", "cuda"):
         return (str(chosen),)
     return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
 
 
-def _room(device: torch.device, member: int) -> int:
-    """Processes that there are cores and memory for, at `member` bytes each."""
+def _room(device: torch.device, each: int) -> int:
+    """Processes that there are cores and memory for, at so many bytes each."""
     if device.type == "cuda":
-        return min(cores(), MEMBERS_A_GPU * torch.cuda.device_count())
+        return min(cores(), PROCESSES_A_GPU * torch.cuda.device_count())
     free = free_memory()
-    return cores() if free is None else max(1, min(cores(), free // member))
+    return cores() if free is None else max(1, min(cores(), free // each))
 
 
 def typical_student(spec: SearchSpec) -> Typical:

@@ -1,7 +1,7 @@
 """Who trains the students of a search: this process, or several (`search.workers.processes`).
 
-A crew is given jobs and tells of them by callbacks, which it calls in this process, one at a
-time. So a search is one loop without threads, however many students are trained at once.
+An executor is given jobs and reports on them by callbacks, which it calls in this process, one at
+a time. So a search is one loop without threads, however many students are trained at once.
 """
 
 import time
@@ -17,14 +17,14 @@ from search.training.row import Trained
 from space.errors import first_line
 from trainers.engine.result import Report, StopTraining
 
-# One student's failure, which must not end the search: PyTorch's errors, and too little memory.
+# These fail one student and must not end the search: PyTorch's errors, and too little memory.
 FAILURES = (RuntimeError, MemoryError)
 Failure = RuntimeError | MemoryError
 Done = Callable[[Trained | Failure | StopTraining], None]
 
 
 class Executor(Protocol):
-    """Trains students; a context manager that leaves no process behind."""
+    """Trains students; a context manager that ends every process that it started."""
 
     @property
     def free(self) -> int:
@@ -33,12 +33,12 @@ class Executor(Protocol):
 
     @property
     def devices(self) -> int:
-        """Devices that it trains on; all cores of a machine are one."""
+        """Number of devices that it trains on; all cores of a machine count as one."""
         ...
 
     @property
     def in_process(self) -> bool:
-        """Whether it trains in this process."""
+        """Whether students are trained in this process."""
         ...
 
     @property
@@ -50,18 +50,19 @@ class Executor(Protocol):
         """Train a student, from its checkpoint where it has one.
 
         Args:
-            report: told every epoch; returning True ends the training as pruned. It may raise
-                `StopTraining`.
-            done: told what was trained, why the student failed, or that its training was left.
+            report: called after every epoch; returning True ends the training as pruned. It may
+                raise `StopTraining`.
+            done: called once, with what was trained, why the student failed, or the
+                `StopTraining` that `report` raised.
         """
         ...
 
     def wait(self, seconds: float | None = None) -> None:
-        """Until something was reported or has ended, or time is up; calls the callbacks.
+        """Wait for a report, an end or so many seconds, and call the callbacks.
 
         Raises:
-            InputError, OSError: what fails for every student: a full disk, a cache that cannot
-                be read.
+            InputError, OSError: what would fail every student, such as a full disk or a cache
+                that cannot be read.
         """
         ...
 
@@ -78,12 +79,12 @@ class Executor(Protocol):
 def keep_busy(
     executor: Executor, start_next: Callable[[], bool], pending: Callable[[], bool] = lambda: False
 ) -> None:
-    """Start jobs while there are free places, until nothing is left and nothing runs.
+    """Start jobs while there is room, until nothing runs and nothing is pending.
 
     Args:
-        start_next: starts one job or settles it without training; False where there is nothing
-            to start now. It is asked again whenever something has ended, and now and then.
-        pending: whether something may have to be started later, though nothing runs here now.
+        start_next: starts one job, or settles it without training; False if there is none now.
+            It is called again after every end and every few seconds.
+        pending: whether a job may come up later, though none runs here now.
     """
     waits = pauses()  # between two looks at what other workers do
     while True:
@@ -98,7 +99,7 @@ def keep_busy(
 
 
 class InProcessExecutor:
-    """A crew of none but this process: `start` trains, and returns when the student is done."""
+    """Trains in this process: `start` returns when the student is done."""
 
     free, running, devices, in_process = 1, 0, 1, True
 

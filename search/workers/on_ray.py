@@ -1,7 +1,7 @@
 """Workers on a Ray cluster: Ray places and restarts them, the study stays in its database.
 
 Each worker is an actor that joins the study as `distilnas worker` does. When its node is lost, Ray
-starts it anew elsewhere, and the study's leases give it what was left unfinished.
+restarts it on another one; its unfinished trials go on when their leases have lapsed.
 """
 
 import math
@@ -26,12 +26,12 @@ from search.training.listener import ProgressListener
 from search.workers.stopping import StopRequest
 from space.errors import InputError, first_line
 
-RESTARTS = 20  # of one worker: more are no accident
+RESTARTS = 20  # of one worker; one that fails more often is broken
 LOOK_SECONDS = 1.0  # between two looks at the workers
 
 
 class Caller(Protocol):
-    """What is asked of the command that trains on Ray."""
+    """What a command that trains on Ray must provide."""
 
     @property
     def storage(self) -> str: ...
@@ -55,7 +55,7 @@ class Caller(Protocol):
 
 
 class RayWorkerArgs(NamedTuple):
-    """What every worker on the cluster is told: picklable."""
+    """What every worker on the cluster is given; picklable."""
 
     join: Callable[..., None]  # what `distilnas worker` does
     study: str
@@ -63,13 +63,17 @@ class RayWorkerArgs(NamedTuple):
 
 
 class RayWorker:
-    """An actor: a worker, on whatever node Ray has put it."""
+    """A worker on Ray: an actor, on whichever node Ray has put it."""
 
     def __init__(self, args: RayWorkerArgs) -> None:
         self.args, self.stop_request = args, StopRequest()
 
     def work(self) -> str | None:
-        """Train until the study has ended or it is told to leave; one line of why it could not."""
+        """Train until the study has ended or `leave` is called.
+
+        Returns:
+            Why it could not train, in one line; None where it could.
+        """
         its = self.args
         try:
             its.join(its.study, its.flags, stop_request=self.stop_request)
@@ -80,7 +84,7 @@ class RayWorker:
         return None
 
     def leave(self) -> None:
-        """Behind the epoch, with a checkpoint."""
+        """Stop after the current epoch, with a checkpoint."""
         self.stop_request.signal = signal.SIGTERM
 
 
@@ -91,11 +95,11 @@ def run(
     study: Study,
     display: ProgressListener,
 ) -> None:
-    """Have the study trained on Ray until it has ended.
+    """Train the study on Ray until it has ended.
 
     Raises:
-        InputError: no Ray, no cluster there, a database that the nodes do not share, or no worker
-            that could begin.
+        InputError: Ray is not installed, no cluster answers, its nodes share no database, or no
+            worker could start.
         Stopped: a signal asked to leave; the workers have written their checkpoints.
     """
     flags = Flags(
@@ -117,33 +121,33 @@ def run(
             )
         count = session.workers or _room(ray, share)
         session.say(f"{count} workers on Ray ({len(nodes)} nodes), {share:g} GPUs each")
-        seats = [_seat(ray, args, number, share) for number in range(count)]
+        actors = [_actor(ray, args, number, share) for number in range(count)]
         stop_request = session.stop_request
         with stop_request.handling_signals():
-            _attend(ray, seats, session, study, display)
+            _attend(ray, actors, session, study, display)
         stop_request.raise_if_stopped()
 
 
-def _seat(ray: Any, args: RayWorkerArgs, number: int, share: float) -> Any:
+def _actor(ray: Any, args: RayWorkerArgs, number: int, share: float) -> Any:
     options = {
         "name": f"distilnas/{args.study}/{number}/{os.getpid()}",
         "num_cpus": 1,
         "num_gpus": share,
         "max_restarts": RESTARTS,
         "max_task_retries": -1,
-        "max_concurrency": 2,  # to be told to leave while it works
+        "max_concurrency": 2,  # `leave` is called while `work` runs
     }
     return ray.remote(RayWorker).options(**options).remote(args)
 
 
 def _attend(
-    ray: Any, seats: list[Any], session: Caller, study: Study, display: ProgressListener
+    ray: Any, actors: list[Any], session: Caller, study: Study, display: ProgressListener
 ) -> None:
-    """Until every worker has ended; tells them to leave when this process is asked to.
+    """Wait until every worker has ended; when this process is asked to stop, so are they.
 
-    One that no node has room for, since its own was lost, is not waited for.
+    A worker whose node was lost, and for which no other node has room, is not waited for.
     """
-    working = {seat.work.remote(): number for number, seat in enumerate(seats)}
+    working = {actor.work.remote(): number for number, actor in enumerate(actors)}
     failures: list[str] = []
     told = ended_well = False
     try:
@@ -159,12 +163,12 @@ def _attend(
             display.ended_so_far(counted(study))
             if session.stop_request.asked and not told:
                 told = True
-                for seat in seats:
-                    seat.leave.remote()
+                for actor in actors:
+                    actor.leave.remote()
     finally:
-        for seat in seats:
-            ray.kill(seat)
-    if len(failures) == len(seats):
+        for actor in actors:
+            ray.kill(actor)
+    if len(failures) == len(actors):
         raise InputError(f"no worker on Ray could train: {failures[0]}")
 
 
@@ -181,7 +185,7 @@ def _ended(ray: Any, reference: Any) -> str | None:
 
 
 def _share(ray: Any, session: Caller) -> float:
-    """GPUs of one worker: what was asked for, or one where there are any."""
+    """GPUs of one worker: what was asked for; otherwise 1, or 0 where there are none."""
     there = float(ray.cluster_resources().get("GPU", 0))
     share = session.gpus_per_worker
     if share is None:
@@ -206,7 +210,8 @@ def require_ray() -> None:
 
 @contextmanager
 def connected(on: str) -> Iterator[Any]:
-    """Ray: the cluster at an address, that of RAY_ADDRESS, or one on this machine alone."""
+    """Ray's module, connected to the cluster at an address, to that of RAY_ADDRESS, or to one of
+    this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     require_ray()
     import ray
@@ -216,7 +221,7 @@ def connected(on: str) -> Iterator[Any]:
         try:
             address = on if on != RAY else None
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what goes wrong is said below, in one line
+                warnings.simplefilter("ignore")  # failures are reported below, in one line
                 ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
             text = first_line(error)

@@ -1,7 +1,8 @@
-"""A crew of processes on this machine, each training one student at a time.
+"""Processes on this machine that train one student each at a time.
 
-Only this side's process, the coordinator, knows the database. A process that dies (out of memory,
-a crash) costs its student the epochs since the last checkpoint, and a second death the student.
+Only the process that starts them, the coordinator, knows the database. When one dies (out of
+memory, a crash), its student goes on from the last checkpoint in a new one; after a second death
+the student has failed.
 """
 
 import multiprocessing
@@ -19,7 +20,7 @@ from search.training.context import ContextSpec
 from search.training.job import Job
 from search.training.row import Trained
 from search.workers.child import READY, Order, Probe
-from search.workers.child import main as member_main
+from search.workers.child import main as child_main
 from search.workers.crashes import LIVES
 from search.workers.executor import FAILURES, Done, reason_of
 from search.workers.stopping import HEEDED
@@ -40,7 +41,7 @@ class _Task:
 
 @dataclass(slots=True, eq=False)
 class _Child:
-    """A process, seen from the coordinator."""
+    """A process, as the coordinator sees it."""
 
     number: int  # from 0; which GPU it has depends on it
     process: BaseProcess
@@ -50,20 +51,21 @@ class _Child:
 
 
 class ProcessExecutor:
-    """A `search.workers.executor.Executor`; processes are begun when there is work for them."""
+    """A `search.workers.executor.Executor`; a process is started when there is work for it."""
 
     in_process = False
 
     def __init__(self, context_spec: ContextSpec, size: int, devices: tuple[str, ...] = ()) -> None:
-        """Take a study's station.
+        """Start no process yet.
 
         Args:
-            size: students at once.
-            devices: given out to the processes in turn; the station's own by default.
+            context_spec: what every process makes its study's context from.
+            size: students trained at once.
+            devices: given to the processes in turn; by default the one that the spec names.
         """
         self.context_spec, self.size = context_spec, size
         self.given = devices or (context_spec.device,)
-        self.members: list[_Child] = []
+        self.children: list[_Child] = []
 
     @property
     def devices(self) -> int:
@@ -71,51 +73,51 @@ class ProcessExecutor:
 
     @property
     def running(self) -> int:
-        return sum(member.task is not None for member in self.members)
+        return sum(child.task is not None for child in self.children)
 
     @property
     def free(self) -> int:
         return self.size - self.running
 
     def start(self, job: Job, report: Report, done: Done) -> None:
-        idle = (member for member in self.members if member.task is None)
+        idle = (child for child in self.children if child.task is None)
         self._assign(_Task(job, report, done), next(idle, None) or self._begin())
 
     def wait(self, seconds: float | None = None) -> None:
-        for member in self._heard(seconds):
-            message = self._received(member)
+        for child in self._heard(seconds):
+            message = self._received(child)
             if message is None:
-                self._died(member)
+                self._died(child)
             elif isinstance(message, Epoch):
-                self._answer(member, message)
+                self._answer(child, message)
             elif isinstance(message, Trained | StopTraining):
-                self._settle(member, message)
+                self._settle(child, message)
             elif message != READY:
-                self._failed(member, message)
+                self._failed(child, message)
 
     def speed(self, count: int, probe: Probe) -> float:
         """Images a second of `count` such students, trained at the same time."""
-        while len(self.members) < count:
+        while len(self.children) < count:
             self._begin()
-        while not all(member.ready for member in self.members):
+        while not all(child.ready for child in self.children):
             self.wait()
-        chosen = self.members[:count]
-        for member in chosen:
-            self._send(member, Order(probe, threads(count)))
+        chosen = self.children[:count]
+        for child in chosen:
+            self._send(child, Order(probe, threads(count)))
         total = 0.0
-        for member in chosen:
-            answer = self._received(member)
+        for child in chosen:
+            answer = self._received(child)
             if isinstance(answer, float):
                 total += answer
             else:  # there is no room for so many: this one gives nothing
-                self._dismiss(member)
+                self._dismiss(child)
         return total
 
     def resize(self, size: int) -> None:
-        """Keep so many processes, and dismiss the rest."""
+        """Keep so many processes and end the rest."""
         self.size = size
-        for member in self.members[size:]:
-            self._dismiss(member)
+        for child in self.children[size:]:
+            self._dismiss(child)
 
     def __enter__(self) -> "ProcessExecutor":
         return self
@@ -126,75 +128,75 @@ class ProcessExecutor:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for member in self.members:
-            member.process.kill()  # all of them, before the first is waited for
-        for member in list(self.members):
-            self._dismiss(member)
+        for child in self.children:
+            child.process.kill()  # all of them, before the first is waited for
+        for child in list(self.children):
+            self._dismiss(child)
 
-    def _assign(self, task: _Task, member: _Child) -> None:
-        member.task = task
-        self._send(member, Order(task.job, threads(self.size)))
+    def _assign(self, task: _Task, child: _Child) -> None:
+        child.task = task
+        self._send(child, Order(task.job, threads(self.size)))
 
     def _begin(self) -> _Child:
-        """A new process: not ready yet, but its orders can be sent."""
-        number = min(set(range(len(self.members) + 1)) - {member.number for member in self.members})
+        """A new process; orders can be sent before it is ready."""
+        number = min(set(range(len(self.children) + 1)) - {child.number for child in self.children})
         context = multiprocessing.get_context("spawn")  # torch's OpenMP does not outlive a fork
         here, there = context.Pipe()
-        process = context.Process(target=member_main, args=(there,), daemon=True)
+        process = context.Process(target=child_main, args=(there,), daemon=True)
         with _signals_blocked():
             process.start()
         there.close()
-        member = _Child(number, process, here)
-        self.members.append(member)
-        self._send(member, replace(self.context_spec, device=self.given[number % len(self.given)]))
-        return member
+        child = _Child(number, process, here)
+        self.children.append(child)
+        self._send(child, replace(self.context_spec, device=self.given[number % len(self.given)]))
+        return child
 
-    def _answer(self, member: _Child, epoch: Epoch) -> None:
-        assert member.task is not None, "only orders are answered"
+    def _answer(self, child: _Child, epoch: Epoch) -> None:
+        assert child.task is not None, "only orders are answered"
         answer: bool | StopTraining
         try:
-            answer = member.task.report(epoch)
+            answer = child.task.report(epoch)
         except StopTraining as leave:
             answer = leave
-        self._send(member, answer)
+        self._send(child, answer)
 
     def _heard(self, seconds: float | None) -> list[_Child]:
-        """Members that have something to say, or have died."""
-        heard = wait([member.connection for member in self.members], seconds)
-        return [member for member in self.members if member.connection in heard]
+        """Children that have sent something, or have died."""
+        heard = wait([child.connection for child in self.children], seconds)
+        return [child for child in self.children if child.connection in heard]
 
-    def _received(self, member: _Child) -> Any:
+    def _received(self, child: _Child) -> Any:
         """The next message; None where the process has died."""
         try:
-            message = member.connection.recv()
+            message = child.connection.recv()
         except (EOFError, OSError):
             return None
-        member.ready |= message == READY
+        child.ready |= message == READY
         return message
 
-    def _send(self, member: _Child, message: Any) -> None:
+    def _send(self, child: _Child, message: Any) -> None:
         with suppress(OSError):  # it has died, which the next `wait` hears
-            member.connection.send(message)
+            child.connection.send(message)
 
-    def _settle(self, member: _Child, answer: Any) -> None:
-        task, member.task = member.task, None
+    def _settle(self, child: _Child, answer: Any) -> None:
+        task, child.task = child.task, None
         assert task is not None, "only orders are answered"
         task.done(answer)
 
-    def _failed(self, member: _Child, error: Exception) -> None:
+    def _failed(self, child: _Child, error: Exception) -> None:
         if not isinstance(error, FAILURES):
             raise error
-        if not member.ready:
+        if not child.ready:
             raise InputError(f"a training process cannot be started: {reason_of(error)}")
-        task = member.task
-        self._dismiss(member)  # an error of CUDA's makes all that comes after it fail
+        task = child.task
+        self._dismiss(child)  # after an error of CUDA's all else in that process fails
         assert task is not None, "only orders are answered"
         task.done(error)
 
-    def _died(self, member: _Child) -> None:
-        member.process.join(DYING_SECONDS)  # the pipe closes a moment before the process ends
-        task, ready, how = member.task, member.ready, _words(member.process.exitcode)
-        self._dismiss(member)
+    def _died(self, child: _Child) -> None:
+        child.process.join(DYING_SECONDS)  # the pipe closes a moment before the process ends
+        task, ready, how = child.task, child.ready, _words(child.process.exitcode)
+        self._dismiss(child)
         if task is None and not ready:
             raise InputError(_too_many(self.size, how))
         if task is None:
@@ -207,17 +209,17 @@ class ProcessExecutor:
         else:
             raise InputError(_too_many(self.size, how))
 
-    def _dismiss(self, member: _Child) -> None:
-        self.members.remove(member)
-        member.connection.close()
-        member.process.kill()  # what it writes is whole or absent at any moment
-        member.process.join()
-        member.process.close()
+    def _dismiss(self, child: _Child) -> None:
+        self.children.remove(child)
+        child.connection.close()
+        child.process.kill()  # what it writes is whole or absent at any moment
+        child.process.join()
+        child.process.close()
 
 
-def threads(members: int) -> int:
-    """CPU threads of each of so many members."""
-    return max(1, cores() // members)
+def threads(processes: int) -> int:
+    """CPU threads for each of so many processes."""
+    return max(1, cores() // processes)
 
 
 def _words(code: int | None) -> str:
@@ -233,8 +235,8 @@ def _too_many(size: int, how: str) -> str:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process that is begun here never gets Ctrl-C, not even before its first line."""
-    resource_tracker.ensure_running()  # or starting it would unblock the signals
+    """A process that is started here never receives Ctrl-C, not even before its first line."""
+    resource_tracker.ensure_running()  # first: starting it unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     try:
         yield
