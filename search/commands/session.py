@@ -102,7 +102,7 @@ class Session:
 
     def say_limit(self, study: optuna.Study) -> None:
         """If a limit of the study was reached, say which, and how to raise it."""
-        reached = limits_of(study.user_attrs).reached(spent_of(study))
+        reached = limits_of(study).reached(spent_of(study))
         if reached is not None:
             flag = reached.partition(":")[0]
             more = (flag, "2h" if flag == "--timeout" else "2")

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import sqlalchemy as sa
@@ -27,6 +27,9 @@ from search.database.schema import (
     read_step,
     read_value,
 )
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 NAME = "drawn"  # of a study in memory
 UNREAD = ("confusion", "accuracies", "losses")  # attributes; long, and of interest to people alone
@@ -98,7 +101,7 @@ class _Parts:
         self.attributes = _nested(_parsed(rows(ATTRIBUTES, "key", "value_json", order="key")))
         self.marks = _nested(_parsed(rows(MARKS, "key", "value_json", order="key")))
         chosen = rows(PARAMS, "param_name", "param_value", "distribution_json", order="param_id")
-        self.params: dict[int, dict[str, Any]] = defaultdict(dict)
+        self.params: dict[int, dict[str, object]] = defaultdict(dict)
         self.distributions: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
         for trial_id, name, value, text in chosen:
             distribution = _distribution(text)
@@ -106,14 +109,14 @@ class _Parts:
             self.distributions[trial_id][name] = distribution
 
 
-def _nested(rows: Iterable[tuple[int, Any, Any]]) -> dict[int, dict[Any, Any]]:
-    found: dict[int, dict[Any, Any]] = defaultdict(dict)
+def _nested(rows: Iterable[tuple[int, Key, Value]]) -> dict[int, dict[Key, Value]]:
+    found: dict[int, dict[Key, Value]] = defaultdict(dict)
     for trial_id, key, value in rows:
         found[trial_id][key] = value
     return found
 
 
-def _parsed(rows: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, Any]]:
+def _parsed(rows: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, object]]:
     return ((trial_id, key, json.loads(text)) for trial_id, key, text in rows)
 
 

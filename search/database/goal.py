@@ -2,7 +2,18 @@
 trial is the better one."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, Self, TypeVar
+
+
+class Signed(Protocol):
+    """A number, or a column of them."""
+
+    def __neg__(self) -> Self: ...
+
+
+Worth = TypeVar("Worth", bound=Signed)
+Size = TypeVar("Size")
+Number = TypeVar("Number")
 
 
 class Goal(NamedTuple):
@@ -54,7 +65,7 @@ class Goal(NamedTuple):
         name = self.name
         return words.replace("Accuracy", name.capitalize()).replace("accuracy", name)
 
-    def worth(self, values: Any) -> Any:
+    def worth(self, values: Worth) -> Worth:
         """Values, or a column of them, so that more is better."""
         return -values if self.minimised else values
 
@@ -62,7 +73,7 @@ class Goal(NamedTuple):
 ACCURACY = Goal()
 
 
-def order_key(worth: Any, size: Any, number: Any) -> tuple[Any, Any, Any]:
+def order_key(worth: Worth, size: Size, number: Number) -> tuple[Worth, Size, Number]:
     """Sorts the best first: of equal worth the smaller file, of equal files the lower number.
 
     Takes numbers, or columns of them.

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -94,11 +93,10 @@ def swap(
     return connection.execute(change).rowcount == 1
 
 
-def fact(connection: sa.Connection, study: int, key: str) -> Any:
-    """A system attribute of the study; None where there is none."""
+def fact(connection: sa.Connection, study: int, key: str) -> str | None:
+    """A system attribute of the study, as JSON; None where there is none."""
     query = sa.select(FACTS.c.value_json).where(FACTS.c.study_id == study, FACTS.c.key == key)
-    text = connection.execute(query).scalar()
-    return None if text is None else json.loads(text)
+    return connection.execute(query).scalar()
 
 
 def write_fact(connection: sa.Connection, study: int, key: str, text: str) -> None:

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
@@ -61,7 +61,7 @@ def directions(connection: sa.Connection, study: int) -> list[str]:
     return list(found["direction"])
 
 
-def read(connection: sa.Connection, query: str, **params: Any) -> pd.DataFrame:
+def read(connection: sa.Connection, query: str, **params: str | int) -> pd.DataFrame:
     return pd.read_sql(sa.text(query), connection, params=params)
 
 
@@ -96,9 +96,9 @@ def attributes(
     return pd.DataFrame(told, index=list(trial_ids))
 
 
-def parsed(texts: Iterable[str | None]) -> list[Any]:
+def parsed(texts: Iterable[str | None]) -> list[object]:
     """What JSON texts say: as one text, for that takes a third of the time."""
-    found: list[Any] = json.loads(f"[{','.join(text or 'null' for text in texts)}]")
+    found: list[object] = json.loads(f"[{','.join(text or 'null' for text in texts)}]")
     return found
 
 
@@ -149,9 +149,9 @@ def of_trials(
     return read(connection, query, study=study, **span._asdict())
 
 
-def wide(trial_ids: pd.Series, names: pd.Series, values: Any) -> pd.DataFrame:
+def wide(trial_ids: pd.Series, names: pd.Series, values: Iterable[object]) -> pd.DataFrame:
     """(trial, name, value) triples -> one row a trial, one column a name."""
-    columns: dict[str, dict[int, Any]] = {}
+    columns: dict[str, dict[int, object]] = {}
     for trial_id, name, value in zip(trial_ids.tolist(), names.tolist(), values, strict=True):
         columns.setdefault(name, {})[trial_id] = value
     return pd.DataFrame(
@@ -159,7 +159,7 @@ def wide(trial_ids: pd.Series, names: pd.Series, values: Any) -> pd.DataFrame:
     )
 
 
-def choices(chosen: pd.DataFrame) -> Iterator[Any]:
+def choices(chosen: pd.DataFrame) -> Iterator[object]:
     """Values as they were chosen: a categorical is stored as the place of its choice."""
     parsed = {text: json.loads(text) for text in chosen["distribution_json"].unique()}
     for value, text in zip(chosen["param_value"], chosen["distribution_json"], strict=True):

@@ -5,8 +5,9 @@ What of Optuna's studies and trials is private to Optuna is used here alone.
 
 import os
 import shlex
+import sqlite3
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -73,10 +74,12 @@ def _retried(
 class RetryingStorage(RDBStorage):
     """Optuna's storage, which outlasts a database's absence."""
 
-    def __init__(self, url: str, engine_kwargs: dict[str, Any], *, read_only: bool = False) -> None:
+    def __init__(
+        self, url: str, engine_kwargs: Mapping[str, object], *, read_only: bool = False
+    ) -> None:
         self.retry = Retry("the study database", passing, PATIENCE_SECONDS)
         self.read_only = read_only
-        super().__init__(url, engine_kwargs=engine_kwargs)
+        super().__init__(url, engine_kwargs=dict(engine_kwargs))
 
     # All that Optuna asks while a study runs.
     set_study_user_attr = _retried(RDBStorage.set_study_user_attr)
@@ -218,7 +221,7 @@ def exists(storage: str) -> bool:
 
 def _open_server(storage: str, create: bool) -> RetryingStorage:
     url = url_of(storage)
-    options: dict[str, Any] = {"pool_pre_ping": True}
+    options: dict[str, object] = {"pool_pre_ping": True}
     if sa.make_url(url).get_driver_name() in LIBPQ:
         options["connect_args"] = SERVER_SECONDS
     if not create:
@@ -270,7 +273,7 @@ def _require_folder(path: Path) -> None:
         )
 
 
-def _on_connect(connection: Any, record: Any) -> None:
+def _on_connect(connection: sqlite3.Connection, record: object) -> None:
     connection.isolation_level = None  # the driver must not begin transactions by itself
     connection.execute("PRAGMA journal_mode=WAL")
 

@@ -177,8 +177,8 @@ def best_first(table: pd.DataFrame, goal: Goal = ACCURACY) -> pd.DataFrame:
     """Trials by `order_key`; those without a value last, and of equals those without a size."""
     keys = order_key(goal.worth(table["value"]), table["bytes"], table["number"])
     order = pd.concat([pd.to_numeric(key, errors="coerce") for key in keys], axis=1)
-    order.columns = range(len(keys))
-    found: pd.DataFrame = table.loc[order.sort_values(list(order)).index]
+    order.columns = pd.RangeIndex(len(keys))
+    found: pd.DataFrame = table.loc[order.sort_values(list(order.columns)).index]
     return found
 
 

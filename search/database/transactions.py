@@ -9,7 +9,7 @@ import datetime
 import json
 from collections.abc import Mapping, Set
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from optuna.trial import TrialState
@@ -147,7 +147,7 @@ def end_trial(
     trial_id: int,
     state: TrialState,
     value: float | None,
-    attributes: Mapping[str, Any],
+    attributes: Mapping[str, object],
     reported: Mapping[int, float],
     worker: str,
 ) -> None:
@@ -194,7 +194,7 @@ def result(connection: sa.Connection, study: int, key: str) -> str | None:
     return connection.execute(query).scalar()
 
 
-def write_result(connection: sa.Connection, study: int, key: str, value: Any) -> None:
+def write_result(connection: sa.Connection, study: int, key: str, value: object) -> None:
     connection.execute(
         sa.insert(RESULTS).values(study_id=study, key=key, value_json=json.dumps(value))
     )

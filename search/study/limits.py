@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import optuna
 import sqlalchemy as sa
@@ -66,7 +65,7 @@ def account(
         training: whether any worker has something in training.
         grace: seconds within which every worker reports.
     """
-    before = Spent(*(fact(connection, study, SPENT) or ()))
+    before = Spent(*json.loads(fact(connection, study, SPENT) or "[]"))
     now = connection.execute(sa.text(f"SELECT {CLOCKS[connection.dialect.name]}")).scalar_one()
     spent = before.after(float(now), device_seconds, training, grace)
     write_fact(connection, study, SPENT, json.dumps(spent))
@@ -78,8 +77,9 @@ def spent_of(study: optuna.Study) -> Spent:
     return Spent(*backend_of(study).facts.get(SPENT, ()))
 
 
-def limits_of(attributes: Mapping[str, Any]) -> Limits:
-    """A study's limits, from its user attributes."""
+def limits_of(study: optuna.Study) -> Limits:
+    """What a study may cost."""
+    attributes = study.user_attrs
     return Limits(attributes.get(TIMEOUT), attributes.get(DEVICE_SECONDS))
 
 

@@ -7,7 +7,7 @@ come from where its own tools have them, and never stand in an address.
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import sqlalchemy as sa
 
@@ -29,13 +29,28 @@ def is_address(where: str) -> bool:
     return "://" in where
 
 
+class FileSystem(Protocol):
+    """What is used of fsspec's file systems, which have no types."""
+
+    @property
+    def protocol(self) -> str | tuple[str, ...]: ...
+
+    def makedirs(self, path: str, exist_ok: bool) -> None: ...
+    def put_file(self, local: str, path: str) -> None: ...
+    def mv(self, before: str, after: str) -> None: ...
+    def cat_file(self, path: str) -> bytes: ...
+    def rm_file(self, path: str) -> None: ...
+    def find(self, path: str) -> list[str]: ...
+    def invalidate_cache(self) -> None: ...
+
+
 def passing(error: Exception) -> str | None:
     """Why a store may answer a little later; None: it would not."""
     lasting = isinstance(error, LASTING) or type(error).__name__ in LASTING_NAMES
     return None if lasting else first_line(error)
 
 
-def _protocols(filesystem: Any) -> set[str]:
+def _protocols(filesystem: FileSystem) -> set[str]:
     named = filesystem.protocol
     return {named} if isinstance(named, str) else set(named)
 
@@ -56,7 +71,7 @@ class Store:
                 f"--artifacts {protocol}://... must hold no credentials; they belong into the "
                 "environment or the store's own files (for S3: ~/.aws/credentials)"
             )
-        self._opened: tuple[Any, str] | None = None
+        self._opened: tuple[FileSystem, str] | None = None
 
     def __getstate__(self) -> str:
         return self.address
@@ -126,7 +141,7 @@ class Store:
 
         return self._ask(ask)
 
-    def _open(self) -> tuple[Any, str]:
+    def _open(self) -> tuple[FileSystem, str]:
         if self._opened is None:
             import fsspec
 

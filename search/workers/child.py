@@ -12,7 +12,7 @@ import threading
 import traceback
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 # Nothing slow is imported here: a process must watch its coordinator before it loads torch.
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _die_with_coordinator() -> None:
     os._exit(COORDINATOR_LOST)
 
 
-def _answer(context: "TrainingContext", work: "Job | Probe", connection: Connection) -> Any:
+def _answer(context: "TrainingContext", work: "Job | Probe", connection: Connection) -> object:
     from search.training import objective
     from trainers.engine.result import StopTraining
 

@@ -42,7 +42,7 @@ def note(connection: sa.Connection, study: int, folder: Folder, key: str, before
 
 def crashes(connection: sa.Connection, study: int, key: str) -> list[str]:
     """How processes crashed that trained at a place, the first crash first."""
-    return list(fact(connection, study, CRASHES + key) or [])
+    return list(json.loads(fact(connection, study, CRASHES + key) or "[]"))
 
 
 def failure(known: list[str], label: str, say: Callable[[str], None]) -> RuntimeError | None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from types import ModuleType
+from typing import NamedTuple, Protocol
 
 from optuna import Study
 
@@ -52,6 +53,24 @@ class Caller(Protocol):
     def stop_request(self) -> StopRequest: ...
 
     def say(self, text: str) -> None: ...
+
+
+class Remote(Protocol):
+    """A method of an actor."""
+
+    def remote(self) -> object:
+        """Call it; returns a reference to its result."""
+        ...
+
+
+class Actor(Protocol):
+    """A `RayWorker`, as other processes see it."""
+
+    @property
+    def work(self) -> Remote: ...
+
+    @property
+    def leave(self) -> Remote: ...
 
 
 class RayWorkerArgs(NamedTuple):
@@ -128,7 +147,7 @@ def run(
         stop_request.raise_if_stopped()
 
 
-def _actor(ray: Any, args: RayWorkerArgs, number: int, share: float) -> Any:
+def _actor(ray: ModuleType, args: RayWorkerArgs, number: int, share: float) -> Actor:
     options = {
         "name": f"distilnas/{args.study}/{number}/{os.getpid()}",
         "num_cpus": 1,
@@ -137,11 +156,12 @@ def _actor(ray: Any, args: RayWorkerArgs, number: int, share: float) -> Any:
         "max_task_retries": -1,
         "max_concurrency": 2,  # `leave` is called while `work` runs
     }
-    return ray.remote(RayWorker).options(**options).remote(args)
+    actor: Actor = ray.remote(RayWorker).options(**options).remote(args)
+    return actor
 
 
 def _attend(
-    ray: Any, actors: list[Any], session: Caller, study: Study, display: ProgressListener
+    ray: ModuleType, actors: list[Actor], session: Caller, study: Study, display: ProgressListener
 ) -> None:
     """Wait until every worker has ended; when this process is asked to stop, so are they.
 
@@ -176,7 +196,7 @@ def _in_training(study: Study) -> bool:
     return bool(backend_of(study).leases)
 
 
-def _ended(ray: Any, reference: Any) -> str | None:
+def _ended(ray: ModuleType, reference: object) -> str | None:
     try:
         why: str | None = ray.get(reference)
     except ray.exceptions.RayError as error:
@@ -184,7 +204,7 @@ def _ended(ray: Any, reference: Any) -> str | None:
     return why
 
 
-def _share(ray: Any, session: Caller) -> float:
+def _share(ray: ModuleType, session: Caller) -> float:
     """GPUs of one worker: what was asked for; otherwise 1, or 0 where there are none."""
     there = float(ray.cluster_resources().get("GPU", 0))
     share = session.gpus_per_worker
@@ -195,7 +215,7 @@ def _share(ray: Any, session: Caller) -> float:
     return share
 
 
-def _room(ray: Any, share: float) -> int:
+def _room(ray: ModuleType, share: float) -> int:
     """Workers that the cluster has room for."""
     there = ray.cluster_resources()
     room: float = there.get("GPU", 0) / share if share else there.get("CPU", 1)
@@ -209,7 +229,7 @@ def require_ray() -> None:
 
 
 @contextmanager
-def connected(on: str) -> Iterator[Any]:
+def connected(on: str) -> Iterator[ModuleType]:
     """Ray's module, connected to the cluster at an address, to that of RAY_ADDRESS, or to one of
     this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -14,7 +14,6 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any
 
 from search.training.context import ContextSpec
 from search.training.job import Job
@@ -92,7 +91,7 @@ class ProcessExecutor:
                 self._answer(child, message)
             elif isinstance(message, Trained | StopTraining):
                 self._settle(child, message)
-            elif message != READY:
+            elif isinstance(message, Exception):
                 self._failed(child, message)
 
     def speed(self, count: int, probe: Probe) -> float:
@@ -165,7 +164,7 @@ class ProcessExecutor:
         heard = wait([child.connection for child in self.children], seconds)
         return [child for child in self.children if child.connection in heard]
 
-    def _received(self, child: _Child) -> Any:
+    def _received(self, child: _Child) -> object:
         """The next message; None where the process has died."""
         try:
             message = child.connection.recv()
@@ -174,11 +173,11 @@ class ProcessExecutor:
         child.ready |= message == READY
         return message
 
-    def _send(self, child: _Child, message: Any) -> None:
+    def _send(self, child: _Child, message: object) -> None:
         with suppress(OSError):  # it has died, which the next `wait` hears
             child.connection.send(message)
 
-    def _settle(self, child: _Child, answer: Any) -> None:
+    def _settle(self, child: _Child, answer: Trained | StopTraining) -> None:
         task, child.task = child.task, None
         assert task is not None, "only orders are answered"
         task.done(answer)

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 HEEDED = (signal.SIGINT, signal.SIGTERM)
 STDERR = 2
@@ -41,7 +40,7 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread is told of signals
             return
-        before: dict[int, Any] = {number: signal.getsignal(number) for number in HEEDED}
+        before = {number: signal.getsignal(number) for number in HEEDED}
         for heeded in HEEDED:
             if before[heeded] is not signal.SIG_IGN:  # as nohup wishes
                 signal.signal(heeded, self._heed)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any, Self
+from typing import Self
 
 import optuna
 import sqlalchemy as sa
@@ -63,7 +63,7 @@ class Worker:
             stored: counts what this worker stores: trials by their state, and finalists' trainings.
         """
         stop_request = stop_request or StopRequest()
-        usage = Usage(limits_of(study.user_attrs), stop_request, clock.now)
+        usage = Usage(limits_of(study), stop_request, clock.now)
         with leasing(backend_of(study), folder, usage, grace, clock) as holder:
             yield cls(study, holder, stop_request, Counter() if stored is None else stored)
 
@@ -192,7 +192,7 @@ class Worker:
         claim: Claim,
         state: TrialState,
         value: float | None,
-        attributes: Mapping[str, Any],
+        attributes: Mapping[str, object],
         publish: Callable[[], None],
         reported: Mapping[int, float] = NOTHING_MORE,
     ) -> bool:
@@ -213,7 +213,9 @@ class Worker:
 
         return self._end(trial_key(claim.number), state.name, is_stored, store)
 
-    def end_finalist(self, key: str, stored_as: str, row: Any, publish: Callable[[], None]) -> bool:
+    def end_finalist(
+        self, key: str, stored_as: str, row: object, publish: Callable[[], None]
+    ) -> bool:
         """Store the result of a finalist's training, an attribute of the study."""
         study = self.backend.study_id
 
