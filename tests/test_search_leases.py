@@ -22,8 +22,7 @@ from optuna.trial import TrialState
 
 from search.database import study_list
 from search.database.engine import open_engine
-from search.database.leases import BEATS, Lease, all_leases, swap, write_fact
-from search.database.schema import FACTS
+from search.database.leases import BEATS, FACTS, Lease, all_leases, swap, write_fact
 from search.database.storage import backend_of, open_storage
 from search.database.transactions import Claim
 from search.study.folder import Folder

@@ -14,13 +14,13 @@ from space.errors import InputError, first_line
 
 DEFAULT_STORAGE = "studies.db"
 PREFIX = re.compile(r"(--[\w-]+=)?(sqlite[+\w]*:///)?")  # of a path
-STORAGE_VARIABLE = "DISTILNAS_STORAGE"  # of the environment: the address, where no flag says it
+STORAGE_VARIABLE = "DISTILNAS_STORAGE"  # of the environment: the address, if no flag gives one
 
 
 def at_home(text: str) -> str:
-    """A path with its `~` written out: alone, after a flag's `=`, or in SQLite's address.
+    """A path with its `~` expanded: alone, after a flag's `=`, or in an SQLite address.
 
-    A shell writes it out only where it stands at the beginning of a word.
+    A shell expands it only at the beginning of a word.
     """
     before = PREFIX.match(text)
     assert before is not None, "it may match nothing at all"
@@ -42,9 +42,9 @@ def masked(storage: str) -> str:
 
 
 def command(verb: str, name: str, storage: str, *rest: str) -> str:
-    """A command to type, with the database where it would not be found without.
+    """A command to type, with `--storage` if the database would not be found without it.
 
-    A password is left out of it: it belongs into the environment (DISTILNAS_STORAGE).
+    A password is left out: it belongs in the environment (DISTILNAS_STORAGE).
     """
     known = {
         url_of(place) for place in (DEFAULT_STORAGE, os.environ.get(STORAGE_VARIABLE)) if place
@@ -58,7 +58,7 @@ def masked_for_shell(storage: str) -> str:
 
 
 def sqlite_path(storage: str) -> Path | None:
-    """The database's file, or None where it is no SQLite file."""
+    """The database's file; None if it is not an SQLite file."""
     url = sa.make_url(url_of(storage))
     is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
     return Path(str(url.database)) if is_file else None
@@ -89,7 +89,7 @@ def database_errors(storage: str) -> Iterator[None]:
 
 
 def no_database(path: Path) -> InputError:
-    """What to say of a file that is something else."""
+    """The error for a path that holds something else."""
     kind = "a folder" if path.is_dir() else "another kind of file"
     return InputError(
         f"{path} must be an SQLite database, but is {kind}; name another one: --storage FILE"

@@ -1,4 +1,4 @@
-"""The study database for reading, wherever it lies: nothing is written beside it."""
+"""The study database opened for reading only: nothing is written, not even beside the file."""
 
 import atexit
 import os
@@ -28,9 +28,9 @@ def open_engine(storage: str) -> sa.Engine:
 def readable(path: Path) -> str:
     """The address at which a SQLite file can be read, also where nothing can be written.
 
-    A reader of a database in WAL mode shares a file with its writers, which lies beside it. Where
-    there is none and none can be made, nobody writes either: the file is taken as it is, or, with
-    transactions that a killed process left in its log, as a copy.
+    A reader of a database in WAL mode shares a file with the writers, beside the database. If that
+    file is missing and cannot be made, nobody is writing: the database is then read as it is, or,
+    if a killed process left transactions in its log, from a copy.
     """
     if not path.exists():
         raise InputError(f"study database {path} does not exist; begin with: distilnas search")
@@ -61,5 +61,5 @@ def _answers(url: str) -> bool:
     except OperationalError as error:
         return "unable to open" not in str(error.orig) and "readonly" not in str(error.orig)
     except sa.exc.DatabaseError:
-        return True  # it is no database, which its reader says
+        return True  # not a database, as whoever reads it will report
     return True

@@ -1,7 +1,7 @@
 """Trials as Optuna wants them, read by a handful of queries.
 
-Optuna builds an object of every value first: 199 seconds for 100,000 trials of 30 attributes
-(`python benchmarks/scaling.py`). What a sampler or a worker never asks for is left out.
+Optuna itself builds an object for every value: 199 seconds for 100,000 trials of 30 attributes
+(`python benchmarks/scaling.py`). What no sampler or worker needs is left out.
 """
 
 import datetime
@@ -17,7 +17,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import queries
-from search.database.schema import (
+from search.database.transactions import (
     ATTRIBUTES,
     MARKS,
     PARAMS,
@@ -32,7 +32,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 NAME = "drawn"  # of a study in memory
-UNREAD = ("confusion", "accuracies", "losses")  # attributes; long, and of interest to people alone
+UNREAD = ("confusion", "accuracies", "losses")  # attributes: long, and read by people only
 
 
 def read_trials(
@@ -42,9 +42,13 @@ def read_trials(
     included: set[int],
     beyond: int,
 ) -> list[FrozenTrial]:
-    """Trials of a study with an identity beyond one, or among those included.
+    """Trials of a study with an id above `beyond` or among `included`, by id.
 
-    Their attributes are whole but for those of `UNREAD`.
+    They have all attributes but those of `UNREAD`.
+
+    Args:
+        states: only trials in these; None reads all.
+        beyond: -1 reads all.
     """
     wanted = [TRIALS.c.study_id == study]
     if beyond > -1:
@@ -80,7 +84,7 @@ def read_trials(
 
 
 class _Parts:
-    """What belongs to the trials of a query, by their identity."""
+    """Values, parameters and attributes of the trials of a query, by trial id."""
 
     def __init__(self, connection: sa.Connection, ids: sa.Select[tuple[int]]) -> None:
         def rows(table: sa.Table, *names: str, order: str) -> Iterator[Any]:
@@ -126,17 +130,17 @@ def _distribution(text: str) -> BaseDistribution:
 
 
 def _local(moment: datetime.datetime | None) -> datetime.datetime | None:
-    """As Optuna has it in memory: local time, kept in UTC without saying so."""
+    """Stored UTC as the local time that Optuna has in memory; neither names its zone."""
     if moment is None:
         return None
     return moment.replace(tzinfo=datetime.UTC).astimezone().replace(tzinfo=None)
 
 
 def drawn(engine: sa.Engine, name: str, numbers: Sequence[int]) -> optuna.Study:
-    """Trials with their parameters, distributions and values, and which way the study goes.
+    """A study in memory with these trials: their parameters, distributions and values.
 
-    Optuna's `add_trials` would check them, and refuse what Optuna's own studies may hold: a value
-    that somebody enqueued beyond its distribution.
+    Optuna's `add_trials` would check them, and refuse what its own studies may hold: an enqueued
+    value outside its distribution.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with queries.connection(engine) as connection:
@@ -152,6 +156,6 @@ def drawn(engine: sa.Engine, name: str, numbers: Sequence[int]) -> optuna.Study:
     made = optuna.create_study(storage=storage, study_name=NAME, directions=ways)
     trial_id = storage.get_study_id_from_name(NAME)
     for trial in found:
-        trial.user_attrs, trial.intermediate_values = {}, {}  # long, and of no concern here
+        trial.user_attrs, trial.intermediate_values = {}, {}  # long, and not needed here
         storage.create_new_trial(trial_id, template_trial=trial)
     return made

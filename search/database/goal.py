@@ -1,5 +1,5 @@
-"""What a study's value is (an accuracy in ours; in another program's, whatever it says), and which
-trial is the better one."""
+"""What a study's value is (an accuracy in ours, anything in another program's), and which of two
+trials is better."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, Self, TypeVar
@@ -17,7 +17,7 @@ Number = TypeVar("Number")
 
 
 class Goal(NamedTuple):
-    """The (first) objective of a study: its name, how it is written, which way is better."""
+    """A study's (first) objective: its name, how it is printed, and whether less is better."""
 
     ours: bool = True  # validation accuracy, 0 to 1
     minimised: bool = False
@@ -31,17 +31,17 @@ class Goal(NamedTuple):
 
     @property
     def name(self) -> str:
-        """In a column's head."""
+        """For the head of a column."""
         return "accuracy" if self.ours else "value"
 
     @property
     def title(self) -> str:
-        """At an axis."""
+        """For an axis."""
         return "validation accuracy" if self.ours else "value"
 
     @property
     def digits(self) -> str:
-        """How pages write it where every digit counts, as d3 reads formats."""
+        """The d3 format with which pages write it exactly."""
         return ".2%" if self.ours else ".5~g"
 
     @property
@@ -50,23 +50,23 @@ class Goal(NamedTuple):
 
     @property
     def several(self) -> str:
-        """What to say of a study with several objectives; "" for one."""
+        """A note for a study with several objectives; "" for one."""
         return f"the first of {self.objectives} objectives" if self.objectives > 1 else ""
 
     def exactly(self, value: float) -> str:
-        """The same in Python's words."""
+        """As `digits`, formatted by Python."""
         return f"{value:.2%}" if self.ours else f"{value:.5g}"
 
     def words(self, value: float) -> str:
         return f"{value:.1%}" if self.ours else f"{value:.4g}"
 
     def said(self, words: str) -> str:
-        """Words that were written for accuracies."""
+        """A text that speaks of accuracies, with this goal's name instead."""
         name = self.name
         return words.replace("Accuracy", name.capitalize()).replace("accuracy", name)
 
     def worth(self, values: Worth) -> Worth:
-        """Values, or a column of them, so that more is better."""
+        """A value, or a column of them, with the sign that makes more better."""
         return -values if self.minimised else values
 
 

@@ -1,9 +1,9 @@
-"""Who trains what: a study's workers share its students by leases.
+"""Leases: which worker trains which student of a study.
 
 A lease is a system attribute of the study, `lease:trial0012` or, for a finalist,
-`lease:trial0012/seed1`. Its owner counts its beat up; whoever sees the beat stand still for the
-lease's grace, by a clock of their own, may take it over. So no two machines' clocks are compared,
-and a clock that jumps changes nothing. Every change is a compare-and-swap on the text.
+`lease:trial0012/seed1`. Its owner keeps increasing its beat. A worker that sees the beat unchanged
+for the lease's grace, by its own clock, may take the lease over. So the clocks of two machines are
+never compared, and setting one changes nothing. Every change is a compare-and-swap on the text.
 """
 
 import json
@@ -12,26 +12,29 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
+from optuna.storages._rdb import models
 
-from search.database.schema import FACTS, STUDIES
 from space.errors import InputError
 
 PREFIX = "lease:"
 GRACE = 60.0  # seconds without a beat before others may take a trial over
-BEATS = 6  # of a lease within its grace
+BEATS = 6  # per grace
+
+STUDIES: sa.Table = models.StudyModel.__table__
+FACTS: sa.Table = models.StudySystemAttributeModel.__table__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """What stands in the database of one student in training."""
+    """What the database says of one student in training."""
 
     worker: str
     host: str
-    boot: str  # changes when the machine is started anew
-    grace: float  # seconds that the beat may stand still
+    boot: str  # changes when the machine restarts
+    grace: float  # seconds that the beat may stay unchanged
     training: str = ""  # identity of what is trained, once it is known
     beat: int = 0
-    at: str = ""  # UTC, by the owner's clock: for people alone
+    at: str = ""  # UTC, by the owner's clock: for people only
 
     @property
     def text(self) -> str:
@@ -39,7 +42,7 @@ class Lease:
 
     @classmethod
     def read(cls, text: str) -> "Lease":
-        """Raises InputError where it is not one of this version."""
+        """Raises InputError for a lease of another version."""
         try:
             return cls(**json.loads(text))
         except (TypeError, ValueError):
@@ -50,13 +53,13 @@ class Lease:
 
 
 def trial_key(number: int) -> str:
-    """The place of a trial's files, and with it the name of its lease."""
+    """Names a trial's lease, and the place of its files within the study's folder."""
     return f"trial{number:04d}"
 
 
 @contextmanager
 def locked(engine: sa.Engine, study: int) -> Iterator[sa.Connection]:
-    """A transaction that no other worker's transaction on the study's leases runs beside."""
+    """A transaction during which no other worker can change the study's leases."""
     with engine.begin() as connection:
         connection.execute(
             sa.select(STUDIES.c.study_id).where(STUDIES.c.study_id == study).with_for_update()
@@ -74,14 +77,14 @@ def all_leases(connection: sa.Connection, study: int) -> dict[str, Lease]:
 
 
 def grant(connection: sa.Connection, study: int, leased: str, lease: Lease) -> None:
-    """Write a lease where there is none."""
+    """Write a new lease."""
     write_fact(connection, study, PREFIX + leased, lease.text)
 
 
 def swap(
     connection: sa.Connection, study: int, leased: str, before: Lease, after: Lease | None
 ) -> bool:
-    """Replace or remove (None) a lease; False where it is not `before` any more."""
+    """Replace a lease, or remove it (None); False if it is no longer `before`."""
     known = sa.and_(
         FACTS.c.study_id == study,
         FACTS.c.key == PREFIX + leased,

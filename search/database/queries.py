@@ -15,7 +15,7 @@ SCHEMA = 12  # of Optuna's tables
 EVERY = 2**31 - 1  # no trial's number is larger
 CHOSEN = "param_name, param_value, distribution_json"  # columns of parameters
 OF_STUDY = "SELECT trial_id FROM trials WHERE study_id = :study AND number BETWEEN :first AND :last"
-PART = 500  # trials asked for at once: databases limit how many a question may name
+PART = 500  # trials per query: databases limit how many it may name
 
 
 class Span(NamedTuple):
@@ -52,7 +52,7 @@ def study_id(connection: sa.Connection, name: str) -> int:
 
 
 def directions(connection: sa.Connection, study: int) -> list[str]:
-    """MAXIMIZE or MINIMIZE, one an objective."""
+    """MAXIMIZE or MINIMIZE, one per objective."""
     found = read(
         connection,
         "SELECT direction FROM study_directions WHERE study_id = :study ORDER BY objective",
@@ -81,8 +81,7 @@ def attributes(
 ) -> pd.DataFrame:
     """Trial id -> the named user attributes, a column each; of trials that have any.
 
-    The database lays a trial's attributes side by side: a row a trial comes over, not a row an
-    attribute, which takes twice as long.
+    The database itself makes one row per trial: a row per attribute would take twice as long.
     """
     named = {f"key{place}": key for place, key in enumerate(keys)}
     columns = "".join(f", MAX(CASE WHEN key = :{name} THEN value_json END)" for name in named)
@@ -97,7 +96,7 @@ def attributes(
 
 
 def parsed(texts: Iterable[str | None]) -> list[object]:
-    """What JSON texts say: as one text, for that takes a third of the time."""
+    """The values of JSON texts, parsed as one text: that takes a third of the time."""
     found: list[object] = json.loads(f"[{','.join(text or 'null' for text in texts)}]")
     return found
 
@@ -109,7 +108,7 @@ def params(connection: sa.Connection, study: int, span: Span) -> pd.DataFrame:
 
 
 def intermediate(connection: sa.Connection, trial_ids: Sequence[int]) -> pd.DataFrame:
-    """trial_id, epoch, accuracy: what these trials reported."""
+    """What these trials reported: columns trial_id, epoch, accuracy."""
     columns = "step, intermediate_value AS value, intermediate_value_type AS kind"
     found = of_some(connection, "trial_intermediate_values", columns, trial_ids)
     return pd.DataFrame(
@@ -144,7 +143,7 @@ def of_some(
 def of_trials(
     connection: sa.Connection, source: str, columns: str, study: int, span: Span
 ) -> pd.DataFrame:
-    """A table's rows of one study's trials, from a trial's number to another's."""
+    """A table's rows of the trials of one study whose numbers are in the span."""
     query = f"SELECT trial_id, {columns} FROM {source} WHERE trial_id IN ({OF_STUDY})"
     return read(connection, query, study=study, **span._asdict())
 
@@ -160,7 +159,7 @@ def wide(trial_ids: pd.Series, names: pd.Series, values: Iterable[object]) -> pd
 
 
 def choices(chosen: pd.DataFrame) -> Iterator[object]:
-    """Values as they were chosen: a categorical is stored as the place of its choice."""
+    """The chosen values: of a categorical, the database holds only the index of the choice."""
     parsed = {text: json.loads(text) for text in chosen["distribution_json"].unique()}
     for value, text in zip(chosen["param_value"], chosen["distribution_json"], strict=True):
         distribution = parsed[text]
@@ -171,6 +170,6 @@ def choices(chosen: pd.DataFrame) -> Iterator[object]:
 
 
 def number(value: float | None, kind: str) -> float:
-    """Optuna stores infinities by name."""
+    """A stored value with its kind: Optuna stores NaN and infinities by name."""
     special = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
     return special.get(kind, math.nan if value is None else value)

@@ -33,14 +33,14 @@ from space.errors import InputError, first_line
 Result = TypeVar("Result")
 Asked = ParamSpec("Asked")
 
-READING = "distilnas_reading"  # a connection's option: its transaction writes nothing
+READING = "distilnas_reading"  # an option of connections: the transaction only reads
 PATIENCE_SECONDS = 600.0  # that a database may be away
 # Of SQLite: another attempt mends none of these.
 LASTING = ("disk is full", "readonly database", "no such table", "malformed", "not a database")
-LOCK_SECONDS = 60  # that SQLite waits for another process's transaction
-TABLES_SECONDS = 2  # that a server takes to make them
+LOCK_SECONDS = 60  # that SQLite waits for the transaction of another process
+TABLES_SECONDS = 2  # that another process takes to create the tables
 LIBPQ = ("psycopg", "psycopg2")
-# A server that vanished without a word must be noticed: libpq's own patience is two hours.
+# Notices a server that vanished without closing its connections: libpq itself waits two hours.
 SERVER_SECONDS = {
     "connect_timeout": 10,
     "keepalives_idle": 20,
@@ -63,7 +63,10 @@ def passing(error: Exception) -> str | None:
 def _retried(
     method: Callable[Concatenate[RDBStorage, Asked], Result],
 ) -> Callable[Concatenate["RetryingStorage", Asked], Result]:
-    """A method of Optuna's storage, which is one transaction that may be done twice."""
+    """A method of Optuna's storage, tried again while the database is away.
+
+    It must be one transaction, which may be done twice.
+    """
 
     def retried(self: "RetryingStorage", /, *args: Asked.args, **kwargs: Asked.kwargs) -> Result:
         return self.retry(lambda: method(self, *args, **kwargs))
@@ -72,7 +75,7 @@ def _retried(
 
 
 class RetryingStorage(RDBStorage):
-    """Optuna's storage, which outlasts a database's absence."""
+    """Optuna's storage, whose methods wait for a database that is away."""
 
     def __init__(
         self, url: str, engine_kwargs: Mapping[str, object], *, read_only: bool = False
@@ -114,7 +117,7 @@ class RetryingStorage(RDBStorage):
         )
 
     def read(self, question: Callable[[sa.Connection], Result]) -> Result:
-        """The answer to a question that changes nothing, from one moment of the database."""
+        """The answer to a question that only reads, in one transaction."""
 
         def ask() -> Result:
             with self.engine.connect().execution_options(**{READING: True}) as connection:
@@ -144,7 +147,7 @@ class Backend(NamedTuple):
         return self.storage.read(lambda connection: all_leases(connection, self.study_id))
 
     def whole(self, trial: FrozenTrial) -> FrozenTrial:
-        """A trial with those attributes, too, that are left out when all trials are read."""
+        """A trial with all its attributes; some are left out when all trials are read."""
         return self.storage.get_trial(trial._trial_id)
 
 
@@ -158,7 +161,7 @@ def backend_of(study: optuna.Study) -> Backend:
 def open_trial(
     study: optuna.Study, trial_id: int, sampler: optuna.samplers.BaseSampler
 ) -> optuna.Trial:
-    """A running trial whose parameters the sampler draws: as from `Study.ask`, but not a new one.
+    """An existing trial whose parameters `sampler` draws, as `Study.ask` returns a new one.
 
     The study keeps the sampler.
     """
@@ -169,7 +172,7 @@ def open_trial(
 
 
 def stored(trial: optuna.Trial) -> FrozenTrial:
-    """What is stored of a trial that is being filled, of whatever storage's study."""
+    """What is stored of a trial so far; works with any of Optuna's storages."""
     return trial.storage.get_trial(trial._trial_id)
 
 
@@ -178,7 +181,7 @@ def open_storage(storage: str, *, create: bool, to_look: bool = False) -> Retryi
 
     Args:
         create: make a SQLite file that does not exist; without it that is an error.
-        to_look: a SQLite file that cannot be written will do: it is opened read-only.
+        to_look: open a SQLite file read-only if it cannot be written.
 
     Raises:
         InputError: not an address, no such database, or a file that is not one.
@@ -195,10 +198,10 @@ def open_storage(storage: str, *, create: bool, to_look: bool = False) -> Retryi
 
 
 def reachable(storage: str) -> RetryingStorage | None:
-    """The database, opened and made by nobody: None where it is yet to be made.
+    """The database, which is not created: None if it does not exist yet.
 
     Raises:
-        InputError: it can neither be opened nor made.
+        InputError: it can neither be opened nor created.
     """
     with database_errors(storage):
         path = sqlite_path(storage)
@@ -232,7 +235,7 @@ def _open_server(storage: str, create: bool) -> RetryingStorage:
             )
     try:
         return RetryingStorage(url, options)
-    except (ProgrammingError, IntegrityError):  # another process makes the tables just now
+    except (ProgrammingError, IntegrityError):  # another process is creating the tables
         time.sleep(TABLES_SECONDS)
         return RetryingStorage(url, options)
 
@@ -245,18 +248,18 @@ def _open_sqlite(url: str, path: Path) -> RetryingStorage:
     _require_folder(path)
     if path.exists() and path.stat().st_size == 1:  # SQLite takes it for an empty one
         raise no_database(path)
-    # The file must not be opened here by any other way than SQLite's: closing it would give up the
-    # locks of every connection that this process has to it, and with them what others may not do.
+    # The file must only be opened by SQLite: closing it after `open` would drop the locks of all
+    # connections that this process has to it, and let others write in between.
     engine_kwargs = {"connect_args": {"timeout": LOCK_SECONDS}}
     storage = RetryingStorage(url, engine_kwargs)
     sa.event.listen(storage.engine, "connect", _on_connect)
     sa.event.listen(storage.engine, "begin", _on_begin)
-    storage.engine.dispose()  # connections from before the listeners
+    storage.engine.dispose()  # closes connections that were opened before the listeners
     return storage
 
 
 def _is_writable(path: Path) -> bool:
-    """SQLite's log lies beside the file."""
+    """Whether the file and its folder can be written: SQLite's log is beside the file."""
     return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
 
 
@@ -279,6 +282,6 @@ def _on_connect(connection: sqlite3.Connection, record: object) -> None:
 
 
 def _on_begin(connection: sa.Connection) -> None:
-    # Taking the write lock at once is what keeps one queued trial from reaching two processes.
+    # Takes the write lock at once, so that no two processes get the same queued trial.
     reading = connection.get_execution_options().get(READING)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -81,7 +81,7 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
 
 
 def _best_values(found: pd.DataFrame, directions: pd.Series) -> dict[int, float]:
-    """Study -> its best value, of those with one objective.
+    """Study -> best value, for studies with one objective.
 
     Args:
         found: study_id, kind (finite, or an infinity by its name), least and most value of it.
@@ -97,7 +97,7 @@ def _best_values(found: pd.DataFrame, directions: pd.Series) -> dict[int, float]
 
 
 def _living(leases: pd.DataFrame) -> dict[int, int]:
-    """Study -> its workers that have given a sign of life lately, as far as clocks agree."""
+    """Study -> number of workers with a recent beat, as far as clocks agree."""
     now, workers = datetime.datetime.now(datetime.UTC), dict[int, set[str]]()
     for study, text in leases.itertuples(index=False):
         try:
@@ -106,19 +106,19 @@ def _living(leases: pd.DataFrame) -> dict[int, int]:
             lives = (now - said).total_seconds() < 2 * lease["grace"]
             worker = str(lease["worker"])
         except (TypeError, KeyError, ValueError):
-            continue  # none of ours
+            continue  # not one of ours
         if lives:
             workers.setdefault(study, set()).add(worker)
     return {study: len(found) for study, found in workers.items()}
 
 
 def _subject(spec: dict[str, Any]) -> str | None:
-    """What a study searches: a space; or that it is no search."""
+    """The space that a study searches, or its kind if it is not a search."""
     return spec.get("space", spec.get("kind"))
 
 
 def _asked(attributes: dict[str, Any]) -> int | None:
-    """Trials that a study is to have: None where it does not say."""
+    """Trials that a study was asked for; None if it does not say."""
     spec = spec_of(attributes)
     if spec.get("kind") == "ablation" and "seeds" in attributes:
         return int(attributes["seeds"]) * len(spec["arms"])

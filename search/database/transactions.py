@@ -1,8 +1,8 @@
-"""What becomes of a trial in the database, in parts of one transaction.
+"""How a trial begins, reports and ends in the database: parts of transactions.
 
-Optuna's own calls write a trial's attributes one by one, and let anybody end a trial. Put together
-by `search.workers.worker`, these make a step whole or absent, and its lease's owner's alone. The
-tables are Optuna's.
+Optuna's own calls write a trial's attributes one by one, and let anybody end a trial.
+`search.workers.worker` combines these functions into transactions, so that a step happens wholly or
+not at all, and only for the owner of the trial's lease. The tables are Optuna's.
 """
 
 import datetime
@@ -12,21 +12,24 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 import sqlalchemy as sa
+from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 from search.database.leases import Lease, all_leases, grant, trial_key
 from search.database.row import DUPLICATE_OF
-from search.database.schema import (
-    ATTRIBUTES,
-    MARKS,
-    RESULTS,
-    STEPS,
-    TRIALS,
-    VALUES,
-    read_step,
-    written_step,
-    written_value,
-)
+
+TRIALS: sa.Table = models.TrialModel.__table__
+PARAMS: sa.Table = models.TrialParamModel.__table__
+VALUES: sa.Table = models.TrialValueModel.__table__
+STEPS: sa.Table = models.TrialIntermediateValueModel.__table__
+ATTRIBUTES: sa.Table = models.TrialUserAttributeModel.__table__
+MARKS: sa.Table = models.TrialSystemAttributeModel.__table__
+RESULTS: sa.Table = models.StudyUserAttributeModel.__table__
+# A number is two columns: its value, and its kind, for NaN and the infinities.
+written_value = models.TrialValueModel.value_to_stored_repr
+read_value = models.TrialValueModel.stored_repr_to_value
+written_step = models.TrialIntermediateValueModel.intermediate_value_to_stored_repr
+read_step = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
 
 NOTHING_MORE: Mapping[int, float] = MappingProxyType({})  # is reported with a trial's end
 ENDED_BY = "ended_by"  # a trial's system attribute: the worker that stored its end
@@ -35,7 +38,7 @@ ENDED_BY = "ended_by"  # a trial's system attribute: the worker that stored its 
 class Tally(NamedTuple):
     """Trials of a study, by state."""
 
-    waiting: int  # queued by somebody, for whoever comes first
+    waiting: int  # queued, for the next worker that asks
     running: int
     ended: int
 
@@ -45,7 +48,7 @@ class Tally(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A trial that is ours."""
+    """A trial that this worker holds."""
 
     number: int
     trial_id: int
@@ -72,14 +75,14 @@ def tally(connection: sa.Connection, study: int) -> Tally:
 
 
 def unnoticed(connection: sa.Connection, study: int, worker: str, held: Set[str]) -> Claim | None:
-    """A trial that was claimed for a worker by a transaction whose end it did not hear of."""
+    """A trial that a worker has claimed without learning it: the answer of its commit was lost."""
     mine = {p for p, lease in all_leases(connection, study).items() if lease.worker == worker}
     unheard = (c for c in running(connection, study) if trial_key(c.number) in mine - held)
     return next(unheard, None)
 
 
 def add_trial(connection: sa.Connection, study: int, lease: Lease) -> Claim:
-    """A new trial with its lease; or one that waits in the queue."""
+    """A queued trial, or else a new one, with its lease."""
     waiting = connection.execute(
         sa.select(TRIALS.c.number, TRIALS.c.trial_id)
         .where(TRIALS.c.study_id == study, TRIALS.c.state == TrialState.WAITING)
@@ -103,7 +106,7 @@ def add_trial(connection: sa.Connection, study: int, lease: Lease) -> Claim:
 
 
 def running(connection: sa.Connection, study: int) -> list[Claim]:
-    """Trials that have not ended, in their order, whoever has them."""
+    """Trials that have begun and not ended, by number, whoever has them."""
     found = connection.execute(
         sa.select(TRIALS.c.number, TRIALS.c.trial_id)
         .where(TRIALS.c.study_id == study, TRIALS.c.state == TrialState.RUNNING)
@@ -127,7 +130,7 @@ def report(connection: sa.Connection, trial_id: int, step: int, value: float) ->
 def reached(connection: sa.Connection, study: int, step: int) -> list[Reached]:
     """What the study's trials had reached after an epoch.
 
-    Without copies of earlier trials: they were not trained, and are no second witnesses.
+    Copies of earlier trials are left out: they were not trained and say nothing new.
     """
     copied = sa.exists().where(
         ATTRIBUTES.c.trial_id == TRIALS.c.trial_id, ATTRIBUTES.c.key == DUPLICATE_OF
@@ -201,5 +204,5 @@ def write_result(connection: sa.Connection, study: int, key: str, value: object)
 
 
 def _now() -> datetime.datetime:
-    """As Optuna keeps times: UTC without saying so."""
+    """Now, as Optuna stores times: UTC, without a time zone."""
     return datetime.datetime.now(datetime.UTC).replace(tzinfo=None)

@@ -17,8 +17,8 @@ from trainers.files import cache_errors
 DEFAULT_CACHE, CACHE_VARIABLE = "~/.cache/distilnas", "DISTILNAS_CACHE"
 ARTIFACTS = "artifacts"  # a study's attribute: where its files lie, if not beside the database
 STUDENT, EXACT, CHECKPOINT = "student.safetensors", "exact.safetensors", "checkpoint.pt"
-TEMPORARY_SECONDS = 600.0  # far longer than a file takes to write
-LONGEST_NAME = 240  # bytes: file systems have 255, and a file has a longer one while it is written
+TEMPORARY_SECONDS = 600.0  # far longer than any file takes to write
+LONGEST_NAME = 240  # bytes: file systems allow 255, and files have longer names while being written
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -26,11 +26,11 @@ class Folder:
     """One study's folder: `runs/NAME` beside the SQLite file, or where the study says."""
 
     def __init__(self, storage: str, name: str, artifacts: str | None = None) -> None:
-        """Find it.
+        """Find the folder; nothing is created.
 
         Args:
-            artifacts: the folder or the store's address, where the study names one; without it
-                the folder beside the SQLite file, or in the working directory.
+            artifacts: the folder or the store's address, if the study names one; otherwise the
+                folder beside the SQLite file, or in the working directory.
         """
         check_name(name)
         database = sqlite_path(storage)
@@ -44,14 +44,14 @@ class Folder:
             self.path = Path(artifacts)
 
     def fetch(self, *names: str) -> None:
-        """Bring files from the store, where the study's lie in one and it has them."""
+        """Download those of the files that the store has; nothing without a store."""
         if self.store is not None:
             self._make()
             for name in names:
                 self.store.get(name, self.path / name)
 
     def keep(self, *names: str) -> None:
-        """Put files that are here into the store, where the study's lie in one."""
+        """Upload those of the files that are here; nothing without a store."""
         if self.store is not None:
             for name in names:
                 if (self.path / name).exists():
@@ -64,12 +64,12 @@ class Folder:
             self.store.remove(name)
 
     def fetch_all(self) -> None:
-        """Bring everything."""
+        """Download all files of the store; nothing without one."""
         if self.store is not None:
             self.fetch(*self.store.names())
 
     def require(self, name: str) -> None:
-        """Raise InputError where the folder is not here."""
+        """Raise InputError if this machine does not have the folder."""
         if self.store is not None:
             self._make()
         if not self.path.is_dir():
@@ -104,12 +104,12 @@ class Folder:
         return self.path / f"{name}.pt"
 
     def worker(self, name: str) -> Path:
-        """A file that one of the study's workers keeps locked while it lives."""
+        """The file that a worker of the study keeps locked while it lives."""
         return self.path / "workers" / name
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Held while a process makes the study; the kernel frees it when the process dies."""
+        """Held while a process creates the study; freed when that process ends, however it ends."""
         self._make()
         with (self.path / "lock").open("a+") as file:
             try:
@@ -127,10 +127,10 @@ class Folder:
             yield
 
     def sweep(self, older: float = TEMPORARY_SECONDS) -> list[Path]:
-        """Remove what killed processes had begun to write, and name it.
+        """Remove files that killed processes had begun to write, and return them.
 
         Args:
-            older: seconds; what is younger may be a living process's.
+            older: seconds; a younger file may belong to a living process.
         """
         removed = []
         for temporary in self.path.rglob(".*.tmp"):
@@ -142,10 +142,10 @@ class Folder:
 
 
 def expanded(given: str, flag: str) -> Path:
-    """A folder as the user has named it.
+    """A folder that the user named, with `~` expanded.
 
     Raises:
-        InputError: it lies in a home, and this process has none; names the flag.
+        InputError: it is in the user's home, but this process has none. Names the flag.
     """
     try:
         return Path(given).expanduser()
@@ -157,26 +157,26 @@ def expanded(given: str, flag: str) -> Path:
 
 
 def cache_folder(given: str) -> Path:
-    """The folder that `--cache` names; InputError where it cannot be named so."""
+    """The folder that `--cache` names. Raises InputError as `expanded` does."""
     return expanded(given, f"--cache FOLDER, or {CACHE_VARIABLE}")
 
 
 def named_cache(given: str) -> tuple[str, ...]:
-    """The flag that names this cache; none where it is found without."""
+    """The flag that names this cache; () if it is found without a flag."""
     known = os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)
     return () if given == known else ("--cache", given)
 
 
 def working_folder() -> Path:
-    """Where this machine keeps what it needs of studies whose files lie in a store."""
+    """Where this machine keeps files of studies that have theirs in a store."""
     return cache_folder(os.environ.get(CACHE_VARIABLE, DEFAULT_CACHE)) / "studies"
 
 
 def require_writable(file: Path, beside: Sequence[str] = ()) -> None:
-    """Raise InputError where a file cannot be written later, with the folders that it needs.
+    """Raise InputError if a file, or a folder above it, could not be written later.
 
     Args:
-        beside: endings of files that are written beside it, under its name.
+        beside: endings of files that will be written beside it under the same name.
     """
     there = next((folder for folder in file.absolute().parents if os.path.exists(folder)), file)
     taken = file.suffix in beside
@@ -194,10 +194,10 @@ def require_writable(file: Path, beside: Sequence[str] = ()) -> None:
 
 
 def check_name(name: str, what: str = "a study") -> None:
-    """Raise InputError for a name that cannot be a folder's or a file's.
+    """Raise InputError for a name that no folder or file can have.
 
     Args:
-        what: is named so.
+        what: what is to be named, for the message.
     """
     if not NAME.fullmatch(name):
         raise InputError(

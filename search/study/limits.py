@@ -1,4 +1,4 @@
-"""How long a study may be worked on, by all of its workers together."""
+"""Limits of a study, and what all its workers together have used of them."""
 
 import json
 import re
@@ -25,13 +25,13 @@ CLOCKS = {
 class Spent(NamedTuple):
     """What a study has cost."""
 
-    seconds: float = 0.0  # while at least one worker was at it
+    seconds: float = 0.0  # during which at least one worker was training
     device_seconds: float = 0.0  # of every device that trained, added up
     at: float = 0.0  # when this was written, by the database's clock
     training: bool = False  # whether something was in training then
 
     def after(self, now: float, device_seconds: float, training: bool, grace: float) -> "Spent":
-        """With what was used since; for the arguments see `account`."""
+        """This and what was used since, at `now` by the database's clock; see `account`."""
         gap = now - self.at
         counts = (self.training or training) and 0 < gap <= grace
         worked = self.seconds + (gap if counts else 0.0)
@@ -39,13 +39,13 @@ class Spent(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a study may cost; None: anything."""
+    """What a study may cost; None: no limit."""
 
     seconds: float | None = None
     device_seconds: float | None = None
 
     def reached(self, spent: Spent) -> str | None:
-        """Which limit is reached, in words."""
+        """Which limit is reached, in words; None if none is."""
         if self.seconds is not None and spent.seconds >= self.seconds:
             return f"--timeout: the study was worked on for {duration(spent.seconds)}"
         if self.device_seconds is not None and spent.device_seconds >= self.device_seconds:
@@ -84,10 +84,10 @@ def limits_of(study: optuna.Study) -> Limits:
 
 
 def asked_limits(timeout: str | None, gpu_hours: float | None) -> dict[str, float]:
-    """The attributes of a study with such limits.
+    """The user attributes of a study with such limits.
 
     Raises:
-        InputError: not a time, or not a positive number of hours.
+        InputError: not a duration, or not a positive number of hours.
     """
     seconds = parse_duration(timeout)
     if gpu_hours is not None and not gpu_hours > 0:

@@ -1,7 +1,7 @@
 """Files of a study in an object store, for workers that share no folder.
 
-Any store that fsspec knows (`s3://bucket/prefix`, `gs://`, `abfs://` ...) will do; its credentials
-come from where its own tools have them, and never stand in an address.
+Any store that fsspec knows will do (`s3://bucket/prefix`, `gs://`, `abfs://` ...). Its credentials
+come from the places that its own tools use, never from the address.
 """
 
 import secrets
@@ -18,14 +18,14 @@ from trainers.files import write_atomically
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 60.0  # that a store may be away
-BUCKETS = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "az", "oss"))  # they know no folders
+BUCKETS = frozenset(("s3", "s3a", "gs", "gcs", "abfs", "az", "oss"))  # these have no folders
 # Another attempt mends none of these; the store's own by name, as its package is not imported.
 LASTING = (FileNotFoundError, PermissionError, ImportError, ValueError)
 LASTING_NAMES = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound")
 
 
 def is_address(where: str) -> bool:
-    """Whether a place for files is a store's address, or else a folder."""
+    """Whether a place for files is the address of a store, not a folder."""
     return "://" in where
 
 
@@ -56,19 +56,19 @@ def _protocols(filesystem: FileSystem) -> set[str]:
 
 
 class Store:
-    """A place in a store; picklable, opened when it is first used."""
+    """A place in a store. Picklable; opened when first used."""
 
     def __init__(self, address: str) -> None:
-        """Take an address.
+        """Take an address, without opening it.
 
         Raises:
-            InputError: it holds credentials.
+            InputError: the address holds credentials.
         """
         self.address = address.rstrip("/")
         if sa.make_url(self.address).username is not None:
             protocol = self.address.partition("://")[0]
             raise InputError(
-                f"--artifacts {protocol}://... must hold no credentials; they belong into the "
+                f"--artifacts {protocol}://... must hold no credentials; they belong in the "
                 "environment or the store's own files (for S3: ~/.aws/credentials)"
             )
         self._opened: tuple[FileSystem, str] | None = None
@@ -91,7 +91,7 @@ class Store:
             place = f"{root}/{name}"
             if BUCKETS.isdisjoint(_protocols(filesystem)):
                 filesystem.makedirs(place.rpartition("/")[0], exist_ok=True)
-            if "file" in _protocols(filesystem):  # a folder, in which others see half a file
+            if "file" in _protocols(filesystem):  # here others would see half a file
                 temporary = f"{place}.{secrets.token_hex(4)}.tmp"
                 filesystem.put_file(str(path), temporary)
                 filesystem.mv(temporary, place)

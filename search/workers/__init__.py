@@ -1,1 +1,1 @@
-"""Processes that train: who holds leases, who trains for them, how they end."""
+"""Processes: workers, which hold leases on trials, and the executors that train for them."""

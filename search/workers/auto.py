@@ -1,4 +1,4 @@
-"""How many students are trained at once: what the user says, or what is measured to be best."""
+"""How many students are trained at once: the number given, or the fastest that is measured."""
 
 import random
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from space.solver import Solution, solve
 from trainers.machine import cores, free_memory
 from trainers.recipe import Recipe
 
-SAMPLED = 20  # students that stand for a space
-# Of memory, for one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a
-# step keeps for each pixel of its batch.
+SAMPLED = 20  # students that represent a space
+# Memory of one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a step
+# needs for each pixel of its batch.
 PROCESS_BYTES, PIXEL_BYTES = 500_000_000, 1_000
-PROCESSES_A_GPU = 8  # at most, that auto tries
+PROCESSES_A_GPU = 8  # the most that auto tries
 PROBE_SECONDS = 1.5
 # More at once must be faster by this factor: each student takes longer, and fewer trials are known
 # when the next one is drawn.
@@ -30,7 +30,7 @@ GAIN = 1.05
 
 
 class Typical(NamedTuple):
-    """A student that stands for all of a study's."""
+    """A student that represents those of a study."""
 
     architecture: Architecture
     recipe: Recipe
@@ -121,7 +121,7 @@ def _room(device: torch.device, each: int) -> int:
 
 
 def typical_student(spec: SearchSpec) -> Typical:
-    """The middle one of a space's random students."""
+    """The student of middle size among random ones of a study's space."""
     return Typical(middle_student(sampled_students(spec, spec.seed)), spec.recipe)
 
 
@@ -139,7 +139,7 @@ def sampled_students(spec: SearchSpec, seed: int) -> list[Solution]:
 
 
 def middle_student(students: list[Solution]) -> Architecture:
-    """The one of middle size."""
+    """The student of middle size."""
     return sorted(students, key=lambda student: student.cost)[len(students) // 2].architecture
 
 

@@ -1,8 +1,11 @@
-"""A child process of an executor: trains one student after the other, as it is told through a pipe.
+"""A child process of an executor: trains one student after another, on orders through a pipe.
 
-The parent sends a ContextSpec once, then Orders; after each epoch, whether to stop. The child sends
-READY once, then for each order its epochs and a final result (Trained, images a second, or the
-exception; StopTraining, where it was told to stop).
+| parent (the coordinator) sends            | child sends                                          |
+|-------------------------------------------|------------------------------------------------------|
+| a ContextSpec, once                       | READY, once                                          |
+| an Order                                  |                                                      |
+| after every Epoch: whether to end as      | an Epoch after every epoch; in the end a result:     |
+| pruned, or a StopTraining                 | Trained, images a second, StopTraining, or an error  |
 """
 
 import os
@@ -14,7 +17,7 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, NamedTuple
 
-# Nothing slow is imported here: a process must watch its coordinator before it loads torch.
+# Nothing slow is imported here: the process must watch its coordinator before it loads torch.
 if TYPE_CHECKING:
     from search.training.context import TrainingContext
     from search.training.job import Job
@@ -27,7 +30,7 @@ COORDINATOR_LOST = 3  # exit status
 
 
 class Probe(NamedTuple):
-    """Measure how fast such students train here."""
+    """An order to measure how fast such a student trains, for so many seconds."""
 
     architecture: "Architecture"
     recipe: "Recipe"
@@ -35,16 +38,16 @@ class Probe(NamedTuple):
 
 
 class Order(NamedTuple):
-    """Something to do, and the CPU threads to do it with."""
+    """What to do, and with how many CPU threads."""
 
     work: "Job | Probe"
     threads: int
 
 
 def main(connection: Connection) -> None:
-    """The process's life; it ends when the coordinator closes the pipe, or ends itself."""
-    for heeded in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and schedulers tell all processes,
-        signal.signal(heeded, signal.SIG_IGN)  # but it is the coordinator's to leave
+    """Run the process until the coordinator closes the pipe or ends."""
+    for heeded in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and schedulers signal all processes,
+        signal.signal(heeded, signal.SIG_IGN)  # but only the coordinator decides to stop
     threading.Thread(target=_die_with_coordinator, daemon=True).start()
     try:
         context_spec = connection.recv()  # loads torch
@@ -62,13 +65,13 @@ def main(connection: Connection) -> None:
             torch.set_num_threads(min(order.threads, own_threads))
             connection.send(_answer(context, order.work, connection))
     except (EOFError, ConnectionError):
-        pass  # the coordinator is gone
+        pass  # the coordinator has ended
     except Exception as error:
         connection.send(_portable(error))
 
 
 def _die_with_coordinator() -> None:
-    """However it ends, SIGKILL included: nobody would hear what is trained here."""
+    """End when the coordinator ends, even by SIGKILL: nobody would receive the results."""
     coordinator = parent_process()
     assert coordinator is not None
     wait([coordinator.sentinel])
@@ -97,7 +100,7 @@ def _answer(context: "TrainingContext", work: "Job | Probe", connection: Connect
 
 
 def _portable(error: Exception) -> Exception:
-    """The exception, with its traceback as a note; its text where it cannot be pickled."""
+    """The exception with its traceback as a note, or only its text if it cannot be pickled."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         pickle.loads(pickle.dumps(error))

@@ -1,4 +1,4 @@
-"""Who holds leases: beats as long as it lives, and sees who else does."""
+"""Holding leases: beating while the process lives, and watching the beats of others."""
 
 import math
 import os
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 
 class Clock(NamedTuple):
-    """Time as a lease holder sees it; tests move one of their own."""
+    """Time as a lease holder sees it; tests use one that they move themselves."""
 
     now: Callable[[], float] = time.monotonic  # seconds; it never jumps
     wait: Callable[[threading.Event, float], bool] = threading.Event.wait  # False: time is up
@@ -34,14 +34,14 @@ CLOCK = Clock()
 
 
 class Sightings(NamedTuple):
-    """When others' leases were looked at, and since when each has been as it is."""
+    """When others' leases were last looked at, and since when each has not changed."""
 
-    lapse: float  # seconds without a look after which nobody can be judged
+    lapse: float  # seconds without a look after which earlier looks count for nothing
     at: float = -math.inf
     since: Mapping[str, tuple[Lease, float]] = {}
 
     def after(self, others: Mapping[str, Lease], now: float) -> "Sightings":
-        """With one more look."""
+        """These sightings and one more look."""
         known = self.since if self._is_recent(now) else {}
         since = {
             key: known[key] if key in known and known[key][0] == lease else (lease, now)
@@ -50,9 +50,9 @@ class Sightings(NamedTuple):
         return self._replace(at=now, since=since)
 
     def still(self, key: str, lease: Lease, now: float) -> float:
-        """Seconds that a lease's beat was seen to stand still.
+        """Seconds for which a lease was seen unchanged.
 
-        0 where this process was stopped, or the database away: nobody could be seen.
+        0 if this process was stopped or the database away since: then no beat could be seen.
         """
         known, since = self.since.get(key, (None, now))
         return now - since if known == lease and self._is_recent(now) else 0.0
@@ -88,7 +88,7 @@ class LeaseHolder:
         self.lock = threading.RLock()  # the beating thread changes leases, too
 
     def locked(self, step: Callable[[sa.Connection], Result]) -> Result:
-        """What a step returns that no other worker's step on the leases runs beside.
+        """The result of a step during which no other worker can change leases.
 
         It is one transaction, tried again while the database is away.
         """
@@ -105,7 +105,7 @@ class LeaseHolder:
             yield connection
 
     def renew(self) -> None:
-        """Beat once: raise every lease's count, look at the others', keep the account."""
+        """Beat once: for every lease held; look at the others; add to the study's account."""
         study = self.backend.study_id
         with self.lock:
             with locked(self.backend.engine, study) as connection:
@@ -125,7 +125,7 @@ class LeaseHolder:
     def beat(self, stopping: threading.Event) -> None:
         """Renew the leases again and again, in a thread."""
         while not self.clock.wait(stopping, self.grace / BEATS):
-            with suppress(SQLAlchemyError):  # the next beat may find the database
+            with suppress(SQLAlchemyError):  # the database may be back at the next beat
                 self.renew()
 
     def leave(self) -> None:
@@ -143,12 +143,12 @@ class LeaseHolder:
             self._hold_only(self.held | {key})
 
     def let_go(self, key: str) -> None:
-        """Beat no more for a lease that has been given back, or was lost."""
+        """Stop beating for a lease that was given back or lost."""
         with self.lock:
             self._hold_only(self.held - {key})
 
     def release(self, key: str) -> None:
-        """Give back what is not finished: the next worker goes on from its checkpoint."""
+        """Give back an unfinished training: the next worker goes on from its checkpoint."""
         self.locked(lambda connection: self._give_back(connection, key))
         self.let_go(key)
 
@@ -171,13 +171,13 @@ class LeaseHolder:
         return lease is not None and lease.worker == self.name
 
     def owns(self, connection: sa.Connection, key: str) -> bool:
-        """Whether the database still says so."""
+        """Whether, by the database, a lease is still held here."""
         return self.is_own(all_leases(connection, self.backend.study_id).get(key))
 
     def take(
         self, connection: sa.Connection, key: str, lease: Lease | None, training: str = ""
     ) -> bool:
-        """Take a lease that nobody has, that is ours, or whose owner is dead.
+        """Take a lease that is free, our own, or abandoned; False if it is none of these.
 
         Args:
             lease: as the database has it; None where there is none.
@@ -227,8 +227,7 @@ def leasing(
         finally:
             stopping.set()
             thread.join(grace / BEATS)
-            # Where the database is away others see that this process is dead, or its beat stand
-            # still.
+            # If the database is away, others notice that this process has ended or beats no more.
             with suppress(SQLAlchemyError, OSError):
                 holder.leave()
                 folder.worker(name).unlink(missing_ok=True)

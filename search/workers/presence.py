@@ -1,4 +1,4 @@
-"""Signs that a process is here, for those on the same machine."""
+"""Signs by which processes on one machine know whether another one lives."""
 
 import datetime
 import fcntl
@@ -11,16 +11,16 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def marked(path: Path) -> BinaryIO:
-    """A file that is locked as long as this process lives, however it ends."""
+    """A new file, locked until it is closed or this process ends, however it ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("xb")
-    with suppress(OSError):  # a file system without locks: others wait for the grace
+    with suppress(OSError):  # no locks on this file system: others wait for the grace
         fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
 
 def is_dead(path: Path) -> bool:
-    """Whether the process that marked a file has ended; False where that cannot be told."""
+    """Whether the process that marked a file has ended; False if that cannot be told."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,12 +30,12 @@ def is_dead(path: Path) -> bool:
 
 
 def host() -> str:
-    """This machine's name, of signs that a file's name may have."""
+    """This machine's name, in characters that a file's name may have."""
     return "".join(c if c.isalnum() or c in ".-" else "-" for c in socket.gethostname())
 
 
 def boot() -> str:
-    """What changes when the machine is started anew; empty where the system does not say."""
+    """An identity that changes when the machine restarts; "" if the system has none."""
     try:
         return BOOT.read_text().strip()
     except OSError:
@@ -43,5 +43,5 @@ def boot() -> str:
 
 
 def utc() -> str:
-    """Now, by this machine's clock: for people alone."""
+    """Now, by this machine's clock: for people only."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -12,19 +12,19 @@ STDERR = 2
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to leave, and does."""
+    """Raised to stop because the process was asked to."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
-        self.status = 128 + number  # as the shell says of a process that a signal ended
+        self.status = 128 + number  # as shells report the end by a signal
 
 
 class StopRequest:
-    """Whether this process should begin nothing more, and why."""
+    """Whether this process should start nothing more, and why."""
 
     def __init__(self) -> None:
-        self.signal: int | None = None  # that asked
-        self.limit: str | None = None  # of the study, that is reached
+        self.signal: int | None = None  # the one that was received
+        self.limit: str | None = None  # of the study's limits, the one that is reached, in words
 
     @property
     def asked(self) -> bool:
@@ -36,13 +36,13 @@ class StopRequest:
 
     @contextmanager
     def handling_signals(self) -> Iterator[None]:
-        """Ctrl-C and SIGTERM are heeded here; elsewhere they end the process as always."""
+        """Ctrl-C and SIGTERM are requests within this context; outside, they end the process."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread is told of signals
+            yield  # only the main thread receives signals
             return
         before = {number: signal.getsignal(number) for number in HEEDED}
         for heeded in HEEDED:
-            if before[heeded] is not signal.SIG_IGN:  # as nohup wishes
+            if before[heeded] is not signal.SIG_IGN:  # as nohup sets it
                 signal.signal(heeded, self._heed)
         try:
             yield
@@ -55,5 +55,5 @@ class StopRequest:
             raise Stopped(number)
         self.signal = number
         again = "Ctrl-C again" if number == signal.SIGINT else "the same signal again"
-        # Not by the console: this may interrupt it in the middle of a line.
+        # Not through the console, which this may interrupt in the middle of a line.
         os.write(STDERR, f"\nleaving after this epoch; {again} leaves at once\n".encode())

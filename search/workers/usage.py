@@ -1,4 +1,4 @@
-"""What a worker uses of a study's limits."""
+"""What a worker uses up of a study's limits."""
 
 from collections.abc import Callable
 
@@ -9,14 +9,14 @@ from search.workers.stopping import StopRequest
 
 
 class Usage:
-    """Device seconds of this worker that the study has not been told yet."""
+    """Device seconds of this worker that are not in the study's account yet."""
 
     def __init__(self, limits: Limits, stop_request: StopRequest, now: Callable[[], float]) -> None:
-        """Begin to count.
+        """Start counting.
 
         Args:
             limits: the study's.
-            stop_request: is told which of them is reached.
+            stop_request: gets the limit that is reached, if one is.
             now: seconds by a clock that never jumps.
         """
         self.limits, self.stop_request, self.now = limits, stop_request, now
@@ -37,7 +37,7 @@ class Usage:
         self.counted = now
 
     def add_to(self, connection: sa.Connection, study: int, training: bool, grace: float) -> Spent:
-        """Add it to the study's account; to be followed by `added` when that is committed."""
+        """Add them to the study's account; call `added` once that is committed."""
         return account(connection, study, self.seconds, training, grace)
 
     def added(self, spent: Spent) -> None:

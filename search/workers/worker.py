@@ -1,4 +1,4 @@
-"""A worker: one process that trains for a study, beside any number of others."""
+"""A worker: one of the processes that train for a study at the same time."""
 
 import faulthandler
 import sys
@@ -23,13 +23,13 @@ from search.workers.lease_holder import CLOCK, Clock, LeaseHolder, leasing
 from search.workers.stopping import StopRequest
 from search.workers.usage import Usage
 
-FINALIST = "finalist"  # what was stored, where it is no trial
+FINALIST = "finalist"  # counted in `stored` for what is not a trial
 
 
 class Worker:
-    """Claims a study's trials, and stores what becomes of them.
+    """Claims trials of a study and stores their results.
 
-    Each step is one transaction, and is refused when the lease is not this worker's any more.
+    Each step is one transaction, and is refused if this worker no longer holds the lease.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Worker:
         stored: Counter[str] | None = None,
         clock: Clock = CLOCK,
     ) -> Iterator[Self]:
-        """A worker that beats until it is left, and gives back what it has not finished then.
+        """A worker that beats within this context, and then gives back what it has not finished.
 
         Args:
-            stop_request: who asks it to leave.
-            grace: seconds without a sign of life after which others may take over.
-            stored: counts what this worker stores: trials by their state, and finalists' trainings.
+            stop_request: by which it is asked to stop.
+            grace: seconds without a beat after which others may take over.
+            stored: counts what this worker stores: trials by state, and finalists' trainings.
         """
         stop_request = stop_request or StopRequest()
         usage = Usage(limits_of(study), stop_request, clock.now)
@@ -69,13 +69,14 @@ class Worker:
 
     @contextmanager
     def at_work(self, devices: int, *, in_process: bool) -> Iterator[None]:
-        """Train here: signals leave after the epoch, time is counted on so many devices.
+        """Within this context students are trained, and a signal stops after the epoch.
 
         Args:
-            in_process: students are trained in this process, so that a crash is a student's.
+            devices: whose time is counted, all of them while anything trains.
+            in_process: students are trained in this process, so its crash is a student's.
 
         Raises:
-            Stopped: a signal asked to leave.
+            Stopped: when the context ends, if a signal was received.
         """
         self.holder.usage.devices = devices
         with self.stop_request.handling_signals(), self._watched() if in_process else nullcontext():
@@ -84,7 +85,7 @@ class Worker:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Have a crash of this process leave its trace, which a kill does not."""
+        """Have a crash of this process leave its trace in the worker's file."""
         before = faulthandler.is_enabled()
         faulthandler.enable(self.holder.mark)
         try:
@@ -102,12 +103,12 @@ class Worker:
         self.holder.release(key)
 
     def crashes(self, key: str) -> list[str]:
-        """How earlier processes crashed that trained at a place."""
+        """How earlier processes crashed that trained at a place, oldest first."""
         study = self.backend.study_id
         return self.backend.storage.read(lambda connection: crashes.crashes(connection, study, key))
 
     def add(self, most: int) -> Claim | None:
-        """A new trial, unless `most` are begun already."""
+        """A queued or new trial; None if `most` have begun already."""
         study, holder = self.backend.study_id, self.holder
 
         def step(connection: sa.Connection) -> Claim | None:
@@ -119,7 +120,7 @@ class Worker:
         return self._held(holder.locked(step))
 
     def take_over(self) -> Claim | None:
-        """The first trial that a dead worker, or one that left, has not finished."""
+        """The first unfinished trial whose worker has died or left; None if there is none."""
         study, holder = self.backend.study_id, self.holder
 
         def step(connection: sa.Connection) -> Claim | None:
@@ -138,7 +139,11 @@ class Worker:
         return claim
 
     def claim(self, key: str, result: str) -> bool:
-        """A training of a finalist, unless its result is stored or another worker has it."""
+        """Claim a training of a finalist; False if another worker has it or it is done.
+
+        Args:
+            result: the attribute that will hold its result.
+        """
         study, holder = self.backend.study_id, self.holder
 
         def step(connection: sa.Connection) -> bool:
@@ -153,7 +158,7 @@ class Worker:
         return claimed
 
     def announce(self, key: str, training: str) -> bool:
-        """Say what is trained at `key`; False where another worker trains the same."""
+        """Write into a lease what is trained; False if another worker is training the same."""
         study, holder = self.backend.study_id, self.holder
 
         def step(connection: sa.Connection) -> bool:
@@ -168,7 +173,7 @@ class Worker:
         return holder.locked(step)
 
     def report(self, claim: Claim, step: int, value: float) -> bool:
-        """Store what a trial reached after an epoch; False where it is not ours any more."""
+        """Store a trial's accuracy after an epoch; False if it is no longer ours."""
 
         def attempt() -> bool:
             with self.backend.engine.begin() as connection:
@@ -183,7 +188,7 @@ class Worker:
         return kept
 
     def reached(self, step: int) -> list[Reached]:
-        """What the study's trials had reached after an epoch, as far as it is stored."""
+        """Accuracies of the study's trials after the same epoch, as far as they are stored."""
         study = self.backend.study_id
         return self.backend.storage.read(lambda c: transactions.reached(c, study, step))
 
@@ -196,11 +201,11 @@ class Worker:
         publish: Callable[[], None],
         reported: Mapping[int, float] = NOTHING_MORE,
     ) -> bool:
-        """Store a trial's end; False where it is not ours any more.
+        """Store a trial's end; False if it is no longer ours.
 
         Args:
             reported: accuracies by epoch that are not stored yet.
-            publish: puts its files in their place, while nobody else can take the trial over.
+            publish: moves its files to their place, while nobody else can take the trial over.
         """
         trial_id, name = claim.trial_id, self.holder.name
 
@@ -216,7 +221,7 @@ class Worker:
     def end_finalist(
         self, key: str, stored_as: str, row: object, publish: Callable[[], None]
     ) -> bool:
-        """Store the result of a finalist's training, an attribute of the study."""
+        """Store the result of a finalist's training; False if it is no longer ours."""
         study = self.backend.study_id
 
         def is_stored(connection: sa.Connection) -> bool:
@@ -240,7 +245,7 @@ class Worker:
         def step(connection: sa.Connection) -> bool:
             lease = all_leases(connection, study).get(key)
             if lease is None or not holder.is_own(lease):
-                # Done all the same, where the word of an earlier attempt's success got lost.
+                # Done nevertheless, if the answer of an earlier attempt's commit was lost.
                 return is_stored(connection)
             swap(connection, study, key, lease, None)
             store(connection)
