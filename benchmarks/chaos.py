@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -234,15 +235,18 @@ def anything(rng: random.Random) -> Iterator[Event]:
         quiet = rng.uniform(*QUIET)
         away, frozen = rng.uniform(0, 60), rng.uniform(0, 3 * GRACE)
         mode = rng.choice(["fast", "immediate"])
-        kinds = {
-            "a worker is killed": (8, lambda o: kill(o, rng)),
-            "a worker is asked to leave": (2, lambda o: kill(o, rng, signal.SIGTERM)),
-            f"a worker is stopped for {frozen:.1f} s": (3, lambda o, s=frozen: freeze(o, rng, s)),
-            "a checkpoint is damaged": (2, lambda o: damage(o, rng)),
-            f"the database restarts ({mode})": (1, lambda o, m=mode: restart(o, m, 0)),
+        kinds: dict[str, tuple[float, Callable[[Ordeal], None]]] = {
+            "a worker is killed": (8, partial(kill, rng=rng)),
+            "a worker is asked to leave": (2, partial(kill, rng=rng, number=signal.SIGTERM)),
+            f"a worker is stopped for {frozen:.1f} s": (
+                3,
+                partial(freeze, rng=rng, seconds=frozen),
+            ),
+            "a checkpoint is damaged": (2, partial(damage, rng=rng)),
+            f"the database restarts ({mode})": (1, partial(restart, mode=mode, seconds=0)),
             f"the database is away for {away:.0f} s": (
                 0.3,
-                lambda o, m=mode, s=away: restart(o, m, s),
+                partial(restart, mode=mode, seconds=away),
             ),
         }
         words = rng.choices(list(kinds), [weight for weight, _ in kinds.values()])[0]
@@ -254,7 +258,9 @@ def in_short(rng: random.Random) -> Iterator[Event]:
     for turn in range(10_000):
         if turn in (3, 7):
             mode = "fast" if turn == 3 else "immediate"
-            yield Event(f"the database restarts ({mode})", lambda o, m=mode: restart(o, m, 1), 3)
+            yield Event(
+                f"the database restarts ({mode})", partial(restart, mode=mode, seconds=1), 3
+            )
         yield Event("a worker is killed", lambda o: kill(o, rng), rng.uniform(3, 5))
 
 

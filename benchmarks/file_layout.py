@@ -13,6 +13,7 @@ from statistics import median
 import safetensors.torch
 import torch
 
+from space.architecture import Architecture
 from space.file_format import StudentMetadata, header_entries, payload, stored_bytes, weights
 from space.solver import Budget, solve
 from space.spaces import random_params, search_space
@@ -26,7 +27,7 @@ CARD = StudentMetadata(
 )
 
 
-def named_bytes(architecture, metadata):
+def named_bytes(architecture: Architecture, metadata: StudentMetadata) -> int:
     """Size of the file with one tensor a weight, a scale and a bias."""
     tensors = {}
     for weight in weights(architecture):
@@ -38,7 +39,7 @@ def named_bytes(architecture, metadata):
     )
 
 
-def main():
+def main() -> None:
     mixed, rng = search_space("mixed", size=64), random.Random(0)
     print(f"{'budget':>8} {'flat header':>12} {'named header':>13}   median share of the file")
     for text in ("20KB", "100KB", "300KB", "1MB"):

@@ -22,7 +22,8 @@ from search.workers.executor import Executor, Failure, keep_busy
 from space.errors import InputError
 from space.file_format import stored_bytes
 from space.solver import Budget
-from trainers.engine.result import Epoch, TrialResult
+from trainers.engine.result import Epoch, StopTraining, TrialResult
+from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
 
 
@@ -71,14 +72,14 @@ def make_station(task: Task, place: Path, photographs: Path) -> ContextSpec:
     return ContextSpec(spec, folder, str(Path(task.source).resolve()), photographs, device)
 
 
-def make_bank(context: TrainingContext) -> float:
+def make_bank(context: TrainingContext, recipe: Recipe) -> float:
     """Ask the teacher once for every epoch; gives the seconds."""
-    bank = context.bank(OWN_TEACHER, context.spec.recipe)
+    bank = context.bank(OWN_TEACHER, recipe)
     assert bank is not None
     # What PyTorch loads and chooses on first use is not the bank's: it is paid in any process.
     bank.live_logits(0)
     began = time.perf_counter()
-    for epoch in range(context.spec.recipe.epochs):
+    for epoch in range(recipe.epochs):
         bank.epoch_logits(epoch)
     return time.perf_counter() - began
 
@@ -114,7 +115,7 @@ class Ours:
     def train(self, seeds: range, epochs: int | None = None) -> list[Trained]:
         """In the order in which they ended; their files are removed."""
         names = {seed: f"trial{next(self.places):04d}" for seed in seeds}
-        ended: list[Trained | Failure] = []
+        ended: list[Trained | Failure | StopTraining] = []
         waiting = list(seeds)
 
         def start_next() -> bool:
@@ -141,7 +142,7 @@ def _go_on(_: Epoch) -> bool:
     return False
 
 
-def _finished(trained: Trained | Failure) -> Trained:
+def _finished(trained: Trained | Failure | StopTraining) -> Trained:
     if not isinstance(trained, Trained):
         raise trained
     if trained.accuracy is None:

@@ -179,7 +179,8 @@ class Plain:
                 began = time.perf_counter()
                 run.epoch(self.loaders.sample)
                 taken.append(time.perf_counter() - began)
-        return min(taken) / len(self.loaders.sample.dataset)  # type: ignore[arg-type]
+        images: Any = self.loaders.sample.dataset
+        return float(min(taken) / len(images))
 
     def warm_up(self) -> None:
         """An epoch that is not timed, as ours has: it also starts the loaders' processes."""
@@ -235,7 +236,7 @@ class Training:
                 logits_NK = self.student(views_NCHW)
                 loss = kd_loss(logits_NK, teacher_NK, labels_N, recipe.temperature, task.share)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             self.optimizer.step()
             self.scheduler.step()
             if self.average is not None:

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,8 @@ def bare_trial(
     step(sampler, draw)
     worker.announce(trial_key(claim.number), str(claim.number))
     for epoch in range(1, EPOCHS + 1):
-        step("epoch", lambda epoch=epoch: worker.report(claim, epoch, random.random()))
-    row = {f"attribute{k}": k for k in range(ATTRIBUTES - 2)}
+        step("epoch", partial(worker.report, claim, epoch, random.random()))
+    row: dict[str, object] = {f"attribute{k}": k for k in range(ATTRIBUTES - 2)}
     row |= {"ended": "finished", "fingerprint": str(claim.number)}
     ended = TrialState.COMPLETE, random.random(), row
     step("end", lambda: worker.end(claim, *ended, lambda: None))
@@ -259,7 +260,7 @@ def main(
 ) -> None:
     require_range("--trials", trials, 1, 100_000)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    console, found = results.console(), list[dict[str, Any]]()
+    console, found = results.console(), list[results.Row]()
     kinds = [kind for kind in DATABASES if kind == "sqlite" or not postgres_server.missing()]
     if len(kinds) < len(DATABASES):
         console.print(f"without PostgreSQL: {', '.join(postgres_server.missing())} is missing")

@@ -90,7 +90,7 @@ class ProcessExecutor:
     def speed(self) -> float:
         for end in self.ends:
             end.send(True)
-        return sum(end.recv() for end in self.ends)
+        return float(sum(end.recv() for end in self.ends))
 
     def stop(self) -> None:
         for process in self.all:

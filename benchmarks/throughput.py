@@ -150,7 +150,7 @@ def prepared(asked: Asked, workers: int | None, place: Path, console: Console) -
     task = make_task(asked, photographs, lambda epoch: _teacher_epoch(console, epoch))
     context_spec = our_arm.make_station(task, place, photographs)
     context = context_spec.context()
-    making = Making(decoding, our_arm.make_bank(context))
+    making = Making(decoding, our_arm.make_bank(context, task.recipe))
     console.print(f"once a search: decoding {decoding:.1f} s, bank {making.bank:.1f} s")
     began = time.perf_counter()
     typical = Typical(task.architecture, task.recipe)

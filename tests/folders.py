@@ -27,7 +27,8 @@ def refused(source: Path | str, cache: Path) -> str:
 
 
 def counts(data: Data) -> tuple[list[int], list[int]]:
-    return tuple(torch.bincount(s.labels_N).tolist() for s in (data.train, data.validation))
+    train, validation = data.train.labels_N, data.validation.labels_N
+    return torch.bincount(train).tolist(), torch.bincount(validation).tolist()
 
 
 def images_of(images_NCHW: torch.Tensor) -> list[bytes]:

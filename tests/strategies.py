@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from hypothesis import settings
+from hypothesis import settings as settings
 from hypothesis import strategies as st
 
 from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, DOWNSAMPLES, Architecture, Head, Stage

@@ -11,7 +11,7 @@ import torch
 from commands import refused_benchmark
 from tiny import one_thread  # noqa: F401
 
-from benchmarks import cost_curves, epochs
+from benchmarks import cost_curves, epochs, synthetic
 from benchmarks.epochs import Point, Setting
 from space.count import parameters
 from space.errors import InputError
@@ -116,8 +116,8 @@ def test_wrong_input_is_one_line_and_status_2(
 
 
 def test_made_photographs_can_be_read(tmp_path: Path) -> None:
-    epochs.synthetic.write_folder(tmp_path / "made", 20, 10, 24)
+    synthetic.write_folder(tmp_path / "made", 20, 10, 24)
     layout = read_layout(tmp_path / "made")
     assert layout.validation is not None
     assert (len(layout.train.photographs), len(layout.validation.photographs)) == (20, 10)
-    assert len(layout.classes) == epochs.synthetic.CLASSES
+    assert len(layout.classes) == synthetic.CLASSES

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from optuna.distributions import CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import create_trial
 from strategies import settings
 
@@ -73,7 +73,7 @@ def view_of(trials: pd.DataFrame, axis: str = "bytes", name: str = "s", **given:
         return pd.DataFrame(rows, columns=["number", "epoch", "accuracy"])
 
     def read_study(numbers: list[int]) -> optuna.Study:
-        spaces = {
+        spaces: dict[str, BaseDistribution] = {
             name: CategoricalDistribution(trials[name].dropna().unique().tolist())
             for name in ("block", "depth")
         }
@@ -412,7 +412,9 @@ def test_an_axis_holds_its_sizes_and_has_ticks_to_tell_them(sizes: list[int], ax
     assert 1 <= len(drawn["tickvals"]) <= 14
     assert all(low <= tick <= high for tick in drawn["tickvals"])
     for tick, words in zip(drawn["tickvals"], drawn["ticktext"], strict=True):
-        number, unit = re.fullmatch(r"([\d,.]+) ?([kKMG]?)B?", words).groups()
+        found = re.fullmatch(r"([\d,.]+) ?([kKMG]?)B?", words)
+        assert found
+        number, unit = found.groups()
         told = float(number.replace(",", "")) * 1000 ** " KMG".index(unit.upper() or " ")
         assert told == pytest.approx(tick, rel=1e-11)  # so that no two of them are alike
 
@@ -425,7 +427,7 @@ def test_choices_are_medians_of_all_trials(choice: str, title: str) -> None:
     data = picture.data.set_index(["choice", "level"])
     for block, group in done.groupby("block"):
         expected = (len(group), group["value"].median())
-        assert tuple(data.loc[("block type", block)]) == pytest.approx(expected)
+        assert tuple(data.loc[("block type", str(block)), :]) == pytest.approx(expected)
     assert list(data.loc["stages with SE"].index) == ["none", "some", "all"]
     assert data.loc[title]["trials"].sum() == len(done)
     for words, row in data.loc[title].iterrows():

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import optuna
 import pytest
@@ -67,7 +68,8 @@ def two(trial: optuna.Trial) -> tuple[float, float]:
     return x + y / 4, y - x / 8
 
 
-CASES: dict[str, tuple[Objective, list[str], int]] = {
+Direction = Literal["minimize", "maximize"]
+CASES: dict[str, tuple[Objective, list[Direction], int]] = {
     "everything": (everything, ["maximize"], 60),
     "minimised": (everything, ["minimize"], 40),
     "choices that are floats": (floats_of_choices, ["maximize"], 60),
@@ -80,7 +82,7 @@ CASES: dict[str, tuple[Objective, list[str], int]] = {
 }
 
 
-def made(path: Path, name: str, directions: list[str]) -> optuna.Study:
+def made(path: Path, name: str, directions: list[Direction]) -> optuna.Study:
     return optuna.create_study(
         storage=open_storage(str(path), create=True),
         study_name=name,

@@ -87,7 +87,7 @@ def test_another_page_is_refused_on_every_route(address: str) -> None:
     assert ask(address, "/", **link).status == 200  # somebody follows a link to it
 
 
-ODD = (None, 7, "x", [{}], {"number": "x"})
+ODD: tuple[Any, ...] = (None, 7, "x", [{}], {"number": "x"})
 
 
 def valid(app: Dash) -> Iterator[dict[str, Any]]:
@@ -141,7 +141,8 @@ def test_nonsense_is_refused_and_never_fails(database: Path) -> None:
 
     def status(asked: Any) -> int:
         host = {"Host": "localhost"}
-        return client.post("/_dash-update-component", json=asked, headers=host).status_code
+        answer = client.post("/_dash-update-component", json=asked, headers=host)
+        return int(answer.status_code)
 
     asked = list(valid(app))
     assert len(asked) > 10

@@ -190,7 +190,8 @@ def test_a_pruned_curve_has_a_cross_at_its_end() -> None:
 def test_the_confusion_matrix_is_in_shares_of_the_true_class() -> None:
     picture = TRIAL_CHARTS["confusion"].draw(view_of(NETWORK, confusion=CONFUSION))
     (heat,) = drawn(picture, type="heatmap")
-    np.testing.assert_allclose(heat["z"], [[0.8, 0.2, 0], [0.25, 0.75, 0], [0, 0, 0]])
+    shares = [[0.8, 0.2, 0.0], [0.25, 0.75, 0.0], [0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(heat["z"], shares)
     assert heat["customdata"][0][1] == "apples taken for pears: 2 images"
     (words,) = drawn(picture, type="scatter")
     assert list(words["text"]) == ["8", "2", "", "1", "3", "", "", "", ""]

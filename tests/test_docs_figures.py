@@ -1,6 +1,7 @@
 """Every table of figures in docs/ says the numbers of the CSV file that it names."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -57,7 +58,8 @@ def test_inference() -> None:
     for cells in table.rows:
         columns = ("false_alarms", "power_among", "t", "percentile", "BCa", "expanded")
         for printed, column in zip(cells[1:], columns, strict=True):
-            assert_rounded(printed, 100 * rows.loc[int(cells[0]), column], f"{cells[0]} {column}")
+            share: Any = rows.loc[int(cells[0]), column]
+            assert_rounded(printed, 100 * share, f"{cells[0]} {column}")
 
 
 def test_workers_of_one_database() -> None:
@@ -79,7 +81,7 @@ def test_what_one_trial_costs() -> None:
     for first, *cells in table.rows:
         count, _, named = first.partition(", ")
         database = named.lower() or database
-        row = grown.loc[(database, int(count.replace(",", "")))]
+        row: Any = grown.loc[(database, int(count.replace(",", "")))]
         for printed, column in zip(
             cells, ("claim", "look", "random", "tpe", "epoch", "end", "join"), strict=True
         ):

@@ -28,7 +28,7 @@ def photos(tmp_path: Path, make_folder: Callable[..., Path]) -> Path:
     return make_folder(tmp_path / "photos", counts)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, ...]] = {
     "teacher": ("--teacher", "foo"),
     "teacher's file": ("--teacher", "photos"),
     "a network that cannot see so little": ("--teacher", "alexnet"),
@@ -55,7 +55,7 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path: Path, photos: Path, what
     (tmp_path / "words.txt").write_text("no database, and no folder either\n")
     if what == "name that is taken":
         assert inside(tmp_path, "search", "--data", "photos", *QUICK, "--name", "taken").status == 0
-    flags = ("--data", "photos", *QUICK, *REFUSED[what])
+    flags: tuple[str, ...] = ("--data", "photos", *QUICK, *REFUSED[what])
     if "network" in what:
         flags = (*flags, "--size", "16")
     answers = [
@@ -79,7 +79,7 @@ teacher = "one"
 [factors]
 se = [0, 4]
 """
-ABLATION_REFUSED = {
+ABLATION_REFUSED: dict[str, tuple[str, ...]] = {
     "name that is taken": ("epochs = 1", "--name", "taken"),
     "damaged teacher": ('file = "damaged.pt"',),
     "a network that cannot see so little": ('network = "alexnet"',),

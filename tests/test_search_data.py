@@ -234,8 +234,7 @@ def test_a_mac_s_class_names_are_the_teacher_s_and_the_student_s(tmp_path: Path)
 
 def test_a_student_of_version_0_1_is_tested_by_its_own_order(tmp_path: Path) -> None:
     """Its classes were sorted as a Mac writes them, `ä` before `b`."""
-    from search.commands.students import relabelled
-    from trainers.data.datasets import load_test
+    from trainers.data.datasets import load_test, relabelled
 
     names = numbered(("train", "test"), "äbc", 2)
     bitmaps(tmp_path / "photos", names)

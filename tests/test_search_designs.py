@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import optuna
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from search.ablation.arms import Resolved
 from search.ablation.design import read_design
 from search.commands.ablate import make_plan
-from search.study.plan import AblationSpec
+from search.study.plan import AblationSpec, Arm
 from search.terminal.plan import stored, twin
 from search.training.teacher_cache import named_teachers
 from space.count import macs
@@ -34,7 +34,8 @@ TWO = "[factors]\nse = [4, 0]\n"
 FINE_TUNED = '[teachers.fine]\nnetwork = "resnet18"\npretrained = "imagenet"\n'
 
 
-class Planned(NamedTuple):
+@dataclass(frozen=True)
+class Planned:
     plan: AblationSpec
     resolved: Resolved
 
@@ -46,7 +47,7 @@ class Planned(NamedTuple):
     def shares(self) -> list[float | None]:
         return [arm.budget_share for arm in self.plan.arms]
 
-    def __getitem__(self, name: Any) -> Any:
+    def __getitem__(self, name: str) -> Arm:
         """The arm of that name."""
         return next(arm for arm in self.plan.arms if arm.name == name)
 

@@ -86,7 +86,7 @@ def test_a_table_by_hand() -> None:
 
 def test_the_notes_of_a_table_by_hand() -> None:
     base, gains = np.array([0.5, 0.6, 0.55, 0.65, 0.6]), np.array([0, 0.01, 0.02, 0, -0.01])
-    rows = rows_of({"a": base, "b": base + gains, "c": base - gains})
+    rows = rows_of({"a": list(base), "b": list(base + gains), "c": list(base - gains)})
     points = 100 * paired.detectable(5, float(gains.std(ddof=1)), 2)
     shown = f"true differences under about {points:.1f} points are shown in less than 80 %"
     assert analyse(rows, stated("a", "b", "c")).notes == (
@@ -214,13 +214,14 @@ def test_marginal_means_are_those_of_whole_seeds() -> None:
     shifts = {f"0/{label}": -0.03 for label in "148"}
     rows = simulated(plan, 6, np.random.default_rng(3), **shifts)
     lost = (rows["params_arm"] == "0/8") & (rows["params_seed"] == 2)
-    rows.loc[lost, ["state", "value"]] = ["FAIL", math.nan]
+    rows.loc[lost, "state"] = "FAIL"
+    rows.loc[lost, "value"] = math.nan
     analysis = analyse(rows, plan)
     kept = rows[rows["params_seed"] != 2].assign(se=rows["params_arm"].str[0])
     marginal = kept.groupby(["params_seed", "se"])["value"].mean().unstack()
     levels = analysis.levels.set_index(["factor", "level"])
     assert list(levels["n"]) == [5] * 5
-    row = levels.loc[("se", "0")]
+    row: Any = levels.loc[("se", "0")]
     assert (row["mean"], row["sd"]) == pytest.approx((marginal["0"].mean(), marginal["0"].std()))
     assert row["p"] == pytest.approx(stats.ttest_rel(marginal["0"], marginal["8"]).pvalue)
     verdicts = ["worse", "baseline", paired.NOT_SHOWN, "baseline", paired.NOT_SHOWN]
@@ -305,7 +306,7 @@ def test_arms_that_share_trainings_get_no_analysis_of_variance() -> None:
     """A storage format has no chance of its own: its rows are not independent of the others'."""
     plan = factorial({"block": ["conv", "group"], "format": ["fp32", "int8"]})
     rng = np.random.default_rng(0)
-    trained = {block: rng.normal(0.6, 0.02, 5) for block in ("conv", "group")}
+    trained = {block: list(rng.normal(0.6, 0.02, 5)) for block in ("conv", "group")}
     rows = rows_of(
         {f"{block}/{format}": trained[block] for block in trained for format in ("fp32", "int8")}
     )

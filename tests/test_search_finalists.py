@@ -32,7 +32,7 @@ class Trainings:
         self.accuracies: dict[str, float] = {}
 
     def __call__(self, context: TrainingContext, job: Job, tell: Any) -> Trained:
-        name = job.place
+        name = job.key
         if "seed" not in name:
             return train_student(context, job, tell)
         if len(self.names) == self.stop_at:

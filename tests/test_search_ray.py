@@ -39,7 +39,7 @@ class TwoNodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": MEMORY}
+        node: dict[str, Any] = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": MEMORY}
         self.cluster = Cluster(
             initialize_head=True, head_node_args={**node, "include_dashboard": False}
         )

@@ -104,8 +104,8 @@ def stopped_by(pruner: optuna.pruners.BasePruner, trials: pd.DataFrame) -> list[
                 study.tell(trial, state=TrialState.PRUNED)
                 break
         else:
-            failed = row["state"] == "FAIL"
-            study.tell(trial, *([] if failed else [row["value"]]), state=TrialState[row["state"]])
+            value = None if row["state"] == "FAIL" else row["value"]
+            study.tell(trial, value, state=TrialState[row["state"]])
     return found
 
 
@@ -124,7 +124,8 @@ def test_a_sampler_sees_the_trials_of_its_own_process(tmp_path: Path, sampler: s
             resume = ("resume", "s", "--trials", str(trials), "--cache", "cache")
             assert inside(folder, *resume, "--device", "cpu").status == 0
         found.append(rows(folder / "studies.db"))
-    pd.testing.assert_frame_equal(*found)
+    whole, parted = found
+    pd.testing.assert_frame_equal(whole, parted)
     drawn = tmp_path / "random"
     drawn.mkdir()
     flags = ("--sampler", "random", "--pruner", "none", "--trials", "14")

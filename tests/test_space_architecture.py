@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -10,7 +11,7 @@ from strategies import architectures, stages
 
 from space.architecture import BLOCK_SETTINGS, OPTIONAL_SETTINGS, Architecture, Stage
 from space.errors import InputError
-from space.layers import walk
+from space.layers import Layer, walk
 
 SMALL = Architecture(stem=Stage(width=8), stages=(Stage(width=16),), classes=3)
 
@@ -36,7 +37,7 @@ def test_settings_without_effect_leave_the_fingerprint(
     stage = architecture.stages[-1]
     unread = [name for name in OPTIONAL_SETTINGS if name not in BLOCK_SETTINGS[stage.block]]
     assume(unread)
-    values = {"residual": True, "expansion": 5, "groups": 7, "shuffle": True}
+    values: dict[str, Any] = {"residual": True, "expansion": 5, "groups": 7, "shuffle": True}
     name = data.draw(st.sampled_from(unread))
     other = replace(
         architecture,
@@ -61,7 +62,7 @@ def _without_idle_shuffles(architecture: Architecture) -> list[object]:
         layer
         for block in walk(architecture)
         for layer in (block.shortcut is None, *block.layers)
-        if not hasattr(layer, "op") or layer.op != "shuffle" or 1 < layer.groups < layer.outputs
+        if not isinstance(layer, Layer) or layer.op != "shuffle" or 1 < layer.groups < layer.outputs
     ]
 
 

@@ -1,5 +1,7 @@
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +36,9 @@ def noise(count: int = COUNT, channels: int = 3, size: int = 16) -> torch.Tensor
     return torch.from_numpy(generator.integers(0, 256, shape, dtype=np.uint8))
 
 
-def view(images_NCHW: torch.Tensor, augment: Augment, seed: int = 0, epoch: int = 0):
+def view(
+    images_NCHW: torch.Tensor, augment: Augment, seed: int = 0, epoch: int = 0
+) -> torch.Tensor:
     index_N = torch.arange(len(images_NCHW))
     return views(images_NCHW, index_N, seed=seed, epoch=epoch, augment=augment)
 
@@ -77,7 +81,7 @@ def test_uniforms_are_uniform() -> None:
 
 
 def is_flat(observed: torch.Tensor) -> bool:
-    return 1e-4 < stats.chisquare(observed.numpy()).pvalue < 1 - 1e-4
+    return bool(1e-4 < stats.chisquare(observed.numpy()).pvalue < 1 - 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +155,7 @@ def test_a_view_hangs_on_nothing_but_its_key(
 ) -> None:
     augment.check()
     images_NCHW = noise(COUNT, channels, size)
-    key = {"seed": seed, "epoch": epoch, "augment": augment}
+    key: dict[str, Any] = {"seed": seed, "epoch": epoch, "augment": augment}
     all_views = mixed_views(images_NCHW, torch.arange(COUNT), **key)
     some_views = mixed_views(images_NCHW, torch.tensor(batch), **key)
     for whole, part in zip(all_views, some_views, strict=True):
@@ -190,7 +194,7 @@ def test_each_image_and_each_epoch_has_its_own_draw() -> None:
 @pytest.mark.gpu
 def test_cpu_and_gpu_agree() -> None:
     images_NCHW, index_N = noise(64, 3, 64), torch.arange(64)
-    key = {"seed": 1, "epoch": 2, "augment": EVERYTHING}
+    key: dict[str, Any] = {"seed": 1, "epoch": 2, "augment": EVERYTHING}
     expected = mixed_views(images_NCHW, index_N, **key)
     found = mixed_views(images_NCHW.cuda(), index_N.cuda(), **key)
     assert torch.equal(found[1].cpu(), expected[1])
@@ -294,9 +298,12 @@ def test_padding(padding: str) -> None:
     ],
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_colors_are_torchvisions(setting: str, lane: int, reference, channels: int) -> None:
+def test_colors_are_torchvisions(
+    setting: str, lane: int, reference: Callable[..., torch.Tensor], channels: int
+) -> None:
     images_NCHW = noise(COUNT, channels)
-    found = view(images_NCHW, Augment(**{setting: 0.8}))
+    strong: dict[str, Any] = {setting: 0.8}
+    found = view(images_NCHW, Augment(**strong))
     factors = (1 + signed(lane, COUNT) * 0.8).tolist()
     for factor, image_CHW, found_CHW in zip(factors, images_NCHW, found, strict=True):
         expected = reference(image_CHW / 255, factor)
@@ -345,7 +352,7 @@ def test_a_partner_is_mixed_in_as_its_own_view() -> None:
 
 def test_without_mixup_every_image_is_its_own_partner() -> None:
     images_NCHW, index_N = noise(), torch.tensor([3, 1, 7])
-    key = {"seed": 4, "epoch": 5, "augment": POLICIES["standard"]}
+    key: dict[str, Any] = {"seed": 4, "epoch": 5, "augment": POLICIES["standard"]}
     found, partner_N, weight_N = mixed_views(images_NCHW, index_N, **key)
     assert torch.equal(found, views(images_NCHW[index_N], index_N, **key))
     assert torch.equal(partner_N, index_N)
@@ -377,7 +384,7 @@ def test_policies_are_valid_and_come_back_from_json_data(name: str) -> None:
         ("padding", "mirror"),
     ],
 )
-def test_settings_outside_their_rules(setting: str, value: object) -> None:
+def test_settings_outside_their_rules(setting: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"{setting} must be .* but got") as error:
         Augment(**{setting: value}).check()
     assert "\n" not in str(error.value)

@@ -45,7 +45,8 @@ class Counted(nn.Module):
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         self.seen += len(images_NCHW)
-        return self.network(images_NCHW)
+        logits_NK: torch.Tensor = self.network(images_NCHW)
+        return logits_NK
 
 
 def counted() -> tuple[Teacher, Counted]:

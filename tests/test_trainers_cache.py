@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from PIL import Image
 import trainers.data.cache
 import trainers.files
 from trainers.data.datasets import decode, load
+from trainers.data.photographs import decode_unguarded
 from trainers.files import write_atomically
 
 
@@ -25,7 +26,7 @@ from trainers.files import write_atomically
 def decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """One entry a decoded photograph."""
     seen: list[int] = []
-    original = trainers.data.cache.decode_unguarded
+    original = decode_unguarded
 
     def counted(source: BinaryIO, size: int, channels: int) -> np.ndarray:
         seen.append(size)
@@ -212,7 +213,7 @@ def test_a_full_disk_is_one_line(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(trainers.files.os, "fsync", full)
+    monkeypatch.setattr("trainers.files.os.fsync", full)
     assert "No space left on device; free some space" in refused(flat_folder, cache)
     assert list(cache.iterdir()) == []
 
@@ -227,7 +228,7 @@ def test_a_file_that_changes_meanwhile(
 ) -> None:
     original = trainers.data.cache.decoded
 
-    def slow(*args: object, **options: object) -> object:
+    def slow(*args: Any, **options: Any) -> object:
         (flat_folder / "training" / "0_0.jpg").write_bytes(b"another")
         return original(*args, **options)
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ from trainers.engine.evaluation import evaluate, predict
 from trainers.engine.learner import Learner, StepScalars
 from trainers.engine.memory import is_out_of_memory
 from trainers.engine.modes import ComputeMode
+from trainers.engine.result import TrialResult
 from trainers.engine.steps import batch_indices, make_optimizer, steps_per_epoch
-from trainers.engine.training import TrialResult, _Training, train
-from trainers.model import weights_hash
+from trainers.engine.training import _Training, train
+from trainers.model import Model, weights_hash
 from trainers.policies import Augment
 from trainers.recipe import RECIPES, Recipe
 from trainers.schedules import learning_rate
@@ -52,7 +54,8 @@ class Logits:
     key = "fixed"
 
     def __init__(self, logits_NK: torch.Tensor) -> None:
-        self.logits_NK, self.asked = logits_NK, []
+        self.logits_NK = logits_NK
+        self.asked: list[int] = []
 
     def epoch_logits(self, epoch: int) -> torch.Tensor:
         self.asked.append(epoch)
@@ -63,7 +66,9 @@ class StoppedError(Exception):
     """What a report raises to end a run at just that epoch."""
 
 
-def run(recipe: Recipe, *, network: nn.Module | None = None, **options: Any):
+def run(
+    recipe: Recipe, *, network: nn.Module | None = None, **options: Any
+) -> tuple[Model, TrialResult]:
     model = tiny.model(network)
     result = train(model, recipe, DATA, device=CPU, **options)
     return model, result
@@ -73,7 +78,7 @@ def learned(result: TrialResult) -> list[tuple[int, float, float]]:
     return [(epoch.epoch, epoch.accuracy, epoch.loss) for epoch in result.history]
 
 
-def stop_at(epoch: int):
+def stop_at(epoch: int) -> Callable[[Any], bool]:
     def report(done: Any) -> bool:
         if done.epoch == epoch:
             raise StoppedError
@@ -459,7 +464,8 @@ class Greedy(nn.Module):
         if len(images_NCHW) > self.most:
             raise self.error
         self.sizes.append(len(images_NCHW))
-        return self.network(images_NCHW)
+        logits_NK: torch.Tensor = self.network(images_NCHW)
+        return logits_NK
 
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory.")
@@ -585,7 +591,9 @@ def test_predicting_takes_fewer_images_at_once_where_memory_ends() -> None:
 
 
 def test_smaller_parts_are_kept_over_a_resume(tmp_path: Path) -> None:
-    network = lambda: Greedy(tiny.build(tiny.ARCHITECTURE, seed=0), 5, OUT_OF_MEMORY)  # noqa: E731
+    def network() -> Greedy:
+        return Greedy(tiny.build(tiny.ARCHITECTURE, seed=0), 5, OUT_OF_MEMORY)
+
     whole, expected = run(RECIPE, network=network())
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
     with pytest.raises(StoppedError):
@@ -610,7 +618,7 @@ class Sick(nn.Module):
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         self.left -= self.training
-        logits_NK = self.network(images_NCHW)
+        logits_NK: torch.Tensor = self.network(images_NCHW)
         return logits_NK if self.left >= 0 else logits_NK * self.factor
 
 
@@ -704,7 +712,7 @@ def test_weight_decay_spares_biases_and_norms(name: str) -> None:
             p.grad = torch.zeros_like(p)
     settings = {"optimizer": name, "weight_decay": 0.1, "lr": 0.1}
     make_optimizer(model, RECIPE.with_settings(settings), 0.1).step()
-    kinds = {"bias": set(), "norm.weight": set(), "weight": set()}
+    kinds: dict[str, set[bool]] = {"bias": set(), "norm.weight": set(), "weight": set()}
     for parameter, values in model.named_parameters():
         kind = next(kind for kind in ("bias", "norm.weight", "weight") if parameter.endswith(kind))
         kinds[kind].add(bool((values < 1).all()))
@@ -736,7 +744,8 @@ def test_the_average_follows_the_weights_as_written() -> None:
 def test_what_is_returned_is_the_average_where_there_is_one() -> None:
     states = {}
     for ema in (0.0, 0.9):
-        model, current = tiny.model(), []
+        model = tiny.model()
+        current: list[torch.Tensor] = []
         with register_optimizer_step_post_hook(
             lambda *_, c=current, m=model: c.append(next(m.parameters()).detach().clone())
         ):
@@ -750,7 +759,7 @@ def test_what_is_returned_is_the_average_where_there_is_one() -> None:
 def test_recalibration_gives_the_plain_means_over_the_batches() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Dropout(0.5), nn.BatchNorm2d(4), nn.ReLU())
-    norm = network[2]
+    norm: Any = network[2]
     with torch.no_grad():
         norm.running_mean.fill_(50)  # of other weights
     batches_ = [torch.randn(n, 1, 8, 8) * n for n in (5, 9, 6)]
@@ -823,7 +832,7 @@ def test_only_the_last_epoch_is_evaluated_in_float32_where_steps_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     enabled = []
-    original = engine.evaluate
+    original = evaluate
 
     def evaluated(model: Any, split: Any, device: Any, autocast: Any) -> float:
         enabled.append(autocast._enabled)

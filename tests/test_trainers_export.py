@@ -6,6 +6,7 @@ import random
 import shutil
 import struct
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,14 @@ def trained(architecture: Architecture, seed: int = 0) -> Student:
     with torch.no_grad():
         for module in student.modules():
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
                 module.weight.copy_(uniform(module.weight, -1.5, 1.5))
                 module.bias.copy_(uniform(module.bias, -0.5, 0.5))
                 module.running_mean.copy_(uniform(module.running_mean, -0.5, 0.5))
                 module.running_var.copy_(uniform(module.running_var, 0.2, 3.0))
-            elif getattr(module, "bias", None) is not None:
-                module.bias.copy_(uniform(module.bias, -0.5, 0.5))
+            elif isinstance(bias := getattr(module, "bias", None), torch.Tensor):
+                bias.copy_(uniform(bias, -0.5, 0.5))
             if isinstance(module, nn.Linear):
                 module.weight.copy_(uniform(module.weight, -0.5, 0.5))
     return student.eval()
@@ -66,7 +69,7 @@ def live(student: Student, metadata: Any) -> Model:
 def distance(left: nn.Module, right: nn.Module, images_NCHW: torch.Tensor) -> float:
     """Largest difference of the logits, relative to the largest logit."""
     one, other = left(images_NCHW), right(images_NCHW)
-    return ((one - other).abs().max() / one.abs().max()).item()
+    return float((one - other).abs().max() / one.abs().max())
 
 
 def refusal(path: Path) -> str:
@@ -160,6 +163,8 @@ def test_every_block_predicts_the_same_as_read_back(
 def test_folding_by_hand() -> None:
     """Convolution weight 2 bias 1; norm g 3, beta 5, mean 7, variance 3 (eps 1)."""
     norm = nn.BatchNorm2d(1, eps=1.0)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     with torch.no_grad():
         norm.weight.fill_(3)
         norm.bias.fill_(5)
@@ -250,7 +255,8 @@ def test_the_file_alone_is_enough(file: Path, tmp_path: Path) -> None:
     assert (stored.metadata, stored.format) == (CARD, file.stem)
     assert not stored.model.training
     assert not any(p.requires_grad for p in stored.model.parameters())
-    assert (stored.model.size, stored.model.mean_C11.item()) == (8, pytest.approx(0.5123))
+    assert stored.model.size == 8
+    assert stored.model.mean_C11.item() == pytest.approx(0.5123)
     tolerance = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.05}[file.stem]
     student = trained(tiny.ARCHITECTURE)
     assert distance(live(student, CARD), stored.model, images(tiny.ARCHITECTURE)) < tolerance
@@ -301,7 +307,7 @@ def spoilt(value: float, where: str) -> Student:
     conv = next(part for part in student.modules() if isinstance(part, nn.Conv2d))
     norm = next(part for part in student.modules() if isinstance(part, nn.BatchNorm2d))
     linear = [part for part in student.modules() if isinstance(part, nn.Linear)][-1]
-    tensors = {
+    tensors: dict[str, Any] = {
         "weight": conv.weight,
         "scale": norm.weight,
         "mean": norm.running_mean,
@@ -463,7 +469,7 @@ def test_a_tampered_header_is_one_line(
 def test_another_format_s_tensors_are_refused(damaged: Callable[[bytes], Path], file: Path) -> None:
     for format in FORMATS:
         if format != file.stem:
-            content = edited(file.read_bytes(), lambda d, f=format: d.update(format=f))
+            content = edited(file.read_bytes(), partial(dict.update, format=format))
             assert "needs tensors" in refusal(damaged(content))
 
 

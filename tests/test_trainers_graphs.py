@@ -23,7 +23,8 @@ from trainers.engine.batches import Batch
 from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.graphs import GraphedStep, Recording
 from trainers.engine.modes import ComputeMode
-from trainers.engine.training import TrialResult, train
+from trainers.engine.result import TrialResult
+from trainers.engine.training import train
 from trainers.recipe import Recipe
 from trainers.teachers.bank import LogitBank
 
@@ -39,7 +40,7 @@ class Recorder(TorchDispatchMode):
     """Every operation, as it was called."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, tuple[Any, ...], dict[str, Any], Any]] = []
 
     def __torch_dispatch__(
@@ -166,7 +167,8 @@ class Waiting(nn.Module):
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         if images_NCHW.mean().item() > 1e9:
             return torch.zeros(0)
-        return self.network(images_NCHW)
+        logits_NK: torch.Tensor = self.network(images_NCHW)
+        return logits_NK
 
 
 def test_what_cannot_be_captured_runs_eagerly_and_says_why() -> None:
@@ -188,7 +190,8 @@ class Greedy(nn.Module):
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         if len(images_NCHW) > 8:
             raise OUT_OF_MEMORY
-        return self.network(images_NCHW)
+        logits_NK: torch.Tensor = self.network(images_NCHW)
+        return logits_NK
 
 
 def test_out_of_memory_in_a_capture_is_answered_by_smaller_parts() -> None:

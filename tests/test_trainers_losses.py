@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
@@ -16,6 +17,7 @@ __all__ = ["one_thread"]
 
 N, K = 6, 5
 LABELS = torch.arange(N) % K
+Numbers = npt.NDArray[np.float64]
 names = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -23,20 +25,22 @@ def logits(seed: int, scale: float = 3.0) -> torch.Tensor:
     return torch.randn(N, K, generator=torch.Generator().manual_seed(seed)) * scale
 
 
-def gradient(name: str, student_NK: torch.Tensor, teacher_NK: torch.Tensor, t: float = 4.0):
+def gradient(
+    name: str, student_NK: torch.Tensor, teacher_NK: torch.Tensor, t: float = 4.0
+) -> torch.Tensor:
     student_NK = student_NK.clone().requires_grad_()
     LOSSES[name](student_NK, teacher_NK, LABELS, t).sum().backward()
     assert student_NK.grad is not None
     return student_NK.grad
 
 
-def softmax(values: np.ndarray) -> np.ndarray:
+def softmax(values: Numbers) -> Numbers:
     powers = np.exp(values - values.max(-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
+    return np.asarray(powers / powers.sum(-1, keepdims=True))
 
 
-def divergence(teacher: np.ndarray, student: np.ndarray) -> np.ndarray:
-    return (teacher * np.log(teacher / student)).sum(-1)
+def divergence(teacher: Numbers, student: Numbers) -> Numbers:
+    return np.asarray((teacher * np.log(teacher / student)).sum(-1))
 
 
 # --- what every loss keeps to

@@ -247,7 +247,7 @@ def test_a_home_that_cannot_be_written(
     (home / ".cache").write_text("")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("DISTILNAS_CACHE", raising=False)
-    data = ()
+    data: tuple[str, ...] = ()
     if photographs:
         make_folder(tmp_path / "photos", {"train/a/{}.jpg": 4, "train/b/{}.jpg": 4})
         data = ("--data", "photos", "--size", "8", "--teacher", "none")

@@ -99,11 +99,12 @@ def test_measuring_leaves_the_run_as_it_was(monkeypatch: pytest.MonkeyPatch) -> 
     measured: list[ComputeMode] = []
     monkeypatch.setattr(modes, "GAIN", 1e9)  # whatever is measured, the default stays
     original = engine._Training.seconds_a_step
-    monkeypatch.setattr(
-        engine._Training,
-        "seconds_a_step",
-        lambda training, mode: measured.append(mode) or original(training, mode),
-    )
+
+    def noted(training: engine._Training, mode: ComputeMode) -> float:
+        measured.append(mode)
+        return original(training, mode)
+
+    monkeypatch.setattr(engine._Training, "seconds_a_step", noted)
     model, found = run(RECIPE)
     assert len(measured) > 1
     assert learned(found) == learned(expected)

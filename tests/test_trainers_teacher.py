@@ -8,6 +8,7 @@ import random
 import urllib.error
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import nn
 
 from space.errors import InputError
 from trainers.engine.evaluation import evaluate, predict
+from trainers.engine.result import Epoch
 from trainers.model import weights_hash
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teach import teach, teacher_key
@@ -56,9 +58,12 @@ def test_taught_stored_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "new" / "teacher.pt"
     recipe = RECIPE.with_settings({"epochs": 6})
     told: list[float] = []
-    taught = teach(
-        SMALL, DATA, recipe, path, device=CPU, report=lambda e: bool(told.append(e.accuracy))
-    )
+
+    def tell(epoch: Epoch) -> bool:
+        told.append(epoch.accuracy)
+        return False
+
+    taught = teach(SMALL, DATA, recipe, path, device=CPU, report=tell)
     assert sorted(p.name for p in path.parent.iterdir()) == ["teacher.json", "teacher.pt"]
     assert taught.info.accuracy == told[-1] == evaluate(taught.model, DATA.validation, CPU)
     assert taught.info.accuracy > 0.9
@@ -96,9 +101,12 @@ def test_interrupted_teaching_goes_on_and_equals_uninterrupted(tmp_path: Path) -
         teach(SMALL, DATA, RECIPE, path, device=CPU, report=stop)
     assert [p.name for p in tmp_path.glob("stopped*")] == ["stopped.checkpoint"]
     seen: list[int] = []
-    gone_on = teach(
-        SMALL, DATA, RECIPE, path, device=CPU, report=lambda e: bool(seen.append(e.epoch))
-    )
+
+    def see(epoch: Epoch) -> bool:
+        seen.append(epoch.epoch)
+        return False
+
+    gone_on = teach(SMALL, DATA, RECIPE, path, device=CPU, report=see)
     assert seen == [2, 3]
     assert gone_on.hash == whole.hash
     assert not path.with_suffix(".checkpoint").exists()
@@ -198,7 +206,7 @@ def test_other_classes_are_refused() -> None:
     teacher = tiny.teacher()
     teachers.require_classes(teacher.info, tiny.CLASSES)
     for classes in (("top", "middle"), tiny.CLASSES[::-1], (*tiny.CLASSES, "fourth")):
-        message = refusal(lambda c=classes: teachers.require_classes(teacher.info, c))
+        message = refusal(partial(teachers.require_classes, teacher.info, classes))
         assert f"the data's {len(classes)} classes" in message
         assert "finetune" in message
 
@@ -206,7 +214,9 @@ def test_other_classes_are_refused() -> None:
 # --- fine-tuning
 
 
-def saved_state(path: Path, wrap: Callable[[dict[str, Any]], Any], classes: int = 7):
+def saved_state(
+    path: Path, wrap: Callable[[dict[str, Any]], Any], classes: int = 7
+) -> dict[str, Any]:
     network = teachers.make_network(OTHERS, classes=classes, channels=3, seed=11)
     state = network.state_dict()
     torch.save(wrap(state), path)

@@ -89,9 +89,15 @@ def wrapped(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[State], Mapping
     return make
 
 
+def compiled(network: nn.Module) -> nn.Module:
+    wrapper: Any = torch.compile(network)  # typed as the function that it also is
+    assert isinstance(wrapper, nn.Module)
+    return wrapper
+
+
 def stage_wrapped(network: nn.Module) -> nn.Module:
-    network.stage2 = nn.DataParallel(network.stage2)
-    network.stage3 = torch.compile(network.stage3)
+    network.stage2 = nn.DataParallel(network.get_submodule("stage2"))
+    network.stage3 = compiled(network.get_submodule("stage3"))
     return network
 
 
@@ -102,6 +108,10 @@ class Lightning(nn.Module):
         super().__init__()
         self.loss = nn.CrossEntropyLoss(weight=torch.ones(7))
         self.net = network
+
+
+def under(key: str) -> Callable[[State], Any]:
+    return lambda state: {"epoch": 90, "optimizer": optimizer(state), key: state}
 
 
 def other(state: State) -> State:
@@ -116,9 +126,9 @@ FORMS: dict[str, Callable[[State], Any]] = {
     },
     "without counts of batches": counts_dropped,
     "DataParallel": wrapped(nn.DataParallel),
-    "compiled": wrapped(torch.compile),
-    "both": wrapped(lambda network: nn.DataParallel(torch.compile(network))),
-    "the other way round": wrapped(lambda network: torch.compile(nn.DataParallel(network))),
+    "compiled": wrapped(compiled),
+    "both": wrapped(lambda network: nn.DataParallel(compiled(network))),
+    "the other way round": wrapped(lambda network: compiled(nn.DataParallel(network))),
     "parts of it wrapped": wrapped(stage_wrapped),
     "averaged": wrapped(torch.optim.swa_utils.AveragedModel),
     "Lightning": wrapped(Lightning),
@@ -133,7 +143,7 @@ FORMS: dict[str, Callable[[State], Any]] = {
     },
     "a deep prefix": lambda s: {"model": prefixed("_orig_mod.module.backbone.body.")(s)},
     **{
-        f"under {key}": lambda s, key=key: {"epoch": 90, "optimizer": optimizer(s), key: s}
+        f"under {key}": under(key)
         for key in ("state_dict", "model", "model_state_dict", "net", "ema", "weights", "params")
     },
     "two levels down": lambda s: {"checkpoint": {"last": {"student": s}}, "best": 0.5},
@@ -404,7 +414,7 @@ def test_vision_transformers_of_the_first_torchvision(tmp_path: Path) -> None:
 def test_a_mnasnet_of_the_first_version_stays_one(tmp_path: Path) -> None:
     """Its stem is another one, which torchvision builds when it sees the version in the file."""
     first = teachers.make_network("mnasnet0_5", classes=3, channels=3, seed=0)
-    content = first.state_dict()
+    content: Any = first.state_dict()
     content._metadata[""]["version"] = 1
     with pytest.warns(UserWarning, match="previous version"), pytest.raises(RuntimeError):
         first.load_state_dict(content)  # the stem is exchanged, then its weights do not fit

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from space.architecture import Architecture, Stage
-from space.build import build
+from space.build import build as build
 from trainers.data.datasets import Data, Split
 from trainers.model import Model, weights_hash
 from trainers.policies import POLICIES

@@ -66,7 +66,7 @@ class GraphedStep:
 
 def warm_up(compute: Callable[[], torch.Tensor], device: torch.device) -> None:
     """Run it on a side stream, as a capture will."""
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP_STEPS):

@@ -112,7 +112,7 @@ class Learner:
         for part in self.parts(batch):
             with self.mode.autocast(self.device):
                 loss = self.loss(part) / len(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             total += loss.detach()
         return total
 
