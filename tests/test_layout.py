@@ -142,6 +142,22 @@ def test_files_that_a_page_names_are_there(page: str) -> None:
         assert (ROOT / name).exists(), name
 
 
+def test_rooms_say_what_they_are_for() -> None:
+    for place in ROOMS:
+        assert ast.get_docstring(
+            ast.parse((ROOT / place.replace(".", "/") / "__init__.py").read_text())
+        )
+
+
+def test_no_room_is_left_out_of_the_package() -> None:
+    """What git ignores is in no wheel, nor read by ruff: `data/` had meant `trainers/data/` too."""
+    ask = ["git", "check-ignore", "--no-index", *(str(path) for path in SOURCES)]
+    asked = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False)
+    if asked.returncode == 128:
+        pytest.skip("no checkout of git's")
+    assert asked.stdout == ""
+
+
 def test_rooms_are_small() -> None:
     for place in ROOMS:
         if place != "space":

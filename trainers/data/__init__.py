@@ -1,0 +1,1 @@
+"""From folders of photographs to views: layouts, decoding, the cache, augmentation."""
