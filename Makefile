@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint clean browser readme
+.PHONY: demo test test-slow lint clean browser docs readme
 
 demo: .venv/installed ## a real search on scikit-learn's handwritten digits
 	$(BIN)/distilnas search
@@ -14,6 +14,10 @@ test-slow: .venv/installed-test ## the tests that take minutes
 
 readme: .venv/installed-test ## README's sample output, written anew
 	$(BIN)/python benchmarks/readme.py
+
+docs: .venv/installed-docs ## the documentation's site, in site/
+	$(BIN)/python -m benchmarks.site
+	NO_COLOR=1 $(BIN)/zensical build --strict --clean
 
 browser: ## Chromium for the tests of pages, where this machine may install it
 	command -v chromium || { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qq -y chromium; } \
@@ -35,5 +39,9 @@ lint: .venv/installed-test
 	$(BIN)/pip install --quiet -e ".[test]"
 	touch $@ .venv/installed
 
+.venv/installed-docs: pyproject.toml | .venv/bin/pip
+	$(BIN)/pip install --quiet -e ".[docs]"
+	touch $@ .venv/installed
+
 clean:
-	rm -rf .venv runs studies.db studies.db-wal studies.db-shm
+	rm -rf .venv .docs site .cache runs studies.db studies.db-wal studies.db-shm
