@@ -12,7 +12,7 @@ test: lint ## lint, types and every test that is not slow
 test-slow: .venv/installed-test ## the tests that take minutes
 	$(BIN)/pytest -n 2 --dist loadfile --durations 15 -m "slow and not gpu"
 
-readme: .venv/installed-test ## README's sample output, written anew
+readme: .venv/installed-test ## README's sample output and docs/commands.md, written anew
 	$(BIN)/python benchmarks/readme.py
 
 docs: .venv/installed-docs ## the documentation's site, in site/

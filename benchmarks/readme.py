@@ -1,4 +1,4 @@
-"""Write README's sample output: `make readme`.
+"""Write README's sample output and docs/commands.md: `make readme`.
 
 Runs the demo in an empty folder and puts the end of what it printed between README's markers, which
 do not show in the rendered page.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import results
+from benchmarks import commands_page, results
 from space.errors import InputError
 from trainers.files import write_atomically
 
@@ -24,6 +24,7 @@ ENVIRONMENT = {"COLUMNS": "120"}  # and nothing else: as a reader runs it
 
 @click.command(help=__doc__)
 def main() -> None:
+    commands_page.main()
     text = README.read_text()
     if not BLOCK.search(text):
         raise InputError("README.md must have the markers of the demo's output, but has not")

@@ -37,7 +37,7 @@ class FileOrCommand(click.Group):
 # Flags may stand before the file: the group leaves them to `run`.
 @click.group(cls=FileOrCommand, context_settings={"ignore_unknown_options": True})
 def ablate() -> None:
-    """Train what a TOML file states, arm by arm and seed by seed; show the evidence.
+    """Train the arms of a TOML file over several seeds, and show the evidence.
 
     `distilnas ablate SPEC.toml` is short for `distilnas ablate run SPEC.toml`.
     """
@@ -48,22 +48,26 @@ def ablate() -> None:
 @click.option("--quick", is_flag=True, help="The file's quick variant, for a CPU.")
 @click.option("--data", help='"digits" or a folder of photographs.')
 @click.option("--size", type=int, help="Pixels of the students' square input.")
-@click.option("--budget", help="Size of every arm: 300KB, 300KiB, 1MB, 256k params.")
+@click.option("--budget", help="Size of each arm: 300KB, 300KiB, 1MB, 256k params.")
 @click.option(
     "--size-matched",
     "widths",
     flag_value="size-matched",
-    help="Solve the widths for every arm anew, so that all cost the same (default).",
+    help="Solve the widths anew for each arm, so that all arms cost the same (default).",
 )
 @click.option(
     "--fixed-width",
     "widths",
     flag_value="fixed",
-    help="Keep the widths, to see what a change does to the size.",
+    help="Keep the widths, to see how a change affects the size.",
 )
-@click.option("--seeds", type=int, help="Trainings of every arm.")
-@click.option("--epochs", type=int, help="Epochs of arms that state none of their own.")
-@click.option("--pretrained", help="What pretrained teachers start from: imagenet, or a file.")
+@click.option(
+    "--seeds", type=int, help="How often each arm is trained, each time with another seed."
+)
+@click.option("--epochs", type=int, help="Epochs of the arms that do not state their own.")
+@click.option(
+    "--pretrained", help="Where pretrained teachers start: imagenet, or a file of weights."
+)
 @click.option("--name", help="The study's name (default: the file's).")
 @click.option("--dry-run", is_flag=True, help="Print the plan, train nothing.")
 @TIMEOUT
@@ -78,7 +82,7 @@ def ablate() -> None:
 @DEVICE
 @JSON
 def run(spec: Path, quick: bool, pretrained: str | None, dry_run: bool, **given: object) -> None:
-    """Train every arm of SPEC over every seed: a study that can be interrupted and resumed."""
+    """Train every arm of SPEC with every seed, as a study that can be interrupted and resumed."""
     starting(f"ablation {spec}")
     from search.commands import ablate as ablate_command
 
@@ -95,13 +99,13 @@ def run(spec: Path, quick: bool, pretrained: str | None, dry_run: bool, **given:
 
 @ablate.command("show")
 @click.argument("name")
-@click.option("--json", "format", flag_value="json", help="One JSON document.")
-@click.option("--csv", "format", flag_value="csv", help="The arms as CSV.")
-@click.option("--rows", "format", flag_value="rows", help="Every training as CSV.")
+@click.option("--json", "format", flag_value="json", help="One JSON document on standard output.")
+@click.option("--csv", "format", flag_value="csv", help="A CSV row for each arm.")
+@click.option("--rows", "format", flag_value="rows", help="A CSV row for each training.")
 @click.option("--markdown", "format", flag_value="markdown", help="Tables for a document.")
 @STORAGE
 def show(name: str, format: str | None, storage: str) -> None:
-    """The evidence of an ablation: means, differences, intervals, verdicts."""
+    """Show the evidence of an ablation: means, differences, intervals, verdicts."""
     from search.terminal import evidence
 
     evidence.show(storage, name, format)

@@ -36,7 +36,7 @@ from space.errors import InputError
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="distilnas", prog_name="distilnas")
 def cli() -> None:
-    """Search small student networks under a hard size limit, taught by distillation."""
+    """Search for small student networks under a hard size limit, taught by distillation."""
 
 
 def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,20 +47,28 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--size", type=int, help="Pixels of the students' square input."),
         click.option("--budget", help="Hard limit: 300KB, 300KiB, 1MB, 256k params."),
         click.option("--format", help="Storage format: int8 (default), fp16, fp32."),
-        click.option("--macs", help="A second limit: multiply-accumulates an image, e.g. 20M."),
+        click.option(
+            "--macs", help="A second limit: multiply-accumulates for one image, e.g. 20M."
+        ),
         click.option("--space", help="mixed (default), mobile, group, plain or report."),
         click.option(
             "--compressed-stem/--plain-stem",
             default=None,
-            help="Let compressed blocks start from the first layer.",
+            help="Whether compressed blocks may start from the first layer (default: plain).",
         ),
         click.option("--multiple", type=int, help="Multiple of every width (default 4)."),
-        click.option("--teacher", help="A file, a network to train, or none."),
-        click.option("--teacher-epochs", type=int, help="Epochs of a teacher trained here."),
+        click.option("--teacher", help="A teacher's file, a network to train as one, or none."),
+        click.option(
+            "--teacher-epochs", type=int, help="Epochs of the teacher, if it is trained here."
+        ),
         click.option("--recipe", help="Named recipe: default, report-sgd, report-adam, digits."),
-        click.option("--epochs", type=int, help="Epochs of every student."),
+        click.option("--epochs", type=int, help="Epochs of each student."),
         click.option("--trials", type=int, help="Students to train (default 16)."),
-        click.option("--finalists", type=int, help="Best students to train over 3 further seeds."),
+        click.option(
+            "--finalists",
+            type=int,
+            help="How many of the best students to train again with 3 more seeds.",
+        ),
         click.option("--sampler", help="tpe (default), random, gp or nsga2."),
         click.option("--pruner", help="halving (default), median, hyperband or none."),
         click.option("--seed", type=int, help="Seed of the sampler."),
@@ -80,16 +88,17 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--cache",
             envvar=CACHE_VARIABLE,
-            help="Folder for decoded photographs, teachers, teacher logits.",
+            show_envvar=True,
+            help="Folder for decoded photographs, teachers and teacher logits.",
         ),
         click.option("--device", help="auto (default), cpu or cuda."),
         click.option(
             "--parallel",
             "--workers",
             "workers",
-            help="Students trained at once: a number (default 1) or auto.",
+            help="Students trained at once: a number (default 1), or auto to measure the fastest.",
         ),
-        click.option("--out", help="Copy the best student's file here."),
+        click.option("--out", help="Where to copy the best student's file."),
     ]
     for option in reversed(options):
         command = option(command)
@@ -104,9 +113,9 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def search(
     config: Path | None, dry_run: bool, prepare: bool, as_json: bool, **flags: object
 ) -> None:
-    """Search students that fit a budget.
+    """Search for students that fit a budget.
 
-    Without arguments: the built-in handwritten digits, 16 students of at most 20 KB in int8.
+    Without arguments: 16 students of at most 20 KB in int8, for the built-in handwritten digits.
     """
     starting("dry run" if dry_run else "search")
     from search.commands import search as search_command
@@ -121,21 +130,25 @@ def search(
 
 @cli.command()
 @click.argument("name")
-@click.option("--trials", type=int, help="Students to train beyond those asked for.")
-@click.option("--seeds", type=int, help="Of an ablation: seeds of every arm, in all.")
-@click.option("--finalists", type=int, help="Best students to train over 3 further seeds.")
+@click.option(
+    "--trials", type=int, help="Students to train in addition to those already asked for."
+)
+@click.option("--seeds", type=int, help="For an ablation: seeds of each arm, in total.")
+@click.option(
+    "--finalists", type=int, help="How many of the best students to train again with 3 more seeds."
+)
 @click.option("--data", help="Where the photographs lie now, if they moved.")
-@click.option("--budget", help="Refused if it is not the study's.")
-@click.option("--epochs", type=int, help="Refused if it is not the study's.")
-@click.option("--space", help="Refused if it is not the study's.")
+@click.option("--budget", help="Must be the study's own: it cannot be changed.")
+@click.option("--epochs", type=int, help="Must be the study's own: it cannot be changed.")
+@click.option("--space", help="Must be the study's own: it cannot be changed.")
 @TIMEOUT
 @GPU_HOURS
 @WORKERS
 @GRACE
 @ON
 @GPUS_PER_WORKER
-@click.option("--out", help="Copy the best student's file here.")
-@click.option("--artifacts", help="Where the study's folder lies here, if it moved.")
+@click.option("--out", help="Where to copy the best student's file.")
+@click.option("--artifacts", help="Where the study's folder lies now, if it moved.")
 @STORAGE
 @CACHE
 @DEVICE
@@ -143,8 +156,8 @@ def search(
 def resume(name: str, **given: object) -> None:
     """Go on with a study: unfinished trials from their last epoch, then new ones.
 
-    --trials, --timeout and --gpu-hours are more than the study was asked for, or has used. The same
-    command given again after an interruption goes on with what is left of them, and adds nothing.
+    --trials, --timeout and --gpu-hours are added to what the study was asked for or has used. After
+    an interruption, give the same command again: it goes on with what is left and adds nothing.
     """
     starting(f"resume {name}")
     from search.commands import resume as resume_command
@@ -170,10 +183,10 @@ def resume(name: str, **given: object) -> None:
 @DEVICE
 @JSON
 def worker(name: str, wait: float, **given: object) -> None:
-    """Join a study: train its trials beside its other workers, until it has ended.
+    """Join a study: train its trials beside its other workers, until the study has ended.
 
-    From another terminal or another machine, as often as there is room. Ctrl-C or SIGTERM stops
-    after the current epoch; another worker continues unfinished trials.
+    Start as many as there is room for, from other terminals or machines. Ctrl-C or SIGTERM stops a
+    worker after the current epoch; another worker continues its unfinished trial.
     """
     starting(f"worker for {name}")
     from search.commands import join as join_command
@@ -183,14 +196,14 @@ def worker(name: str, wait: float, **given: object) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--dry-run", is_flag=True, help="Say what is wrong, mend nothing.")
+@click.option("--dry-run", is_flag=True, help="Report what is wrong, mend nothing.")
 @click.option("--artifacts", help="Where the study's folder lies on this machine.")
 @STORAGE
 @JSON
 def doctor(name: str, dry_run: bool, artifacts: str | None, storage: str, as_json: bool) -> None:
     """Check a study, its workers and its files; mend what can be mended.
 
-    Exit status 1 where something is left: what cannot be mended, or, in a dry run, anything.
+    The exit status is 1 if a fault remains: one that cannot be mended or, with --dry-run, any.
     """
     from search.commands import doctor as doctor_command
 
@@ -224,8 +237,8 @@ def show(name: str, trial: int | None, storage: str, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name")
-@click.option("--trial", type=int, help="Trial number; the best one by default.")
-@click.option("--format", help="Storage format; the study's own by default.")
+@click.option("--trial", type=int, help="Number of the trial (default: the best one).")
+@click.option("--format", help="Storage format: int8, fp16 or fp32 (default: the study's own).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @STORAGE
 @JSON
@@ -245,7 +258,10 @@ def export(
 @DEVICE
 @JSON
 def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
-    """Accuracy of a student's FILE on the test split: for the final figure, never to choose by."""
+    """Test a student's FILE on the test split.
+
+    This is for the final figure. Choose between students by their validation accuracy.
+    """
     starting(f"test of {file}")
     from search.commands import students
 
@@ -255,7 +271,9 @@ def test(file: Path, data: str, cache: str, device: str, as_json: bool) -> None:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--top", type=click.IntRange(1), default=3, show_default=True, help="Classes shown.")
+@click.option(
+    "--top", type=click.IntRange(1), default=3, show_default=True, help="Classes to show."
+)
 @DEVICE
 @JSON
 def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json: bool) -> None:
@@ -267,14 +285,33 @@ def predict(file: Path, images: tuple[Path, ...], top: int, device: str, as_json
 
 @cli.command()
 @click.argument("what")
-@click.option("--classes", type=click.IntRange(2), default=11, show_default=True)
-@click.option("--channels", type=click.Choice(["1", "3"]), default="3", show_default=True)
-@click.option("--size", type=click.IntRange(4, 1024), default=64, show_default=True, help="Pixels.")
+@click.option(
+    "--classes",
+    type=click.IntRange(2),
+    default=11,
+    show_default=True,
+    help="Classes to tell apart.",
+)
+@click.option(
+    "--channels",
+    type=click.Choice(["1", "3"]),
+    default="3",
+    show_default=True,
+    help="Channels of its images: 1 is grey, 3 is RGB.",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(4, 1024),
+    default=64,
+    show_default=True,
+    help="Pixels of its square input.",
+)
 @JSON
 def size(what: str, classes: int, channels: str, size: int, as_json: bool) -> None:
-    """Parameters, MACs and bytes of WHAT: a reference's name, an architecture.json, or a student.
+    """Count parameters, MACs and bytes of WHAT.
 
-    A student's file knows its own classes, channels and size.
+    WHAT is the name of a reference architecture, an architecture.json, or a student's file. A
+    student's file knows its own classes, channels and size.
     """
     from search.commands import students
 

@@ -35,15 +35,20 @@ GRACE = click.option(
     help="Seconds without a heartbeat before another worker may take over a trial (default 60).",
 )
 ARTIFACTS = click.option(
-    "--artifacts", help="Folder or s3://bucket/prefix, for all workers, of the studies' files."
+    "--artifacts",
+    help="Folder or s3://bucket/prefix for studies' files, which all workers can reach.",
 )
-TIMEOUT = click.option("--timeout", help="Time that the study is worked on: 90s, 30min, 2h, 1d.")
+TIMEOUT = click.option(
+    "--timeout", help="Stop after so much time of work on the study: 90s, 30min, 2h, 1d."
+)
 GPU_HOURS = click.option(
-    "--gpu-hours", type=float, help="Hours of all devices that train for the study."
+    "--gpu-hours", type=float, help="Stop after so many hours of training, summed over devices."
 )
 ON = click.option("--on", help="Where to train: here (default), ray, or ray://HEAD:PORT.")
 GPUS_PER_WORKER = click.option(
-    "--gpus-per-worker", type=float, help="On Ray: 1 by default where there are any; 0.25 works."
+    "--gpus-per-worker",
+    type=float,
+    help="On Ray: GPUs of each worker, e.g. 0.25 (default: 1 if there are any).",
 )
 WORKERS = click.option(
     "--parallel",
@@ -51,5 +56,5 @@ WORKERS = click.option(
     "workers",
     default="1",
     show_default=True,
-    help="Students trained at once: a number, or auto: measured.",
+    help="Students trained at once: a number, or auto to measure the fastest.",
 )

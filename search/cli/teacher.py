@@ -17,15 +17,26 @@ def teacher() -> None:
 def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Flags of the commands that train a teacher."""
     options = [
-        click.option("--data", default="digits", show_default=True, help="digits or a folder."),
+        click.option(
+            "--data",
+            default="digits",
+            show_default=True,
+            help='"digits" or a folder of photographs.',
+        ),
         click.option("--network", help="A torchvision classifier or a reference architecture."),
         click.option("--size", type=int, help="Pixels that photographs are decoded to."),
         click.option("--input-size", type=int, help="Pixels that the teacher sees."),
-        click.option("--epochs", type=int, help="Epochs."),
+        click.option("--epochs", type=int, help="Epochs of training."),
         click.option("--lr", type=float, help="Learning rate at the start."),
-        click.option("--seed", type=int, default=0, show_default=True),
         click.option(
-            "--out", type=click.Path(path_type=Path), default=Path("teacher.pt"), show_default=True
+            "--seed", type=int, default=0, show_default=True, help="Seed of the training."
+        ),
+        click.option(
+            "--out",
+            type=click.Path(path_type=Path),
+            default=Path("teacher.pt"),
+            show_default=True,
+            help="File to write.",
         ),
         CACHE,
         DEVICE,
@@ -65,13 +76,15 @@ def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
 
 @teacher.command("test")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--data", default="digits", show_default=True, help="digits or a folder.")
+@click.option(
+    "--data", default="digits", show_default=True, help='"digits" or a folder of photographs.'
+)
 @click.option("--size", type=int, help="Pixels that photographs are decoded to.")
 @CACHE
 @DEVICE
 @JSON
 def teacher_test(as_json: bool, **options: Any) -> None:
-    """Accuracy of a teacher's FILE on the test split."""
+    """Test a teacher's FILE on the test split."""
     starting(f"test of {options['file']}")
     from search.commands import teachers
 
