@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 .DELETE_ON_ERROR:
-.PHONY: demo test test-slow lint clean browser docs readme
+.PHONY: demo test test-slow test-oldest coverage newest constraints lint clean browser docs readme
 
 demo: .venv/installed ## a real search on scikit-learn's handwritten digits
 	$(BIN)/distilnas search
@@ -11,6 +11,18 @@ test: lint ## lint, types and every test that is not slow
 
 test-slow: .venv/installed-test ## the tests that take minutes
 	$(BIN)/pytest -n 2 --dist loadfile --durations 15 -m "slow and not gpu"
+
+coverage: .venv/installed-test ## lines that `make test` runs, by file; twice as slow
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow and not gpu" --cov --cov-report=term:skip-covered
+
+test-oldest: .venv-oldest/installed ## the same tests on Python 3.11 and the lowest versions of pyproject.toml
+	.venv-oldest/bin/pytest -n 2 --dist loadfile -m "not slow and not gpu"
+
+newest: .venv/installed-test ## the newest version of everything, for `make test`; then `make constraints`
+	$(BIN)/pip install --quiet --upgrade --upgrade-strategy eager -e ".[test]"
+
+constraints: ## the versions that are installed become those that `make` installs
+	$(BIN)/pip freeze --exclude-editable > constraints.txt
 
 readme: .venv/installed-test ## README's sample output and docs/commands.md, written anew
 	$(BIN)/python benchmarks/readme.py
@@ -31,17 +43,23 @@ lint: .venv/installed-test
 .venv/bin/pip:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: pyproject.toml | .venv/bin/pip
-	$(BIN)/pip install --quiet -e .
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/pip
+	$(BIN)/pip install --quiet -c constraints.txt -e .
 	touch $@
 
-.venv/installed-test: pyproject.toml | .venv/bin/pip
-	$(BIN)/pip install --quiet -e ".[test]"
+.venv/installed-test: pyproject.toml constraints.txt | .venv/bin/pip
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[test]"
 	touch $@ .venv/installed
 
-.venv/installed-docs: pyproject.toml | .venv/bin/pip
-	$(BIN)/pip install --quiet -e ".[docs]"
+.venv/installed-docs: pyproject.toml constraints.txt | .venv/bin/pip
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
 	touch $@ .venv/installed
+
+.venv-oldest/installed: pyproject.toml
+	python3.11 -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest/bin/python --resolution lowest-direct -e ".[test]"
+	touch $@
 
 clean:
-	rm -rf .venv .docs site .cache runs studies.db studies.db-wal studies.db-shm
+	rm -rf .venv .venv-oldest .docs site .cache runs studies.db studies.db-wal studies.db-shm
