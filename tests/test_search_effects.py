@@ -111,7 +111,7 @@ def test_pairs_are_the_seeds_that_both_have() -> None:
 
 
 @st.composite
-def studies(draw: st.DrawFn) -> tuple[pd.DataFrame, dict[str, Any]]:
+def studies(draw: st.DrawFn) -> tuple[pd.DataFrame, AblationSpec]:
     """Three arms, up to five seeds, some of which are lost or yet to be trained."""
     value = st.integers(0, IMAGES // 2).map(lambda hits: hits / IMAGES)
     seed = st.one_of(value, value, value, st.sampled_from(["diverged", "error"]))
@@ -127,7 +127,7 @@ few_examples = settings(max_examples=25)
 @few_examples
 @given(studies(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(
-    study: tuple[pd.DataFrame, dict[str, Any]], random: Any
+    study: tuple[pd.DataFrame, AblationSpec], random: Any
 ) -> None:
     rows, plan = study
     order = list(range(len(rows)))
@@ -140,7 +140,7 @@ def test_the_order_of_rows_does_not_matter(
 @few_examples
 @given(studies(), st.lists(st.integers(0, IMAGES // 2), min_size=5, max_size=5))
 def test_what_a_seed_gives_to_all_arms_is_no_difference(
-    study: tuple[pd.DataFrame, dict[str, Any]], shifts: list[int]
+    study: tuple[pd.DataFrame, AblationSpec], shifts: list[int]
 ) -> None:
     rows, plan = study
     moved = rows.assign(value=rows["value"] + rows["params_seed"].map(lambda s: shifts[s]) / IMAGES)
