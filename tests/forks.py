@@ -73,7 +73,7 @@ def run_command(
     from search.training import objective
 
     torch.set_num_threads(1)
-    objective.train = train
+    objective.train = train  # type: ignore[attr-defined]
     count = die_behind(limit)
     answer = inside(folder, *arguments)
     out.write_text(json.dumps([*answer, *count]))

@@ -79,7 +79,11 @@ def labels(picture: Picture, axis: str) -> list[str]:
 
 
 def test_a_line_joins_each_seeds_arms() -> None:
-    values = {"base": [0.5, 0.6], "later": [0.55, None], "lost": [None, None]}
+    values: dict[str, list[float | None]] = {
+        "base": [0.5, 0.6],
+        "later": [0.55, None],
+        "lost": [None, None],
+    }
     picture = ABLATION_CHARTS["paired"].draw(view_of(stated(*values), trials_of(values)))
     seeds, means = traces(picture)
     lines = np.array(seeds["y"]).reshape(2, 4)  # a gap after each
@@ -99,7 +103,12 @@ def test_a_line_joins_each_seeds_arms() -> None:
 
 def test_a_factorial_has_a_panel_a_factor_of_the_seeds_with_all_cells() -> None:
     plan = factorial({"a": ("0", "1"), "b": ("x", "y")})
-    values = [[0.50, 0.60, 0.90], [0.52, 0.64, 0.90], [0.54, 0.62, 0.90], [0.58, 0.66, None]]
+    values: list[list[float | None]] = [
+        [0.50, 0.60, 0.90],
+        [0.52, 0.64, 0.90],
+        [0.54, 0.62, 0.90],
+        [0.58, 0.66, None],
+    ]
     names = [arm.name for arm in plan.arms]
     view = view_of(plan, trials_of(dict(zip(names, values, strict=True))))
     picture = ABLATION_CHARTS["paired"].draw(view)
@@ -196,7 +205,8 @@ def test_marginal_means_are_the_analysis() -> None:
 def test_cells_of_fewer_than_three_results_are_blank() -> None:
     plan = factorial({"a": ("0", "1"), "b": ("x", "y", "z")})
     names = [arm.name for arm in plan.arms]
-    rows: list[list[float | None]] = [[0.5, 0.6, 0.7]] * 5 + [[0.9, 0.9, None]]
+    whole: list[float | None] = [0.5, 0.6, 0.7]
+    rows = [*[whole] * 5, [0.9, 0.9, None]]
     picture = ABLATION_CHARTS["interaction"].draw(
         view_of(plan, trials_of(dict(zip(names, rows, strict=True))))
     )

@@ -1,7 +1,8 @@
 """Charts as rows of tables: each has one title, and stands on its page and in the report."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -26,7 +27,7 @@ from search.database.row import SIZES
 from space.layers import BLOCKS
 
 ROOT = Path(__file__).parents[1]
-TABLES = {
+TABLES: Mapping[str, Mapping[str, Chart[Any]]] = {
     "search": SEARCH_CHARTS,
     "ablation": ABLATION_CHARTS,
     "trial": TRIAL_CHARTS,
@@ -50,7 +51,8 @@ def test_a_row_puts_a_chart_on_the_page_and_into_the_report(
     chart = Chart("temporary", "Accuracy <counted>", count_trials, wide=True)
     monkeypatch.setitem(SEARCH_CHARTS, chart.key, chart)
     (card,) = (c for c in study_page.other_cards(ACCURACY) if getattr(c, "id", "") == chart.key)
-    assert (card.children[0].children, card.className) == (chart.title, "card wide")
+    assert card.children[0].children == chart.title
+    assert getattr(card, "className", "") == "card wide"
     (card,) = (
         c for c in study_page.other_cards(Goal(ours=False)) if getattr(c, "id", "") == chart.key
     )

@@ -405,7 +405,7 @@ def test_names_of_references_do_not_run_into_each_other() -> None:
 @given(st.lists(st.integers(1, 10**12), min_size=1, max_size=5), st.sampled_from(SIZES))
 def test_an_axis_holds_its_sizes_and_has_ticks_to_tell_them(sizes: list[int], axis: str) -> None:
     low, high = size_range(sizes)
-    drawn = size_axis(axis, low, high)
+    drawn: Any = size_axis(axis, low, high)
     assert low < min(sizes) <= max(sizes) < high
     assert high / low > 1.009
     assert drawn["range"] == pytest.approx([math.log10(low), math.log10(high)])
@@ -548,7 +548,7 @@ accuracies = st.lists(st.floats(0, 1) | st.sampled_from((0.0, 0.98, 1.0)), min_s
 @example([0.98], 0.06)
 @example([0.5, 0.5 + 1e-16], 0.06)
 def test_an_axis_of_shares_stays_within_them(values: list[float], room: float) -> None:
-    axis = share_axis(values, room)
+    axis: Any = share_axis(values, room)
     low, high = axis["range"]
     assert 0 <= low <= min(values) <= max(values) <= high <= 1
     assert (axis["minallowed"], axis["maxallowed"]) == (0, 1)  # for whoever zooms out, too

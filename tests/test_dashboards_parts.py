@@ -147,7 +147,7 @@ def test_the_table_sorts_and_filters_all_trials() -> None:
             "state": {"filterType": "text", "type": "contains", "filter": "COMP"},
         },
     }
-    found = answer(frame, asked)
+    found: Any = answer(frame, asked)
     passing = frame[(frame["bytes"] > 300) & (frame["state"] == "COMPLETE")]
     order = sorted(
         passing.to_dict("records"),

@@ -218,6 +218,5 @@ def test_several_objectives_and_infinities_say_what_they_are(losses: Path) -> No
     assert found["endless"]["best"] == "-inf"
     assert "the first of 2 objectives" in inside(folder, "show", "several").out
     library = Library(str(losses))
-    assert "the first of 2 objectives" in study_page.what(
-        library.subject(library.identity("several"))
-    )
+    several = library.view(library.identity("several"), Filters())
+    assert "the first of 2 objectives" in study_page.what(several)

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from commands import Answer, distilnas, inside, refused
+from commands import Answer, distilnas, inside, refused, start, wait_for_line
 from rich.console import Console
 from scipy import stats
-from test_interruption import start, wait_for_line
 
 from search.database import table
 from search.database.engine import open_engine

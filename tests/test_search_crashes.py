@@ -62,7 +62,7 @@ def run(
         Its transactions, or None where it died after the limit.
     """
     arguments = (*((*RESUME, *more) if begun(folder, *place) else (*SEARCH, *flags)), *place)
-    told, train = folder / "told", objective.train
+    told, train = folder / "told", objective.train  # type: ignore[attr-defined]
     process = forks.server().Process(
         target=forks.run_command, args=(folder, arguments, train, limit, told)
     )

@@ -299,9 +299,16 @@ def test_studies_tell_how_many_work_on_them(worker: Open, address: str) -> None:
             assert swap(connection, one.backend.study_id, place, lease, replace(lease, at=LONG_AGO))
     assert list(study_list.studies(engine)["workers"]) == [0]
     with one.backend.engine.begin() as connection:  # as no worker of ours writes them
-        odd = ({}, "x", {"at": 3}, {"at": "today"}, {"at": LONG_AGO[:19], "grace": 1}, None)
-        for place, told in enumerate(odd):
-            write_fact(connection, one.backend.study_id, f"lease:odd{place}", json.dumps(told))
+        odd: tuple[object, ...] = (
+            {},
+            "x",
+            {"at": 3},
+            {"at": "today"},
+            {"at": LONG_AGO[:19], "grace": 1},
+            None,
+        )
+        for number, told in enumerate(odd):
+            write_fact(connection, one.backend.study_id, f"lease:odd{number}", json.dumps(told))
     assert list(study_list.studies(engine)["workers"]) == [0]
     with (
         pytest.raises(InputError, match="must be of this version"),

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as vision
 from views import mixed_views, views
 
 from space.errors import InputError
+from space.schema import read
 from trainers.data.augment import (
     BRIGHTNESS,
     CONTRAST,
@@ -365,7 +366,7 @@ def test_without_mixup_every_image_is_its_own_partner() -> None:
 @pytest.mark.parametrize("name", POLICIES)
 def test_policies_are_valid_and_come_back_from_json_data(name: str) -> None:
     POLICIES[name].check()
-    assert Augment(**POLICIES[name].to_dict()) == POLICIES[name]
+    assert read(Augment, POLICIES[name].to_dict(), "augment") == POLICIES[name]
 
 
 @pytest.mark.parametrize(
