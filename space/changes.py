@@ -19,13 +19,14 @@ TYPES = {f.name: f.type for f in fields(Stage)}
 SCOPES = ("", "early_", "late_", "stem_", "stage1_", "stage2_ ...")  # as messages show them
 NAME = re.compile(r"(?:(early|late|stem|stage([0-9]+))_)?(.+)")
 STEM, PROFILE = "stem", "profile"  # the stem's block; widths relative to each other
+PYRAMID = "pyramid"  # which of stem and stages halve the image
 SMALLEST_STEP = 4  # channels, that widths of a growth are rounded to
 
 
 def is_change(name: str) -> bool:
     """Whether `change` knows the name, for some number of stages."""
     match = NAME.fullmatch(name)
-    return name in (STEM, PROFILE) or (match is not None and match[3] in SETTINGS)
+    return name in (STEM, PROFILE, PYRAMID) or (match is not None and match[3] in SETTINGS)
 
 
 def change(shape: Architecture, name: str, value: object) -> Architecture:
@@ -34,13 +35,16 @@ def change(shape: Architecture, name: str, value: object) -> Architecture:
     `early_` are the stages of the first half, `late_` the others, `stage2_` is one of them,
     `stem_` the stem. Without a scope the stem keeps its own, but for the activation, which the
     whole network shares. `stem` is the stem's block; `profile` the growth of the widths from stage
-    to stage, or the widths of stem and stages themselves.
+    to stage, or the widths of stem and stages themselves. `pyramid` is the list of those that halve
+    the image: 0 for the stem, 1 for the first stage.
 
     Raises:
         InputError: unknown name, no such stage, or a value of another type.
     """
     if name == PROFILE:
         return _with_profile(shape, value)
+    if name == PYRAMID:
+        return _with_pyramid(shape, value)
     match = NAME.fullmatch("stem_block" if name == STEM else name)
     if match is None or match[3] not in SETTINGS:
         raise InputError(f"unknown setting {shown(name)}; known: {', '.join(known())}")
@@ -66,7 +70,7 @@ def change(shape: Architecture, name: str, value: object) -> Architecture:
 
 def known() -> tuple[str, ...]:
     """Names for people: the settings once, then their scopes."""
-    return (*SETTINGS, STEM, PROFILE, "and with a scope " + ", ".join(SCOPES[1:]))
+    return (*SETTINGS, STEM, PROFILE, PYRAMID, "and with a scope " + ", ".join(SCOPES[1:]))
 
 
 def relative(shape: Architecture) -> Architecture:
@@ -100,6 +104,15 @@ def _is_within(index: int, scope: str, setting: str, stages: int) -> bool:
 def _map(shape: Architecture, changed: Callable[[int, Stage], Stage]) -> Architecture:
     stages = tuple(changed(index, stage) for index, stage in enumerate(shape.stages, 1))
     return replace(shape, stem=changed(0, shape.stem), stages=stages)
+
+
+def _with_pyramid(shape: Architecture, value: object) -> Architecture:
+    count = len(shape.stages)
+    halved = value if isinstance(value, list | tuple) else None
+    valid = halved is not None and all(type(x) is int and 0 <= x <= count for x in halved)
+    rule = f"a list of what halves the image: 0 for the stem, 1 to {count} for stages"
+    require(PYRAMID, value, valid and len(set(halved or ())) == len(halved or ()), rule)
+    return _map(shape, lambda i, stage: replace(stage, stride=2 if i in (halved or ()) else 1))
 
 
 def _with_profile(shape: Architecture, value: object) -> Architecture:

@@ -33,6 +33,7 @@ Value = int | float | str | bool
 Params = Mapping[str, Value]
 
 SMALLEST_MAP = 4  # pixels; no downsampling goes below it
+LARGEST_LAST_MAP = 16  # pixels; what a pyramid leaves for the last stage, at most
 STEM_STRIDE_FROM = 4  # downsamplings; with fewer the stem keeps the image's resolution
 NOMINAL_WIDTH = 256  # of the stem; only ratios count, and this many keep them after rounding
 NOMINAL_STEP = 32  # every group count divides it
@@ -44,6 +45,8 @@ DEPTHS = (1, 2, 3)
 GROUPS = (2, 4, 8)
 REDUCTIONS = (0, 4, 16)  # of squeeze-and-excitation; 0: none
 STEM_BLOCKS = ("conv", "depthwise", "inverted")
+KERNELS = (3, 5, 7)  # where each stage has its own
+PLACINGS = ("early", "even", "late")  # of the halvings; from the fewest MACs to the most
 
 
 class Profile(NamedTuple):
@@ -53,6 +56,8 @@ class Profile(NamedTuple):
     early: tuple[str, ...]  # blocks that stages of the first half may have
     late: tuple[str, ...]
     residual: tuple[bool, ...] = (False, True)
+    # Whether the number and the places of the halvings are choices, and each stage's kernel.
+    pyramids: bool = False
 
 
 FAMILIES: dict[str, Profile] = {
@@ -69,6 +74,12 @@ FAMILIES: dict[str, Profile] = {
         "every block in every stage",
         ("conv", "depthwise", "inverted", "group", "residual"),
         ("conv", "depthwise", "inverted", "group", "residual"),
+    ),
+    "pyramid": Profile(
+        "every block in every stage, with choices of where the image is halved",
+        ("conv", "depthwise", "inverted", "group", "residual"),
+        ("conv", "depthwise", "inverted", "group", "residual"),
+        pyramids=True,
     ),
     "report": Profile(
         "depthwise early, group or depthwise late, always with shortcuts",
@@ -87,7 +98,8 @@ class SearchSpace:
     description: str
     choices: Mapping[str, tuple[Value, ...]]  # parameter -> its values, each fit for JSON
     fixed: Mapping[str, Value]  # parameters that have one value in this space
-    strides: tuple[int, ...]  # of the stem, then of every stage
+    size: int  # pixels of the input
+    stages: int
 
     def shape(self, params: Params, *, classes: int, channels: int, size: int) -> Architecture:
         """The canonical architecture, at nominal widths, that those values mean.
@@ -96,9 +108,9 @@ class SearchSpace:
             InputError: a parameter is missing, or has a value that is not among its choices; a
                 size that this space was not made for.
         """
-        if strides(size) != self.strides:
+        if size != self.size:
             raise InputError(
-                f"space {self.name!r} was made for another input size, but got {size} pixels"
+                f"space {self.name!r} was made for inputs of {self.size} pixels, but got {size}"
             )
         for name, values in self.choices.items():
             if params.get(name) not in values:
@@ -108,7 +120,7 @@ class SearchSpace:
                 )
         architecture = Architecture(
             stem=self.stage(params, 0),
-            stages=tuple(self.stage(params, place) for place in range(1, len(self.strides))),
+            stages=tuple(self.stage(params, place) for place in range(1, self.stages + 1)),
             classes=classes,
             channels=channels,
         ).canonical()
@@ -118,11 +130,12 @@ class SearchSpace:
     def stage(self, params: Params, place: int) -> Stage:
         """The stage that the values mean at a place, at its nominal width; place 0: the stem."""
         values = {**self.fixed, **params}
+        stride = self.strides(params)[place]
         if place == 0:
             return _stage(
                 width=NOMINAL_WIDTH,
                 block=values["stem_block"],
-                stride=self.strides[0],
+                stride=stride,
                 expansion=values.get("expansion", 1),
                 activation=values["activation"],
             )
@@ -133,8 +146,8 @@ class SearchSpace:
             width=NOMINAL_STEP * steps,
             block=values[f"{prefix}block"],
             depth=values[f"{prefix}depth"],
-            stride=self.strides[place],
-            kernel=values["kernel"],
+            stride=stride,
+            kernel=values[f"{prefix}kernel" if f"{prefix}kernel" in values else "kernel"],
             groups=values.get(f"{prefix}groups", 1),
             shuffle=values.get("shuffle", False),
             expansion=values.get("expansion", 1),
@@ -142,6 +155,13 @@ class SearchSpace:
             residual=values["residual"],
             activation=values["activation"],
         )
+
+    def strides(self, params: Params) -> tuple[int, ...]:
+        """Strides of the stem and of every stage."""
+        values = {**self.fixed, **params}
+        if "halvings" not in values:
+            return strides(self.size)
+        return pyramid(int(values["halvings"]), str(values["placing"]), self.stages)
 
 
 def _stage(**settings: Value) -> Stage:
@@ -156,12 +176,34 @@ def strides(size: int) -> tuple[int, ...]:
     """
     if size < 1:
         raise InputError(f"input size must be at least 1 pixel, but got {size}")
-    halvings = max(0, (size // SMALLEST_MAP).bit_length() - 1)
-    stages = 3 if halvings <= 2 else 4 if halvings <= 4 else 5
-    stem = 1 if halvings >= STEM_STRIDE_FROM else 0
-    return tuple(
-        2 if place <= halvings - stem and (place or stem) else 1 for place in range(stages + 1)
-    )
+    most = most_halvings(size)
+    stages = 3 if most <= 2 else 4 if most <= 4 else 5
+    return pyramid(most, "early", stages)
+
+
+def most_halvings(size: int) -> int:
+    """How often size x size inputs can be halved until 4 x 4 pixels, or a few more, are left."""
+    return max(0, (size // SMALLEST_MAP).bit_length() - 1)
+
+
+def pyramid(count: int, placing: str, stages: int) -> tuple[int, ...]:
+    """Strides of the stem and of every stage.
+
+    Args:
+        count: of halvings.
+        placing: "early": as early as possible, from four halvings on in the stem, too; "even":
+            spread over the stages, the last stage being halved; "late": in the last stages.
+            The later, the larger are the maps, and the dearer the network in MACs; what is
+            stored does not change.
+    """
+    if placing == "early":
+        first = 0 if count >= STEM_STRIDE_FROM else 1
+        halved = set(range(first, first + count))
+    elif placing == "late" or count > stages:
+        halved = set(range(stages + 1 - count, stages + 1))
+    else:
+        halved = {-(-stages * part // count) for part in range(1, count + 1)}
+    return tuple(2 if place in halved else 1 for place in range(stages + 1))
 
 
 def search_space(name: str, *, size: int, compressed_stem: bool = False) -> SearchSpace:
@@ -175,11 +217,11 @@ def search_space(name: str, *, size: int, compressed_stem: bool = False) -> Sear
         InputError: an unknown name; the valid ones are listed.
     """
     require_one_of("space", name, FAMILIES)
-    profile, places = FAMILIES[name], strides(size)
+    profile, stages = FAMILIES[name], len(strides(size)) - 1
     values: dict[str, tuple[Value, ...]] = {
         "stem_block": STEM_BLOCKS if compressed_stem else ("conv",),
         "growth": GROWTHS,
-        "kernel": (3, 5),
+        "kernel": (3,) if profile.pyramids else (3, 5),
         "activation": ("relu", "hardswish"),
         "residual": profile.residual,
     }
@@ -188,15 +230,29 @@ def search_space(name: str, *, size: int, compressed_stem: bool = False) -> Sear
         values["expansion"] = (2, 3, 4, 6)
     if _some_read("shuffle", blocks):
         values["shuffle"] = (False, True)
-    for index in range(1, len(places)):
-        at_stage = profile.early if index <= len(places) // 2 else profile.late
+    if profile.pyramids:
+        values |= {"halvings": halvings(size), "placing": PLACINGS}
+    for index in range(1, stages + 1):
+        at_stage = profile.early if index <= (stages + 1) // 2 else profile.late
         values |= _stage_choices(f"stage{index}_", at_stage)
+        values |= {f"stage{index}_kernel": KERNELS} if profile.pyramids else {}
     return SearchSpace(
         name=name,
         description=profile.description,
         choices={key: given for key, given in values.items() if len(given) > 1},
         fixed={key: given[0] for key, given in values.items() if len(given) == 1},
-        strides=places,
+        size=size,
+        stages=stages,
+    )
+
+
+def halvings(size: int) -> tuple[int, ...]:
+    """Numbers of halvings that leave a last map of at most 16 pixels, the most first."""
+    most = most_halvings(size)
+    return tuple(
+        count
+        for count in range(most, -1, -1)
+        if count == most or -(-size // 2**count) <= LARGEST_LAST_MAP
     )
 
 
@@ -301,7 +357,7 @@ def _extreme(
     choices = search_space.choices.items()
     whole = {name: vs[pick] for name, vs in choices if not name.startswith(("stem_", "stage"))}
     places: list[list[Stage]] = []
-    for place in range(len(search_space.strides)):
+    for place in range(search_space.stages + 1):
         prefix = f"stage{place}_" if place else "stem_"
         placed = {name: vs for name, vs in choices if name.startswith(prefix)}
         combinations = (

@@ -290,3 +290,21 @@ def test_what_no_network_has_is_left_to_the_check_of_the_shape() -> None:
     for name, value in wrong.items():
         with pytest.raises(InputError, match=f"{name} must be"):
             change(plain(3), name, value).check()
+
+
+def test_a_pyramid_says_what_halves_the_image() -> None:
+    shape = plain(3)
+    changed = change(shape, "pyramid", [0, 3])
+    assert [stage.stride for stage in (changed.stem, *changed.stages)] == [2, 1, 1, 2]
+    assert change(changed, "pyramid", []) == replace(
+        changed,
+        stem=replace(changed.stem, stride=1),
+        stages=tuple(replace(stage, stride=1) for stage in changed.stages),
+    )
+    assert is_change("pyramid")
+
+
+@pytest.mark.parametrize("value", [2, "late", [4], [-1], [1, 1], [1.0], [True], None, {"a": 1}])
+def test_a_pyramid_that_is_none(value: Any) -> None:
+    with pytest.raises(InputError, match="pyramid must be a list of what halves the image: 0 for"):
+        change(plain(3), "pyramid", value)

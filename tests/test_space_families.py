@@ -16,9 +16,13 @@ from space.file_format import StudentMetadata
 from space.solver import Budget, InfeasibleError, Meter, steps
 from space.spaces import (
     FAMILIES,
+    PLACINGS,
     REFERENCES,
     check,
     floor_range,
+    halvings,
+    most_halvings,
+    pyramid,
     random_params,
     reference,
     search_space,
@@ -104,8 +108,36 @@ def test_one_downsampling_more_would_leave_too_little() -> None:
     assert strides(224) == (2, 2, 2, 2, 2, 1)
 
 
+@given(st.integers(1, 500), st.sampled_from(PLACINGS), st.data())
+def test_a_pyramid_halves_as_often_as_it_says(size: int, placing: str, data: st.DataObject) -> None:
+    stages, counts = len(strides(size)) - 1, halvings(size)
+    count = data.draw(st.sampled_from(counts))
+    found = pyramid(count, placing, stages)
+    assert (len(found), found.count(2)) == (stages + 1, count)
+    assert counts[0] == most_halvings(size)
+    assert all(-(-size // 2**fewer) <= 16 for fewer in counts[1:])
+
+
+def test_later_halvings_leave_larger_maps() -> None:
+    assert pyramid(2, "early", 4) == (1, 2, 2, 1, 1)
+    assert pyramid(2, "even", 4) == (1, 1, 2, 1, 2)
+    assert pyramid(2, "late", 4) == (1, 1, 1, 2, 2)
+    assert pyramid(4, "early", 4) == (2, 2, 2, 2, 1)
+    assert halvings(32) == (3, 2, 1)  # last maps of 4, 8 and 16 pixels
+    assert halvings(8) == (1, 0)
+    shape = search_space("pyramid", size=32)
+    params = random_params(shape, random.Random(0)) | {"halvings": 2}
+    built = {
+        placing: shape.shape(params | {"placing": placing}, classes=10, channels=3, size=32)
+        for placing in PLACINGS
+    }
+    work = [count.macs(network, 32) for network in built.values()]
+    assert work == sorted(work)
+    assert len({count.parameters(network) for network in built.values()}) == 1
+
+
 def test_unknown_names_list_the_valid_ones() -> None:
-    with pytest.raises(InputError, match="mobile, group, plain, mixed, report"):
+    with pytest.raises(InputError, match="mobile, group, plain, mixed, pyramid, report"):
         search_space("mixd", size=64)
     names = "ntu-ml2020, report-student, digits-student, teacher-small"
     with pytest.raises(InputError, match=names):
@@ -120,7 +152,7 @@ def test_bad_parameters_are_named() -> None:
     del params["kernel"]
     with pytest.raises(InputError, match="kernel must be one of"):
         space.shape(params, classes=10, channels=1, size=8)
-    with pytest.raises(InputError, match="another input size"):
+    with pytest.raises(InputError, match="made for inputs of 8 pixels, but got 64"):
         space.shape(random_params(space, random.Random(0)), classes=10, channels=1, size=64)
 
 
