@@ -1,11 +1,11 @@
 """The limit a student must keep: how it is written, and what an architecture costs in its unit."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 
 from space.architecture import Architecture
-from space.count import macs, parameters
+from space.count import activation_peak, macs, parameters
 from space.errors import InputError, shown
 from space.file_format import StudentMetadata, check_format, stored_bytes
 
@@ -33,23 +33,41 @@ class Budget:
     limit: int  # bytes of the stored file, or trainable parameters
     unit: str = "bytes"  # or "params"
     format: str = "int8"  # storage format; a limit in bytes counts the file in this format
-    macs: int | None = None  # a second limit: multiply-accumulates for one image
+    macs: int | None = None  # a further limit: multiply-accumulates for one image
+    ram: int | None = None  # a further limit: bytes of live activations at the peak, in int8
 
     @classmethod
-    def parse(cls, text: str, format: str = "int8", macs: str | int | None = None) -> "Budget":
-        """Read `300KB` (1,000 bytes), `300KiB` (1,024), `1.5MB`, `256k params`; macs: `20M`.
+    def parse(
+        cls,
+        text: str,
+        format: str = "int8",
+        macs: str | int | None = None,
+        ram: str | int | None = None,
+    ) -> "Budget":
+        """Read `300KB` (1,000 bytes), `300KiB` (1,024), `1.5MB`, `256k params`.
+
+        Args:
+            macs: e.g. `20M`.
+            ram: e.g. `64KB`.
 
         Raises:
             InputError: no unit, not a number, not more than 0, an unknown storage format.
         """
         check_format(format)
         limit, unit = _parse_limit(text)
-        return cls(limit, unit, format, None if macs is None else _parse_macs(macs))
+        work = None if macs is None else _parse_macs(macs)
+        return cls(limit, unit, format, work, None if ram is None else _parse_ram(ram))
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON data. A limit that studies of earlier versions did not know is left out if unset."""
+        return {name: value for name, value in asdict(self).items() if name != "ram" or value}
 
     def __str__(self) -> str:
         limit = re.sub(r"\.0+ ", " ", self.amount(self.limit))
         limit += f" in {self.format}" if self.unit == "bytes" else ""
-        return limit + (f" and {self.macs:,} MACs" if self.macs else "")
+        more = [f"{self.macs:,} MACs"] if self.macs else []
+        more += [f"{format_bytes(self.ram)} of RAM"] if self.ram else []
+        return " and ".join([limit, *more])
 
     def amount(self, count: int) -> str:
         """A cost in the budget's unit, in words."""
@@ -79,6 +97,9 @@ class Budget:
             words.append(f"{self.needed(takes)}{stored}")
         if self.macs is not None and macs_taken > self.macs:
             words.append(f"{macs_taken:,} MACs")
+        peak = activation_peak(architecture, metadata.size)
+        if self.ram is not None and peak > self.ram:
+            words.append(f"{format_bytes(peak)} of RAM")
         return InfeasibleError(
             f"budget {self} cannot be met: the smallest student of {subject} takes "
             f"{' and '.join(words)}; raise the budget, or choose a smaller width multiple"
@@ -116,6 +137,13 @@ def _parse_macs(text: str | int) -> int:
     if words not in COUNT_UNITS:
         raise InputError(f"MAC limit must be a number such as 20M, but got {shown(text)}")
     return _at_least_one("MAC limit", number * COUNT_UNITS[words], text)
+
+
+def _parse_ram(text: str | int) -> int:
+    number, words = _parse_number("RAM limit", str(text))
+    if words not in BYTE_UNITS:
+        raise InputError(f"RAM limit must be bytes such as 64KB, but got {shown(text)}")
+    return _at_least_one("RAM limit", number * BYTE_UNITS[words], text)
 
 
 def _parse_number(name: str, text: str) -> tuple[Decimal, str]:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from space.architecture import Architecture, Head, Stage, se_width
-from space.count import layer_macs, layer_parameters, output_size
+from space.count import LayerCost, block_costs, layer_macs, layer_parameters, output_size
 from space.file_format import StudentMetadata, file_bytes, layer_weights, metadata_length, tensors
 from space.layers import Block, Layer, Position, block, head
 
@@ -180,6 +180,98 @@ class BytesMeter:
 def digits(widths: Widths) -> int:
     """Characters that the widths take in JSON."""
     return sum(len(str(width)) for width in widths)
+
+
+class PeakMeter:
+    """Most elements alive at once in a forward pass, as a function of the widths.
+
+    Every layer's elements are linear in the two widths of its stage: their coefficients are read
+    off the walk, as `stage_quadratic` does.
+    """
+
+    def __init__(self, shape: Architecture, size: int) -> None:
+        self.channels = shape.channels
+        self.segments: list[tuple[tuple[Linear, ...], int]] = []
+        for stage in (shape.stem, *shape.stages):
+            peaks = stage_peaks(_peak_kind(stage), shape.bias, size)
+            self.segments.append((peaks, stage.channel_groups))
+            size = -(-size // stage.stride)
+        part = Head(width=1 if shape.head.width else 0)
+        self.segments.append((head_peaks(part, shape.classes, shape.bias, size), 1))
+
+    def total(self, widths: Widths) -> int:
+        """The peak at those widths (stem, stages, head's convolution or 0)."""
+        peak, inputs = 0, self.channels
+        for (peaks, unit), width in zip(self.segments, widths, strict=True):
+            i, o = inputs // unit, width // unit
+            peak = max(peak, *(constant + x * i + y * o for constant, x, y in peaks))
+            inputs = width
+        return peak
+
+
+class Linear(NamedTuple):
+    """constant + x X + y Y."""
+
+    constant: int
+    x: int
+    y: int
+
+
+@lru_cache(maxsize=2**14)
+def _peak_kind(stage: Stage) -> Stage:
+    """What a stage's peak depends on; squeeze-and-excitation counts whatever its reduction."""
+    return replace(stage, width=1, se=min(stage.se, 1))
+
+
+@lru_cache(maxsize=2**15)
+def stage_peaks(kind: Stage, bias: bool, size: int) -> tuple[Linear, ...]:
+    """Elements alive in each layer of a stage, its widths in units of its groups."""
+    unit = kind.channel_groups
+
+    def at(inputs: int, width: int) -> list[int]:
+        stage = replace(kind, width=width * unit)
+        return [item.activations for item in stage_costs(stage, inputs * unit, size, bias)]
+
+    return _linear(at)
+
+
+@lru_cache(maxsize=4096)
+def head_peaks(part: Head, classes: int, bias: bool, size: int) -> tuple[Linear, ...]:
+    """The same of the head; its convolution's width is 0 where there is none."""
+
+    def at(inputs: int, width: int) -> list[int]:
+        scaled = head(
+            Head(width=width if part.width else 0), Position("", inputs, True, bias), classes
+        )
+        return [item.activations for item in block_costs(scaled, size)]
+
+    return _linear(at)
+
+
+def _linear(at: Callable[[int, int], list[int]]) -> tuple[Linear, ...]:
+    found = zip(at(1, 1), at(2, 1), at(1, 2), strict=True)
+    return tuple(Linear(p - (q - p) - (r - p), q - p, r - p) for p, q, r in found)
+
+
+def stage_costs(stage: Stage, inputs: int, size: int, bias: bool = False) -> Iterator[LayerCost]:
+    """Costs of the layers of a stage's first block, and of one later block where there is one."""
+    yield from block_costs(block(stage, Position("", inputs, True, bias)), size)
+    if stage.depth > 1:
+        later = block(stage, Position("", stage.width, False, bias))
+        yield from block_costs(later, -(-size // stage.stride))
+
+
+def stage_peak(stage: Stage, inputs: int, size: int) -> int:
+    """Most elements alive at once in a stage, for size x size inputs."""
+    return max(item.activations for item in stage_costs(stage, inputs, size))
+
+
+def head_peak(inputs: int, classes: int, size: int) -> int:
+    """The same of a head without a convolution."""
+    return max(
+        item.activations
+        for item in block_costs(head(Head(), Position("", inputs, True, False), classes), size)
+    )
 
 
 def macs_meter(shape: Architecture, size: int) -> Chain:

@@ -7,10 +7,11 @@ programming finds the extreme that changing one stage at a time misses.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
+from operator import add
 from typing import NamedTuple
 
 from space.architecture import Architecture, Head, Stage, without_defaults
@@ -18,7 +19,9 @@ from space.budget import Budget
 from space.cost_model import (
     Measure,
     head_count,
+    head_peak,
     stage_count,
+    stage_peak,
     stored_elements,
     stored_rows,
     trainable,
@@ -44,13 +47,17 @@ def extreme(
 ) -> Architecture:
     """The network of lowest (or highest) cost, one stage from each place, at smallest widths.
 
-    Counts MACs where the budget has a MAC limit, else its unit. Bytes to within the padding of
-    the header: it is the one part of a file that is no sum over stages.
+    Counts MACs where the budget has a MAC limit, the peak of activations where it has a RAM limit,
+    else its unit. Bytes to within the padding of the header: it is the one part of a file that is
+    no sum over stages.
 
     Args:
         positions: stages to choose from, the stem's first; those of one place share their stride.
     """
     sign = -1 if largest else 1
+    together: Callable[[int, int], int] = add  # what stages cost together
+    if budget.ram is not None:
+        together = min if largest else max  # of signed costs: the largest either way
     groups_at = [sorted({stage.channel_groups for stage in stages}) for stages in positions] + [[1]]
     counter = _Counter(positions, budget, metadata)
     partials = {(len(metadata.mean), groups): _Partial(0, ()) for groups in groups_at[0]}
@@ -60,13 +67,13 @@ def extreme(
             for stage, following in _moves(stages, groups, groups_at[index + 1]):
                 width = math.lcm(multiple, groups, following)
                 chosen = replace(stage, width=width)
-                cost = partial.cost + sign * counter.stage(chosen, inputs, index)
+                cost = together(partial.cost, sign * counter.stage(chosen, inputs, index))
                 key = (width, following)
                 if key not in reached or cost < reached[key].cost:
                     reached[key] = _Partial(cost, (*partial.stages, chosen))
         partials = reached
     ends = (
-        (partial.cost + sign * counter.head(width), partial.stages)
+        (together(partial.cost, sign * counter.head(width)), partial.stages)
         for (width, _), partial in partials.items()
     )
     stem, *stages = min(ends, key=lambda end: end[0])[1]
@@ -94,15 +101,19 @@ class _Counter:
         self.budget = budget
         self.classes = len(metadata.classes)
         self.simple: Measure | None = trainable if budget.unit == "params" else None
-        pixels = 1  # only MACs depend on the size
+        pixels = 1  # only MACs and activations depend on the size
         if budget.macs is not None:
             self.simple, pixels = layer_macs, metadata.size
+        if budget.ram is not None:
+            pixels = metadata.size
         strides = [stages[0].stride for stages in positions]
         self.sizes = list(accumulate(strides, _strided, initial=pixels))
 
     def stage(self, stage: Stage, inputs: int, position: int) -> int:
         """Count of a stage at its width."""
         size = self.sizes[position]
+        if self.budget.ram is not None:
+            return cached_peak(stage, inputs, size)
         if self.simple:
             return cached_count(stage, inputs, self.simple, size)
         elements = cached_count(stage, inputs, stored_elements, size)
@@ -115,6 +126,8 @@ class _Counter:
         def count(measure: Measure) -> int:
             return head_count(Head(), inputs, self.classes, measure, self.sizes[-1])
 
+        if self.budget.ram is not None:
+            return head_peak(inputs, self.classes, self.sizes[-1])
         return (
             count(self.simple)
             if self.simple
@@ -127,6 +140,7 @@ class _Counter:
 
 
 cached_count = lru_cache(maxsize=2**16)(stage_count)
+cached_peak = lru_cache(maxsize=2**16)(stage_peak)
 
 
 def _strided(size: int, stride: int) -> int:

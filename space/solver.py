@@ -13,7 +13,14 @@ from typing import NamedTuple
 
 from space.architecture import MAX_WIDTH, Architecture, Stage
 from space.budget import Budget, InfeasibleError, format_bytes
-from space.cost_model import BytesMeter, Chain, Widths, macs_meter, parameters_meter
+from space.cost_model import (
+    BytesMeter,
+    Chain,
+    PeakMeter,
+    Widths,
+    macs_meter,
+    parameters_meter,
+)
 from space.errors import InputError
 from space.file_format import StudentMetadata
 
@@ -98,12 +105,16 @@ class Meter:
         )
         self.mac_limit = budget.macs or 0
         self.macs = macs_meter(shape, metadata.size) if budget.macs else None
+        self.ram_limit = budget.ram or 0
+        self.peak = PeakMeter(shape, metadata.size) if budget.ram else None
 
     def share(self, widths: Widths) -> float:
         """At most 1 if, and only if, the widths keep the budget."""
         share = self.size.total(widths) / self.limit
         if self.macs is not None:
             share = max(share, self.macs.total(widths) / self.mac_limit)
+        if self.peak is not None:
+            share = max(share, self.peak.total(widths) / self.ram_limit)
         return share
 
 

@@ -280,8 +280,8 @@ def smallest(
 ) -> Solution:
     """The smallest student that the space can reach, counted as the budget counts.
 
-    Its share exceeds 1 if not even that one keeps the budget. With a MAC limit beside the
-    budget: of the smallest in the one and the smallest in the other, what comes closer to both.
+    Its share exceeds 1 if not even that one keeps the budget. With limits beside the budget: of
+    the smallest in each of them, what comes closest to all.
     """
     found = [
         _extreme(search_space, part, metadata, multiple, largest=False)
@@ -330,9 +330,15 @@ def check(
 
 
 def _single_limits(budget: Budget) -> tuple[Budget, ...]:
-    """The budget, split where a MAC limit stands beside it."""
-    alone = replace(budget, macs=None)
-    return (alone,) if budget.macs is None else (alone, replace(budget, limit=NO_LIMIT))
+    """The budget and each limit beside it, one at a time."""
+    alone = replace(budget, macs=None, ram=None)
+    unlimited = replace(alone, limit=NO_LIMIT)
+    found = [alone]
+    if budget.macs is not None:
+        found.append(replace(unlimited, macs=budget.macs))
+    if budget.ram is not None:
+        found.append(replace(unlimited, ram=budget.ram))
+    return tuple(found)
 
 
 def _counted(student: Architecture, budget: Budget, metadata: StudentMetadata) -> Solution:

@@ -80,6 +80,19 @@ def test_mac_limits() -> None:
         Budget.parse("1MB", "int4")
 
 
+def test_ram_limits() -> None:
+    assert Budget.parse("1MB", ram="64KB").ram == 64_000
+    assert Budget.parse("1MB", ram="64KiB").ram == 65_536
+    for text in ("x", "-1KB", "0B", "20M", "20 params"):
+        with pytest.raises(InputError, match="RAM limit"):
+            Budget.parse("1MB", ram=text)
+    assert str(Budget.parse("20KB", macs="1M", ram="9KB")) == (
+        "20 KB in int8 and 1,000,000 MACs and 9.0 KB of RAM"
+    )
+    assert Budget(1).to_dict() == {"limit": 1, "unit": "bytes", "format": "int8", "macs": None}
+    assert Budget(1, ram=7).to_dict()["ram"] == 7
+
+
 def test_bytes_in_words() -> None:
     words = [format_bytes(n) for n in (0, 999, 1_000, 299_900, 999_999, 1_000_000, 2_345_678)]
     assert words == ["0 B", "999 B", "1.0 KB", "299.9 KB", "1000.0 KB", "1.00 MB", "2.35 MB"]
@@ -95,10 +108,12 @@ def test_meter_is_the_exact_cost(
     widths = tuple(step * data.draw(st.integers(1, 60)) for step in lattice)
     metadata = plain_card(architecture, data.draw(st.integers(1, 40)))
     at_widths = architecture.with_widths(widths if architecture.head.width else widths[:-1])
-    in_bytes = Meter(architecture, Budget(1, "bytes", format, macs=1), metadata)
+    in_bytes = Meter(architecture, Budget(1, "bytes", format, macs=1, ram=1), metadata)
     assert in_bytes.size.total(widths) == stored_bytes(at_widths, format, metadata)
     assert in_bytes.macs is not None
     assert in_bytes.macs.total(widths) == count.macs(at_widths, metadata.size)
+    assert in_bytes.peak is not None
+    assert in_bytes.peak.total(widths) == count.activation_peak(at_widths, metadata.size)
     in_params = Meter(architecture, Budget(1, "params"), metadata)
     assert in_params.size.total(widths) == count.parameters(at_widths)
 
@@ -129,22 +144,32 @@ def test_cost_grows_with_every_width(
     st.sampled_from(("bytes", "params")),
     st.sampled_from(list(FORMATS)),
     st.one_of(st.none(), st.integers(1, 10_000_000)),
+    st.one_of(st.none(), st.integers(1, 300_000)),
     st.integers(1, 8),
 )
 def test_never_over_and_always_ends(
-    shape: Architecture, limit: int, unit: str, format: str, macs: int | None, multiple: int
+    shape: Architecture,
+    limit: int,
+    unit: str,
+    format: str,
+    macs: int | None,
+    ram: int | None,
+    multiple: int,
 ) -> None:
-    budget, metadata = Budget(limit, unit, format, macs), plain_card(shape)
+    budget, metadata = Budget(limit, unit, format, macs, ram), plain_card(shape)
     try:
         found = solve(shape, budget, metadata, multiple=multiple)
     except InfeasibleError:
         floor = narrowest(repaired_fully(shape), multiple)
         over_macs = macs is not None and count.macs(floor, metadata.size) > macs
-        assert budget.count(floor, metadata) > limit or over_macs
+        over_ram = ram is not None and count.activation_peak(floor, metadata.size) > ram
+        assert budget.count(floor, metadata) > limit or over_macs or over_ram
         return
     found.architecture.check()
     used = count.macs(found.architecture, metadata.size) / macs if macs else 0.0
     assert found.cost == budget.count(found.architecture, metadata) <= limit
+    if ram:
+        used = max(used, count.activation_peak(found.architecture, metadata.size) / ram)
     assert found.share == max(found.cost / limit, used) <= 1
     assert all(width % multiple == 0 for width in found.architecture.widths)
 

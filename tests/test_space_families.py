@@ -160,7 +160,9 @@ def test_bad_parameters_are_named() -> None:
 @given(
     st.sampled_from(sorted(FAMILIES)),
     st.sampled_from((1, 4, 8)),
-    st.sampled_from((Budget(1), Budget(1, "params"), Budget(2**62, "params", macs=1))),
+    st.sampled_from(
+        (Budget(1), Budget(1, "params"), Budget(2**62, "params", macs=1), Budget(2**62, ram=1))
+    ),
     st.integers(0, 2**32).map(random.Random),
 )
 def test_no_shape_is_below_the_floor_or_above_the_ceiling(

@@ -120,7 +120,8 @@ class SearchSpec(StudySpec):
         return self.metadata_for(self.recipe)
 
     def to_dict(self) -> dict[str, object]:
-        return asdict(self) | {"schema": SCHEMA, "recipe": self.recipe.to_dict()}
+        told = {"budget": self.budget.to_dict(), "recipe": self.recipe.to_dict()}
+        return asdict(self) | {"schema": SCHEMA, **told}
 
     @classmethod
     def from_dict(cls, data: Table) -> "SearchSpec":
