@@ -128,7 +128,7 @@ class ArmBuilder:
         if text is None:
             return None
         require("budget", text, isinstance(text, str), "text such as 300KB")
-        return Budget.parse(str(text), format, self.design.macs)
+        return Budget.parse(str(text), format, self.design.macs, self.design.ram)
 
     def own_size(self, shape: Architecture, recipe: Recipe, format: str) -> Budget:
         """What the baseline takes as it is written: the budget where none was given."""
@@ -139,7 +139,7 @@ class ArmBuilder:
         metadata = self.ground.metadata_for(recipe)
         own = str(self.design.base.get("format", self.design.format))
         size = stored_bytes(base.canonical(), own, metadata)
-        return Budget.parse(f"{size}B", format, self.design.macs)
+        return Budget.parse(f"{size}B", format, self.design.macs, self.design.ram)
 
 
 def resolve(builder: ArmBuilder) -> Resolved:

@@ -62,6 +62,7 @@ def _settings(
         "budget": f"{budget.limit}{'B' if budget.unit == 'bytes' else ' params'}",
         "format": budget.format,
         "macs": None if budget.macs is None else str(budget.macs),
+        "ram": None if budget.ram is None else f"{budget.ram}B",
         "multiple": spec["multiple"],
         "recipe": dict(spec["recipe"]),
         "teachers": {OWN: {"file": str(own)}} if spec["teacher"] else None,

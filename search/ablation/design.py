@@ -58,6 +58,7 @@ class Design:
     widths: str = SIZE_MATCHED  # or "fixed"
     budget: str | None = None  # what the baseline takes, where none is given
     macs: str | None = None
+    ram: str | None = None
     format: str = "int8"
     multiple: int = 4  # of every width
     seeds: int = 5  # of every arm
@@ -79,7 +80,7 @@ class Design:
         require_range("seeds", self.seeds, 1, MAX_SEEDS)
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         check_format(self.format)
-        Budget.parse(self.budget or "1GB", self.format, self.macs)
+        Budget.parse(self.budget or "1GB", self.format, self.macs, self.ram)
         if self.widths == FIXED and any("budget" in settings for settings in self.varied):
             raise InputError(
                 "the budget varies in this design, so its arms must be size-matched; "
@@ -205,7 +206,7 @@ def _without_budget(document: dict[str, Any], flags: Settings) -> dict[str, Any]
     if "budget" in flags:
         raise InputError("--budget is for size-matched arms: leave it or --fixed-width out")
     baseline = {k: v for k, v in (document.get("baseline") or {}).items() if k != "budget"}
-    return {**document, "budget": None, "macs": None, "baseline": baseline}
+    return {**document, "budget": None, "macs": None, "ram": None, "baseline": baseline}
 
 
 def check_text(what: str, text: str) -> None:

@@ -49,7 +49,10 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--budget", help="Hard limit: 300KB, 300KiB, 1MB, 256k params."),
         click.option("--format", help="Storage format: int8 (default), fp16, fp32."),
         click.option(
-            "--macs", help="A second limit: multiply-accumulates for one image, e.g. 20M."
+            "--macs", help="A further limit: multiply-accumulates for one image, e.g. 20M."
+        ),
+        click.option(
+            "--ram", help="A further limit: live activations of one image in int8, e.g. 64KB."
         ),
         click.option("--space", help="mixed (default), mobile, group, plain or report."),
         click.option(

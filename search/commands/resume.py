@@ -1,7 +1,7 @@
 """The command `resume`: a study goes on; its name is enough."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import optuna
@@ -159,8 +159,8 @@ def _refuse_changes(name: str, spec: SearchSpec, given: dict[str, object]) -> No
         "space": spec.space,
     }
     if "budget" in given:
-        budget = spec.budget.parse(str(given["budget"]), spec.budget.format, spec.budget.macs)
-        given["budget"] = str(budget)
+        asked = spec.budget.parse(str(given["budget"]), spec.budget.format)
+        given["budget"] = str(replace(spec.budget, limit=asked.limit, unit=asked.unit))
     differences = [
         f"{key}: the study has {mine[key]}, but got {given[key]}"
         for key in mine

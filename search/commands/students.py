@@ -121,7 +121,7 @@ def size(what: str, classes: int, channels: int, pixels: int, as_json: bool) -> 
     made.add_row("parameters", f"{counted.parameters:,}")
     made.add_row("batch norm buffers", f"{counted.buffers:,}")
     made.add_row(f"MACs at {metadata.size} pixels", f"{counted.macs:,}")
-    made.add_row("activations at the peak", f"{counted.activation_peak:,}")
+    made.add_row("RAM for activations in int8", f"{counted.activation_peak:,} bytes")
     for format, count in counted.stored.items():
         made.add_row(f"file in {format}", f"{count:,} bytes")
     out.print(made)

@@ -34,7 +34,8 @@ class Settings:
     size: int | None = None  # pixels; 64 for photographs, 8 for digits
     budget: str = "20KB"
     format: str = "int8"
-    macs: str | None = None  # a second limit
+    macs: str | None = None  # a further limit: multiply-accumulates an image
+    ram: str | None = None  # a further limit: bytes of live activations, in int8
     space: str = "mixed"
     compressed_stem: bool = False
     multiple: int = 4  # of every width
@@ -62,7 +63,7 @@ class Settings:
 
     def check(self) -> None:
         """Raise InputError for a setting outside its rule."""
-        Budget.parse(self.budget, self.format, self.macs)
+        Budget.parse(self.budget, self.format, self.macs, self.ram)
         require_one_of("space", self.space, FAMILIES)
         require_one_of("sampler", self.sampler, SAMPLERS)
         require_one_of("pruner", self.pruner, PRUNERS)
@@ -79,7 +80,7 @@ class Settings:
 
     @property
     def limit(self) -> Budget:
-        return Budget.parse(self.budget, self.format, self.macs)
+        return Budget.parse(self.budget, self.format, self.macs, self.ram)
 
     @property
     def limits(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from space.architecture import Architecture
 from space.count import layer_costs
 from space.file_format import ELEMENT_BYTES, layer_weights, tensors
 from space.layers import Layer
+from space.solver import format_bytes
 
 
 def facts(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -22,12 +23,8 @@ def facts(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
         solved = not pd.isna(row["budget_share"])
         share = f" ({row['budget_share']:.1%} of the budget)" if solved else ""
         known.append(("size", f"{int(row['bytes']):,} bytes{share}, {int(row['params']):,} params"))
-        known.append(
-            (
-                "work",
-                f"{int(row['macs']):,} MACs, at most {int(row['activation_peak']):,} activations",
-            )
-        )
+        peak = format_bytes(int(row["activation_peak"]))
+        known.append(("work", f"{int(row['macs']):,} MACs, {peak} of RAM for activations in int8"))
     if not pd.isna(row["value"]):
         stored = not pd.isna(row["file_accuracy"])
         network = f" of the file ({row['network_accuracy']:.2%} before storing)" if stored else ""
