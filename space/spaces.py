@@ -1,4 +1,4 @@
-"""Named spaces of shapes: which choices there are, and the shape that choices make.
+"""Spaces of shapes: the parameters that a sampler chooses, and the shape that they make.
 
 A space is flat: every parameter is always sampled, and what a shape does not use is dropped by
 its canonical form. Multivariate samplers lose conditional parameters; they keep these.
@@ -8,17 +8,21 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import NamedTuple
+from math import lcm
 
 from space.architecture import BLOCK_SETTINGS, Architecture, Stage
-from space.errors import InputError, require_one_of, shown
+from space.choices import FAMILIES, PLACINGS, Choices, choices, name_of
+from space.errors import InputError, shown
 from space.file_format import StudentMetadata
+from space.pyramid import halvings, pyramid, strides
 from space.references import REFERENCES, reference
+from space.schema import Table
 from space.smallest import extreme
 from space.solver import Budget, Meter, Solution, smallest_stage
 
 __all__ = [
     "FAMILIES",
+    "PLACINGS",
     "REFERENCES",
     "SearchSpace",
     "check",
@@ -32,62 +36,10 @@ __all__ = [
 Value = int | float | str | bool
 Params = Mapping[str, Value]
 
-SMALLEST_MAP = 4  # pixels; no downsampling goes below it
-LARGEST_LAST_MAP = 16  # pixels; what a pyramid leaves for the last stage, at most
-STEM_STRIDE_FROM = 4  # downsamplings; with fewer the stem keeps the image's resolution
-NOMINAL_WIDTH = 256  # of the stem; only ratios count, and this many keep them after rounding
-NOMINAL_STEP = 32  # every group count divides it
+NOMINAL_STEP = 32  # of widths; larger where a space's group counts do not divide it
+STEM_STEPS = 8  # the stem's nominal width: only ratios count, and this keeps them after rounding
 NO_LIMIT = 2**62  # bytes or parameters
-
-WIDTHS = (0.5, 0.71, 1.0, 1.41, 2.0)  # of a stage, relative to the profile
-GROWTHS = (1.41, 1.68, 2.0)  # of the profile from stage to stage
-DEPTHS = (1, 2, 3)
-GROUPS = (2, 4, 8)
-REDUCTIONS = (0, 4, 16)  # of squeeze-and-excitation; 0: none
-STEM_BLOCKS = ("conv", "depthwise", "inverted")
-KERNELS = (3, 5, 7)  # where each stage has its own
-PLACINGS = ("early", "even", "late")  # of the halvings; from the fewest MACs to the most
-
-
-class Profile(NamedTuple):
-    """What makes one space differ from another."""
-
-    description: str
-    early: tuple[str, ...]  # blocks that stages of the first half may have
-    late: tuple[str, ...]
-    residual: tuple[bool, ...] = (False, True)
-    # Whether the number and the places of the halvings are choices, and each stage's kernel.
-    pyramids: bool = False
-
-
-FAMILIES: dict[str, Profile] = {
-    "mobile": Profile(
-        "depthwise separable and inverted residual blocks",
-        ("depthwise", "inverted"),
-        ("depthwise", "inverted"),
-    ),
-    "group": Profile("group convolutions, with a channel shuffle", ("group",), ("group",)),
-    "plain": Profile(
-        "plain convolutions and residual blocks", ("conv", "residual"), ("conv", "residual")
-    ),
-    "mixed": Profile(
-        "every block in every stage",
-        ("conv", "depthwise", "inverted", "group", "residual"),
-        ("conv", "depthwise", "inverted", "group", "residual"),
-    ),
-    "pyramid": Profile(
-        "every block in every stage, with choices of where the image is halved",
-        ("conv", "depthwise", "inverted", "group", "residual"),
-        ("conv", "depthwise", "inverted", "group", "residual"),
-        pyramids=True,
-    ),
-    "report": Profile(
-        "depthwise early, group or depthwise late, always with shortcuts",
-        ("depthwise",),
-        ("group", "depthwise"),
-        (True,),
-    ),
-}
+COMPRESSED_STEMS = ("conv", "depthwise", "inverted")
 
 
 @dataclass(frozen=True)
@@ -100,6 +52,7 @@ class SearchSpace:
     fixed: Mapping[str, Value]  # parameters that have one value in this space
     size: int  # pixels of the input
     stages: int
+    step: int = NOMINAL_STEP  # of nominal widths: every group count divides it
 
     def shape(self, params: Params, *, classes: int, channels: int, size: int) -> Architecture:
         """The canonical architecture, at nominal widths, that those values mean.
@@ -133,7 +86,7 @@ class SearchSpace:
         stride = self.strides(params)[place]
         if place == 0:
             return _stage(
-                width=NOMINAL_WIDTH,
+                width=STEM_STEPS * self.step,
                 block=values["stem_block"],
                 stride=stride,
                 expansion=values.get("expansion", 1),
@@ -141,13 +94,13 @@ class SearchSpace:
             )
         prefix = f"stage{place}_"
         relative = float(values["growth"]) ** place * float(values[f"{prefix}width"])
-        steps = max(1, round(NOMINAL_WIDTH * relative / NOMINAL_STEP))
+        steps = max(1, round(STEM_STEPS * relative))
         return _stage(
-            width=NOMINAL_STEP * steps,
+            width=self.step * steps,
             block=values[f"{prefix}block"],
             depth=values[f"{prefix}depth"],
             stride=stride,
-            kernel=values[f"{prefix}kernel" if f"{prefix}kernel" in values else "kernel"],
+            kernel=values["kernel"] if "kernel" in values else values[f"{prefix}kernel"],
             groups=values.get(f"{prefix}groups", 1),
             shuffle=values.get("shuffle", False),
             expansion=values.get("expansion", 1),
@@ -169,100 +122,59 @@ def _stage(**settings: Value) -> Stage:
     return Stage(**settings)  # type: ignore[arg-type]
 
 
-def strides(size: int) -> tuple[int, ...]:
-    """Strides of the stem and of every stage for size x size inputs.
-
-    As many downsamplings as leave 4 x 4 pixels or more, as early as possible, in 3 to 5 stages.
-    """
-    if size < 1:
-        raise InputError(f"input size must be at least 1 pixel, but got {size}")
-    most = most_halvings(size)
-    stages = 3 if most <= 2 else 4 if most <= 4 else 5
-    return pyramid(most, "early", stages)
-
-
-def most_halvings(size: int) -> int:
-    """How often size x size inputs can be halved until 4 x 4 pixels, or a few more, are left."""
-    return max(0, (size // SMALLEST_MAP).bit_length() - 1)
-
-
-def pyramid(count: int, placing: str, stages: int) -> tuple[int, ...]:
-    """Strides of the stem and of every stage.
-
-    Args:
-        count: of halvings.
-        placing: "early": as early as possible, from four halvings on in the stem, too; "even":
-            spread over the stages, the last stage being halved; "late": in the last stages.
-            The later, the larger are the maps, and the dearer the network in MACs; what is
-            stored does not change.
-    """
-    if placing == "early":
-        first = 0 if count >= STEM_STRIDE_FROM else 1
-        halved = set(range(first, first + count))
-    elif placing == "late" or count > stages:
-        halved = set(range(stages + 1 - count, stages + 1))
-    else:
-        halved = {-(-stages * part // count) for part in range(1, count + 1)}
-    return tuple(2 if place in halved else 1 for place in range(stages + 1))
-
-
-def search_space(name: str, *, size: int, compressed_stem: bool = False) -> SearchSpace:
-    """The named space for size x size inputs.
+def search_space(space: str | Table, *, size: int, compressed_stem: bool = False) -> SearchSpace:
+    """The space for size x size inputs: a named one, or one's own (`space.choices`).
 
     Args:
         compressed_stem: let depthwise and inverted blocks start from the first layer. The report
             that this project starts from found that to train badly.
 
     Raises:
-        InputError: an unknown name; the valid ones are listed.
+        InputError: an unknown name (the valid ones are listed), or a table outside its rules.
     """
-    require_one_of("space", name, FAMILIES)
-    profile, stages = FAMILIES[name], len(strides(size)) - 1
+    found, stages = choices(space), len(strides(size)) - 1
     values: dict[str, tuple[Value, ...]] = {
-        "stem_block": STEM_BLOCKS if compressed_stem else ("conv",),
-        "growth": GROWTHS,
-        "kernel": (3,) if profile.pyramids else (3, 5),
-        "activation": ("relu", "hardswish"),
-        "residual": profile.residual,
+        "stem_block": COMPRESSED_STEMS if compressed_stem else found.stem_blocks,
+        "growth": found.growths,
+        "kernel": found.kernels,
+        "activation": found.activations,
+        "residual": found.residual,
     }
-    blocks = (*map(str, values["stem_block"]), *profile.early, *profile.late)
+    blocks = (*map(str, values["stem_block"]), *found.early, *found.late)
     if _some_read("expansion", blocks):
-        values["expansion"] = (2, 3, 4, 6)
+        values["expansion"] = found.expansions
     if _some_read("shuffle", blocks):
-        values["shuffle"] = (False, True)
-    if profile.pyramids:
-        values |= {"halvings": halvings(size), "placing": PLACINGS}
+        values["shuffle"] = found.shuffle
+    if found.stage_kernels:
+        del values["kernel"]
+    if found.fewer_halvings or found.placings != ("early",):
+        most = halvings(size)
+        values["halvings"] = most if found.fewer_halvings else most[:1]
+        values["placing"] = found.placings
     for index in range(1, stages + 1):
-        at_stage = profile.early if index <= (stages + 1) // 2 else profile.late
-        values |= _stage_choices(f"stage{index}_", at_stage)
-        values |= {f"stage{index}_kernel": KERNELS} if profile.pyramids else {}
+        at_stage = found.early if index <= (stages + 1) // 2 else found.late
+        values |= _stage_choices(f"stage{index}_", at_stage, found)
     return SearchSpace(
-        name=name,
-        description=profile.description,
+        name=name_of(space),
+        description=found.description,
         choices={key: given for key, given in values.items() if len(given) > 1},
         fixed={key: given[0] for key, given in values.items() if len(given) == 1},
         size=size,
         stages=stages,
+        step=lcm(NOMINAL_STEP, *(found.groups if _some_read("groups", blocks) else ())),
     )
 
 
-def halvings(size: int) -> tuple[int, ...]:
-    """Numbers of halvings that leave a last map of at most 16 pixels, the most first."""
-    most = most_halvings(size)
-    return tuple(
-        count
-        for count in range(most, -1, -1)
-        if count == most or -(-size // 2**count) <= LARGEST_LAST_MAP
-    )
-
-
-def _stage_choices(prefix: str, blocks: tuple[str, ...]) -> dict[str, tuple[Value, ...]]:
+def _stage_choices(
+    prefix: str, blocks: tuple[str, ...], found: Choices
+) -> dict[str, tuple[Value, ...]]:
     return {
         f"{prefix}block": blocks,
-        f"{prefix}depth": DEPTHS,
-        f"{prefix}width": WIDTHS,
-        f"{prefix}se": REDUCTIONS,
-        **({f"{prefix}groups": GROUPS} if _some_read("groups", blocks) else {}),
+        f"{prefix}depth": found.depths,
+        f"{prefix}width": found.widths,
+        f"{prefix}se": found.se,
+        **({f"{prefix}groups": found.groups} if _some_read("groups", blocks) else {}),
+        **({f"{prefix}kernel": found.stage_kernels} if found.stage_kernels else {}),
     }
 
 

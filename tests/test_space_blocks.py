@@ -10,10 +10,11 @@ from strategies import plain_card
 from space import count
 from space.architecture import BLOCK_SETTINGS, Architecture, Stage
 from space.build import build
+from space.choices import Choices
 from space.errors import InputError
 from space.layers import BLOCKS, Layer, Position
 from space.solver import Budget, solve
-from space.spaces import FAMILIES, Profile, check, random_params, search_space
+from space.spaces import FAMILIES, check, random_params, search_space
 from trainers import export
 
 
@@ -70,7 +71,7 @@ def test_groups_must_divide_its_widths(block: str) -> None:
 
 
 def test_a_space_of_it_has_its_settings(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FAMILIES, "new", Profile("the new block", (block,), (block, "conv")))
+    monkeypatch.setitem(FAMILIES, "new", Choices(early=(block,), late=(block, "conv")))
     space, budget = search_space("new", size=16), Budget.parse("40KB")
     assert {"expansion", "stage1_groups"} <= space.choices.keys()
     assert "shuffle" not in space.choices

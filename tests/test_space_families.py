@@ -13,6 +13,7 @@ from strategies import plain_card, repaired_fully
 from space import count
 from space.errors import InputError
 from space.file_format import StudentMetadata
+from space.pyramid import halvings, most_halvings, pyramid, strides
 from space.solver import Budget, InfeasibleError, Meter, steps
 from space.spaces import (
     FAMILIES,
@@ -20,14 +21,10 @@ from space.spaces import (
     REFERENCES,
     check,
     floor_range,
-    halvings,
-    most_halvings,
-    pyramid,
     random_params,
     reference,
     search_space,
     smallest,
-    strides,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "complexity.json"

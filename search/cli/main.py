@@ -54,7 +54,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--ram", help="A further limit: live activations of one image in int8, e.g. 64KB."
         ),
-        click.option("--space", help="mixed (default), mobile, group, plain or report."),
+        click.option("--space", help="mixed (default), pyramid, mobile, group, plain or report."),
         click.option(
             "--compressed-stem/--plain-stem",
             default=None,
@@ -212,6 +212,22 @@ def doctor(name: str, dry_run: bool, artifacts: str | None, storage: str, as_jso
     from search.commands import doctor as doctor_command
 
     sys.exit(doctor_command.doctor(name, storage, artifacts, dry_run, as_json))
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--size", type=int, default=64, show_default=True, help="Pixels of the input.")
+@click.option("--toml", "as_toml", is_flag=True, help="The table [space] that states it.")
+@JSON
+def space(name: str, size: int, as_toml: bool, as_json: bool) -> None:
+    """What the space NAME chooses from: mixed, pyramid, mobile, group, plain or report.
+
+    To search a space of your own, write its table into the TOML file of `search --config`:
+    `distilnas space mixed --toml` prints one to begin with.
+    """
+    from search.commands import space as space_command
+
+    space_command.space(name, size, as_toml, as_json)
 
 
 @cli.command()

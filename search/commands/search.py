@@ -33,6 +33,7 @@ from search.workers import on_ray
 from search.workers.auto import middle_student, sampled_students
 from space import spaces
 from space.build import build
+from space.choices import name_of
 from space.errors import InputError
 from trainers.data.datasets import Data, load
 from trainers.data.survey import survey
@@ -120,7 +121,8 @@ def checked(settings: Settings, console: Console) -> Checked:
 
 def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
     return SearchSpec(
-        space=settings.space,
+        space=name_of(settings.space),
+        own_space=None if isinstance(settings.space, str) else settings.space,
         compressed_stem=settings.compressed_stem,
         budget=settings.limit,
         multiple=settings.multiple,

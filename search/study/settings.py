@@ -13,10 +13,10 @@ from search.study.limits import asked_limits
 from search.study.naming import plain_name
 from search.study.pruners import PRUNERS
 from search.study.samplers import SAMPLERS
+from space.choices import choices
 from space.errors import InputError, require, require_one_of, shown
 from space.schema import Table, read
 from space.solver import Budget
-from space.spaces import FAMILIES
 from trainers.data.layouts import DIGITS
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
@@ -36,7 +36,7 @@ class Settings:
     format: str = "int8"
     macs: str | None = None  # a further limit: multiply-accumulates an image
     ram: str | None = None  # a further limit: bytes of live activations, in int8
-    space: str = "mixed"
+    space: str | Table = "mixed"  # a name, or a table (`space.choices`)
     compressed_stem: bool = False
     multiple: int = 4  # of every width
     teacher: str | None = None  # a file, a network's name to train, or "none"
@@ -64,7 +64,7 @@ class Settings:
     def check(self) -> None:
         """Raise InputError for a setting outside its rule."""
         Budget.parse(self.budget, self.format, self.macs, self.ram)
-        require_one_of("space", self.space, FAMILIES)
+        choices(self.space)
         require_one_of("sampler", self.sampler, SAMPLERS)
         require_one_of("pruner", self.pruner, PRUNERS)
         require("trials", self.trials, self.trials >= 1, "at least 1")

@@ -88,7 +88,7 @@ def kept_source(data: str) -> str:
 class SearchSpec(StudySpec):
     """A search's settings, stored with its study."""
 
-    space: str
+    space: str  # name of the space
     compressed_stem: bool
     budget: Budget
     multiple: int  # of every width
@@ -97,10 +97,12 @@ class SearchSpec(StudySpec):
     pruner: str
     seed: int  # of the sampler
     teacher: str  # hash of its weights; empty without a teacher
+    own_space: Table | None = None  # the table of a space of one's own
 
     @property
     def search_space(self) -> SearchSpace:
-        return search_space(self.space, size=self.size, compressed_stem=self.compressed_stem)
+        stated = self.own_space or self.space
+        return search_space(stated, size=self.size, compressed_stem=self.compressed_stem)
 
     @property
     def teachers(self) -> Mapping[str, str]:
@@ -121,7 +123,10 @@ class SearchSpec(StudySpec):
 
     def to_dict(self) -> dict[str, object]:
         told = {"budget": self.budget.to_dict(), "recipe": self.recipe.to_dict()}
-        return asdict(self) | {"schema": SCHEMA, **told}
+        data = asdict(self) | {"schema": SCHEMA, **told}
+        if self.own_space is None:  # which studies of earlier versions did not know
+            del data["own_space"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Table) -> "SearchSpec":

@@ -1,0 +1,163 @@
+"""Spaces of one's own: stated by a table, refused in one line, searched, resumed."""
+
+import random
+import tomllib
+from pathlib import Path
+
+import pytest
+from commands import inside, refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import plain_card
+
+from space.architecture import ACTIVATIONS
+from space.choices import EVERY_BLOCK, FAMILIES, PLACINGS, choices, name_of, to_toml
+from space.errors import InputError
+from space.solver import Budget, InfeasibleError, solve
+from space.spaces import floor_range, random_params, search_space
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_named_space_is_a_table_of_the_same_form(name: str) -> None:
+    table = tomllib.loads(to_toml(name, FAMILIES[name]))["space"]
+    assert "base" not in table
+    stated, named = search_space(table, size=64), search_space(name, size=64)
+    assert (stated.choices, stated.fixed) == (named.choices, named.fixed)
+
+
+def lists(values: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:
+    return st.lists(values, min_size=1, max_size=4, unique=True)
+
+
+TABLES = st.fixed_dictionaries(
+    {},
+    optional={
+        "base": st.sampled_from(sorted(FAMILIES)),
+        "early": lists(st.sampled_from(EVERY_BLOCK)),
+        "late": lists(st.sampled_from(EVERY_BLOCK)),
+        "depths": lists(st.integers(1, 6)),
+        "widths": lists(st.sampled_from([0.25, 0.5, 1, 1.5, 3])),
+        "growths": lists(st.sampled_from([1, 1.2, 2.0, 2.5])),
+        "kernels": lists(st.sampled_from([1, 3, 5, 7, 9])),
+        "stage_kernels": st.lists(st.sampled_from([1, 3, 5, 7]), max_size=3, unique=True),
+        "expansions": lists(st.integers(1, 8)),
+        "groups": lists(st.sampled_from([2, 3, 4, 6, 8, 16])),
+        "se": lists(st.sampled_from([0, 2, 4, 16])),
+        "residual": lists(st.booleans()),
+        "activations": lists(st.sampled_from(ACTIVATIONS)),
+        "fewer_halvings": st.booleans(),
+        "placings": lists(st.sampled_from(PLACINGS)),
+    },
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(TABLES, st.sampled_from([8, 32, 96]), st.integers(0, 2**32))
+def test_every_table_that_is_let_pass_makes_students(
+    table: dict[str, object], size: int, seed: int
+) -> None:
+    space, rng = search_space(table, size=size), random.Random(seed)
+    shape = space.shape(random_params(space, rng), classes=10, channels=3, size=size)
+    budget, metadata = Budget.parse("100KB", macs="1G", ram="2MB"), plain_card(shape, size)
+    low, high = floor_range(space, budget, metadata)
+    assert low.share <= high.share
+    try:
+        found = solve(shape, budget, metadata)
+    except InfeasibleError:
+        assert high.share > 1
+        return
+    assert found.cost == budget.count(found.architecture, metadata) <= budget.limit
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"base": "none"}, "space: base must be one of mobile"),
+        ({"blocks": ["conv"]}, "space: unknown setting 'blocks'; known: description, stem_blocks"),
+        ({"early": ["convolution"]}, "space: early must be one of conv"),
+        ({"early": []}, "space: early must be a list of 1 to 16 different values"),
+        ({"depths": [1, 1]}, "space: depths must be a list of 1 to 16 different values"),
+        ({"depths": list(range(1, 20))}, "space: depths must be a list of 1 to 16"),
+        ({"depths": 2}, "space: depths must be a list"),
+        ({"depths": ["2"]}, "space: depths, item 1 must be a whole number"),
+        ({"kernels": [4]}, "space: kernels must be 1 to 31, and odd, but got 4"),
+        ({"expansions": [0]}, "space: expansions must be 1 to 64"),
+        ({"widths": [0]}, "space: widths must be 0.01 to 100"),
+        ({"groups": [1]}, "space: groups must be at least 2"),
+        ({"groups": [64, 27, 25]}, "space: groups must have a common multiple of at most 4,096"),
+        ({"se": [-1]}, "space: se must be 0 (none) or more"),
+        ({"placings": ["middle"]}, "space: placings must be one of early, even, late"),
+        ({"activations": ["tanh"]}, "space: activations must be one of relu"),
+    ],
+)
+def test_what_cannot_be_is_one_line(table: dict[str, object], told: str) -> None:
+    with pytest.raises(InputError) as error:
+        choices(table)
+    assert str(error.value).startswith(told)
+    assert "\n" not in str(error.value)
+
+
+def test_names() -> None:
+    assert [name_of("mixed"), name_of({}), name_of({"base": "group"})] == [
+        *("mixed", "own (mixed)", "own (group)")
+    ]
+
+
+OWN = """\
+teacher = "none"
+trials = 3
+epochs = 2
+
+[space]
+base = "plain"
+depths = [1]
+late = ["conv"]
+stage_kernels = [3, 5]
+placings = ["late"]
+"""
+
+
+def test_a_space_of_ones_own_is_searched_shown_and_resumed(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    flags = ("--name", "s", "--cache", "cache", "--device", "cpu")
+    assert inside(tmp_path, "search", "--config", "own.toml", *flags).status == 0
+    more = inside(tmp_path, "resume", "s", "--trials", "1", "--cache", "cache", "--device", "cpu")
+    assert more.status == 0, more.err
+    document = inside(tmp_path, "show", "s", "--json").json
+    assert document["spec"]["own_space"]["stage_kernels"] == [3, 5]
+    assert "space own (plain)" in inside(tmp_path, "show", "s").out
+    trained = [trial["architecture"] for trial in document["trials"]]
+    assert len(trained) == 4
+    for architecture in trained:
+        stem, *stages = architecture["stem"], *architecture["stages"]
+        assert all(stage.get("depth", 1) == 1 for stage in stages)
+        assert {stage.get("kernel", 3) for stage in stages} <= {3, 5}
+        assert [stage.get("stride", 1) for stage in (stem, *stages)] == [1, 1, 1, 2]
+    refused(
+        inside(tmp_path, "search", "--config", "own.toml", "--space", "mixed", *flags),
+        "exists with other settings",
+        "own_space",
+    )
+    (tmp_path / "own.toml").write_text(OWN.replace("depths = [1]", "depths = [0]"))
+    refused(inside(tmp_path, "search", "--config", "own.toml", *flags), "space: depths must be 1")
+
+
+def test_a_space_is_printed(tmp_path: Path) -> None:
+    table = inside(tmp_path, "space", "pyramid", "--toml")
+    assert tomllib.loads(table.out)["space"]["placings"] == list(PLACINGS)
+    known = inside(tmp_path, "space", "pyramid", "--size", "32", "--json").json
+    assert known["choices"]["halvings"] == [3, 2, 1]
+    assert "stage4_kernel" in inside(tmp_path, "space", "pyramid").out
+    refused(inside(tmp_path, "space", "wide"), "space must be one of mobile, group")
+
+
+def test_a_ram_limit_is_kept(tmp_path: Path) -> None:
+    flags = ("--ram", "1KB", "--teacher", "none", "--trials", "4", "--epochs", "1")
+    names = ("--name", "s", "--cache", "cache", "--device", "cpu", "--space", "pyramid")
+    assert inside(tmp_path, "search", *flags, *names).status == 0
+    trials = inside(tmp_path, "show", "s", "--json").json["trials"]
+    assert all(trial["activation_peak"] <= 1_000 for trial in trials)
+    assert "1.0 KB of RAM" in inside(tmp_path, "show", "s").out
+    assert "of RAM for activations in int8" in inside(tmp_path, "show", "s", "0").out
+    refused(inside(tmp_path, "search", *names[2:], "--ram", "99B"), "99 B of RAM cannot be met")
+    refused(inside(tmp_path, "search", *names[2:], "--ram", "20M"), "RAM limit must be bytes")
