@@ -129,7 +129,7 @@ def test_a_space_of_ones_own_is_searched_shown_and_resumed(tmp_path: Path) -> No
     trained = [trial["architecture"] for trial in document["trials"]]
     assert len(trained) == 4
     for architecture in trained:
-        stem, *stages = architecture["stem"], *architecture["stages"]
+        stem, stages = architecture["stem"], architecture["stages"]
         assert all(stage.get("depth", 1) == 1 for stage in stages)
         assert {stage.get("kernel", 3) for stage in stages} <= {3, 5}
         assert [stage.get("stride", 1) for stage in (stem, *stages)] == [1, 1, 1, 2]
