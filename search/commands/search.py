@@ -28,7 +28,7 @@ from search.study.study import (
 from search.terminal import output
 from search.terminal.dry_run import planned
 from search.training.context import ContextSpec
-from search.training.teacher_cache import TeacherSpec, keep_teachers, read
+from search.training.teacher_cache import TeacherSpec, keep_teachers, read_teacher
 from search.workers import on_ray
 from search.workers.auto import middle_student, sampled_students
 from space import spaces
@@ -113,7 +113,7 @@ def checked(settings: Settings, console: Console) -> Checked:
     if storage is not None and settings.name is not None:
         require_free(storage, settings.name, spec)
     check_space(spec, console)
-    given = read(teacher, data) if teacher is not None else None
+    given = read_teacher(teacher, data) if teacher is not None else None
     if given is None and spec.recipe.needs_teacher:
         teachers.untrained(settings.teacher_network, data)  # refuses a size that it cannot take
     return Checked(data, device, given)

@@ -8,7 +8,7 @@ from rich.console import Console
 from search.study.folder import cache_folder, require_writable
 from search.terminal import output
 from search.terminal.progress import Display
-from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached, read
+from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached, read_teacher
 from trainers.data.datasets import Data, Split, load, load_test, relabelled
 from trainers.data.layouts import DIGITS
 from trainers.engine.evaluation import choose_device, evaluate
@@ -116,7 +116,7 @@ def taught(
 ) -> Teacher:
     """A named teacher: from a file or the cache, else trained now."""
     if isinstance(named, Path):
-        return read(named, data)
+        return read_teacher(named, data)
     return obtain(named, data, cache, device, console, name, then)
 
 

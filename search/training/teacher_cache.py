@@ -1,15 +1,15 @@
 """Teachers that a study asks for: from a file, from the cache, or trained now and kept there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from search.study.folder import Folder, check_name
 from search.study.settings import NO_TEACHER, default_network, stated_recipe, teacher_base
 from space.errors import InputError, require, require_one_of
 from space.file_format import MAX_SIZE
 from space.fingerprint import DIGITS, file_fingerprint
+from space.schema import Table, read
 from trainers.data.datasets import Data
 from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
@@ -49,12 +49,46 @@ class TeacherSpec:
 
 TeacherSource = TeacherSpec | Path  # a teacher to train, or a file of one
 
-# A teacher's table in an ablation's file.
-KEYS = ("file", "network", "pretrained", "epochs", "lr", "input_size", "recipe", "seed")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherTable:
+    """A teacher's table in an ablation's file, as it is written. None: not stated."""
+
+    file: str | None = None
+    network: str | None = None
+    pretrained: str | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    input_size: int | None = None
+    recipe: str | Table | None = None
+    seed: int | None = None
+
+    def source(self, data: str) -> TeacherSource:
+        """The teacher that it asks for; raises InputError for what cannot be had."""
+        if self.file is not None:
+            alone = self == TeacherTable(file=self.file)
+            require("file", self.file, alone, "the only setting of a teacher that has it")
+            teachers.read_info(Path(self.file))
+            return Path(self.file)
+        default = teacher_base(data) if self.pretrained is None else "teacher-finetune"
+        base = stated_recipe(self.recipe, default)
+        stated = {"epochs": self.epochs, "lr": self.lr, "seed": self.seed}
+        given: dict[str, object] = {k: value for k, value in stated.items() if value is not None}
+        if self.lr is not None:
+            given["lr_end"] = min(self.lr, base.lr_end)
+        recipe, size = base.with_settings(given), self.input_size
+        valid = size is None or 1 <= size <= MAX_SIZE
+        require("input_size", size, valid, f"1 to {MAX_SIZE} pixels")
+        if recipe.needs_teacher:
+            raise InputError("its recipe must learn from the labels alone: phases = [[0, 0]]")
+        network = self.network or default_network(data)
+        wanted = TeacherSpec(network=network, recipe=recipe, weights=self.pretrained, size=size)
+        wanted.check()
+        return wanted
 
 
 def named_teachers(
-    data: str, tables: Mapping[str, Any] | None, pretrained: str | None
+    data: str, tables: Table | None, pretrained: str | None
 ) -> dict[str, TeacherSource]:
     """Teachers by name; where none is stated, one from scratch.
 
@@ -64,60 +98,38 @@ def named_teachers(
     Raises:
         InputError: an unknown key, a file that is not there, a setting outside its rule.
     """
-    stated = {"scratch": {}} if tables is None else tables
-    starts = any(isinstance(table, Mapping) and "pretrained" in table for table in stated.values())
-    if pretrained is not None and not starts:
-        raise InputError(
-            "--pretrained needs a teacher that is fine-tuned, but no table of [teachers] has "
-            "`pretrained`"
-        )
-    return {name: _named(name, data, table, pretrained) for name, table in stated.items()}
+    given: Table = {"scratch": {}} if tables is None else tables
+    stated = {name: _table(name, table) for name, table in given.items()}
+    if pretrained is not None:
+        if all(table.pretrained is None for table in stated.values()):
+            raise InputError(
+                "--pretrained needs a teacher that is fine-tuned, but no table of [teachers] has "
+                "`pretrained`"
+            )
+        stated = {
+            name: replace(table, pretrained=pretrained) if table.pretrained else table
+            for name, table in stated.items()
+        }
+    found: dict[str, TeacherSource] = {}
+    for name, table in stated.items():
+        try:
+            found[name] = table.source(data)
+        except InputError as error:
+            raise InputError(f"teacher {name!r}: {error}") from None
+    return found
 
 
-def _named(name: str, data: str, table: Any, pretrained: str | None) -> TeacherSource:
-    where = f"teacher {name!r}"
+def _table(name: str, table: object) -> TeacherTable:
     check_name(name, "a teacher")
     require("teacher's name", name, name != NO_TEACHER, f"another one than {NO_TEACHER!r}")
-    require(where, table, isinstance(table, Mapping), "a table")
-    unknown = next((key for key in table if key not in KEYS), None)
-    if unknown is not None:
-        raise InputError(f"{where}: unknown setting {unknown!r}; known: {', '.join(KEYS)}")
-    try:
-        return _file(table) if "file" in table else _wanted(data, table, pretrained)
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
-
-
-def _file(table: Mapping[str, Any]) -> Path:
-    require("file", table, len(table) == 1, "the only setting of a teacher that has it")
-    path = Path(str(table["file"]))
-    teachers.read_info(path)
-    return path
-
-
-def _wanted(data: str, table: Mapping[str, Any], pretrained: str | None) -> TeacherSpec:
-    weights = (pretrained or table["pretrained"]) if "pretrained" in table else None
-    default = teacher_base(data) if weights is None else "teacher-finetune"
-    base = stated_recipe(table.get("recipe"), default)
-    given = {key: table[key] for key in ("epochs", "lr", "seed") if key in table}
-    if "lr" in given and isinstance(given["lr"], int | float):
-        given["lr_end"] = min(given["lr"], base.lr_end)
-    recipe = base.with_settings(given)
-    size, network = table.get("input_size"), table.get("network", default_network(data))
-    valid = size is None or (type(size) is int and 1 <= size <= MAX_SIZE)
-    require("input_size", size, valid, f"1 to {MAX_SIZE} pixels")
-    if recipe.needs_teacher:
-        raise InputError("its recipe must learn from the labels alone: phases = [[0, 0]]")
-    wanted = TeacherSpec(network=str(network), recipe=recipe, weights=weights, size=size)
-    wanted.check()
-    return wanted
+    return read(TeacherTable, table, f"teacher {name!r}")
 
 
 def check_teachers(named: Mapping[str, TeacherSource], data: Data) -> None:
     """Raise InputError for a teacher that cannot be read, or cannot be made for the data."""
     for its in named.values():
         if isinstance(its, Path):
-            read(its, data)
+            read_teacher(its, data)
         else:
             teachers.untrained(its.network, data, size=its.size)
 
@@ -134,7 +146,7 @@ def keep_teachers(folder: Folder, teachers_by_name: Mapping[str, Teacher]) -> No
         folder.keep(path.name, path.with_suffix(".json").name)
 
 
-def read(path: Path, data: Data) -> Teacher:
+def read_teacher(path: Path, data: Data) -> Teacher:
     """The teacher of a file; it must know the data's classes."""
     return teachers.for_classes(teachers.load(path), data.classes)
 
