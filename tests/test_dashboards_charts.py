@@ -59,7 +59,7 @@ def test_a_row_puts_a_chart_on_the_page_and_into_the_report(
     assert card.children[0].children == "Value <counted>"
     text = report.page(library, [1])
     head, _, rest = text.partition("<h2>Accuracy &lt;counted&gt;</h2>")
-    assert head.endswith('<section class="card wide"><figure>')
+    assert head.endswith('<section class="card wide">\n<figure>')
     assert "A note of its own." in rest.partition("</section>")[0]
     drawn = catalog.picture(library, route_of("/study/1"), "", chart.key)
     assert drawn.data["trials"].tolist() == [12]  # what its CSV holds

@@ -325,7 +325,7 @@ def test_every_comparison_of_every_study(key: str, situation: str) -> None:
         (view_of(trials_of([{"value": 0.5, **FOREIGN}])), "choices", "do not say what was trained"),
         (view_of(trials_of(one() * 4)), "importances", "there are 4"),
         (view_of(trials_of(one() * 9)), "importances", "No parameter varies"),
-        (view_of(trials_of(one() * 2)), "hypervolume", "of one size"),
+        (view_of(trials_of(one() * 2)), "hypervolume", "nearly the same size"),
         (view_of(trials_of(one(duplicate_of=3))), "front", "trained before"),
     ],
 )
