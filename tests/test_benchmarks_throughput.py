@@ -75,6 +75,7 @@ def test_compares_ours_with_its_peers(flat_folder: Path) -> None:
     assert float(found["ours"]["ratio"]) == pytest.approx(ratio, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_switches_each_part_off(flat_folder: Path) -> None:
     done = run(flat_folder, "--ablation", "--rounds", "1")
     assert done.returncode == 0, done.stderr

@@ -173,7 +173,7 @@ def beats(one: tuple[float, float, int], other: tuple[float, float, int]) -> boo
 
 
 @given(searched)
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_the_front_is_what_nothing_beats(rows: list[dict[str, Any]]) -> None:
     known = finished(rows)
     expected = {p[2] for p in known if not any(beats(q, p) for q in known)}
@@ -182,7 +182,7 @@ def test_the_front_is_what_nothing_beats(rows: list[dict[str, Any]]) -> None:
 
 
 @given(searched)
-@settings(max_examples=200)
+@settings(max_examples=60)
 def test_hypervolume_is_the_area_counted_strip_by_strip(rows: list[dict[str, Any]]) -> None:
     picture, known = hypervolume(view_of(trials_of(rows))), finished(rows)
     ends = sorted({size for size, *_ in known})
