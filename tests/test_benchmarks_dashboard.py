@@ -31,6 +31,7 @@ def test_synthetic_studies_are_what_a_search_writes(tmp_path: Path) -> None:
     assert len(table.trials(open_engine(str(path)), "second")) == 20
 
 
+@pytest.mark.slow
 def test_it_prints_and_writes_its_file(
     chromium: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

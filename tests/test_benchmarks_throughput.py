@@ -55,6 +55,7 @@ def rows(folder: Path, pattern: str) -> dict[str, dict[str, str]]:
         return {row["arm"]: row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_compares_ours_with_its_peers(flat_folder: Path) -> None:
     done = run(flat_folder)
     assert done.returncode == 0, done.stderr

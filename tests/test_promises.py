@@ -125,6 +125,7 @@ def running(folder: Path) -> int:
         return 0  # it is not made yet
 
 
+@pytest.mark.slow
 def test_many_students_an_hour(tmp_path: Path) -> None:
     """Two are in training at the same time; how many an hour: tests/test_pages_figures.py."""
     flags = (*SMALL, "--teacher", "none", "--workers", "2")

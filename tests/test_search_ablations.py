@@ -335,6 +335,7 @@ whole = { epochs = 12 }
 """
 
 
+@pytest.mark.slow
 def test_a_planted_effect_is_found(tmp_path: Path) -> None:
     answer = inside(tmp_path, "ablate", write(tmp_path, PLANTED), *FLAGS, "--budget", "5KB")
     assert answer.status == 0, answer.err

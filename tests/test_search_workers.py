@@ -31,6 +31,7 @@ def students(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_trained_beside_each_other_as_alone(tmp_path: Path) -> None:
     arguments = (*SMALL, *RANDOM, "--finalists", "1")
     alone, beside = tmp_path / "alone", tmp_path / "beside"

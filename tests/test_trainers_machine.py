@@ -201,6 +201,7 @@ def homeless(folder: Path, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 def test_a_process_without_a_home_is_told_of_the_cache_s_flag(tmp_path: Path) -> None:
     status, told = homeless(tmp_path)
     assert status == 2
