@@ -53,10 +53,8 @@ def ablate(
     """
     session = Session.of(flags, join)
     session.prepare()
-    design, cache_path = (
-        read_design(file, quick, settings, flags.storage),
-        cache_folder(flags.cache),
-    )
+    design = read_design(file, quick, settings, flags.storage)
+    cache_path = cache_folder(flags.cache)
     chosen = choose_device(flags.device)
     if session.on != HERE:
         on_ray.require_ray()

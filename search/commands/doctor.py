@@ -138,13 +138,14 @@ def rows(examined: Examined) -> Iterator[Finding]:
             "another program wrote to the database; copy what you need to a new study",
         )
     for trial in trials:
-        row = Row.of(trial.user_attrs)
-        if row.network is None or trial.state != TrialState.COMPLETE:
+        if trial.state != TrialState.COMPLETE:
             continue
-        if row.network.fingerprint != row.fingerprint:
+        row = Row.of(trial.user_attrs)
+        network = row.network
+        if network is not None and network.fingerprint != row.fingerprint:
             yield Finding(
                 f"trial {trial.number}: its architecture's fingerprint is "
-                f"{row.network.fingerprint}, but its row says {row.fingerprint}",
+                f"{network.fingerprint}, but its row says {row.fingerprint}",
                 "someone edited the row: leave the trial out",
             )
 
