@@ -361,3 +361,28 @@ def test_a_search_s_winner_is_ablated_on_its_own_ground(tmp_path: Path) -> None:
     missing = spec.replace("spec", "other")
     (tmp_path / missing).write_text('[baseline]\nstudy = "lost"\n[factors]\nse = [0, 4]\n')
     refused(inside(tmp_path, "ablate", missing, *FLAGS), "lost", "won")
+
+
+def test_the_command_to_go_on_names_no_folder_of_new_studies(tmp_path: Path) -> None:
+    """`--artifacts` is the folder of all studies to `ablate`, and one study's own to `resume`."""
+    (tmp_path / "two.toml").write_text(TWO)
+    flags = ("--artifacts", "files", "--cache", "cache", "--device", "cpu")
+    answer = inside(tmp_path, "ablate", "two.toml", *flags)
+    assert answer.status == 0, answer.err
+    (again,) = (line for line in answer.out.splitlines() if "distilnas resume" in line)
+    assert "--artifacts" not in again
+    assert inside(tmp_path, *again.split()[1:]).status == 0
+
+
+TWO = """\
+data = "digits"
+epochs = 1
+seeds = 1
+budget = "8KB"
+recipe = "digits"
+[baseline]
+architecture = "digits-student"
+teacher = "none"
+[factors]
+se = [0, 4]
+"""

@@ -41,7 +41,6 @@ def join(
         Session.of(flags, join),
         joined=True,
         stop_request=stop_request or StopRequest(),
-        elsewhere=(),
     )
     session.prepare()
     choose_device(flags.device)

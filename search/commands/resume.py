@@ -52,7 +52,7 @@ class Asked:
 
 def resume(name: str, flags: Flags, asked: Asked) -> None:
     """Go on with a study."""
-    session = Session.of(flags, join)
+    session = replace(Session.of(flags, join), elsewhere=flags.elsewhere)
     session.prepare()
     if session.out is not None:
         require_writable(Path(session.out))

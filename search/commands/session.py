@@ -63,7 +63,6 @@ class Session:
             limits=asked_limits(flags.timeout, flags.gpu_hours),
             on=parse_backend(flags.on),
             gpus_per_worker=flags.gpus_per_worker,
-            elsewhere=flags.elsewhere,
             cache=named_cache(flags.cache),
         )
 

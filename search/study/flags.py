@@ -32,7 +32,7 @@ class Flags:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """`--data` and `--artifacts`, as they are typed again."""
+        """`--data` and `--artifacts` as `resume` takes them: a study's files that were moved."""
         given = {"--data": self.data, "--artifacts": self.artifacts}
         pairs = [(flag, value) for flag, value in given.items() if value is not None]
         return tuple(word for pair in pairs for word in pair)
