@@ -1,6 +1,5 @@
 """What a space chooses from: the named spaces as data, and spaces of one's own, from a table."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import lcm
 
@@ -169,7 +168,3 @@ def _toml(value: object) -> str:
 def name_of(space: str | Table) -> str:
     """What a space is called: `mixed`, or `own (mixed)` for a table over it."""
     return space if isinstance(space, str) else f"own ({space.get(BASE, 'mixed')})"
-
-
-def is_own(space: object) -> bool:
-    return isinstance(space, Mapping)

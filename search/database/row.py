@@ -12,13 +12,13 @@ from typing import Self, get_args, get_type_hints
 import pandas as pd
 
 from space.architecture import Architecture
+from space.schema import Table
 from space.summary import UNKNOWN, Summary, summary_of_words
 
 DUPLICATE_OF = "duplicate_of"
 INFEASIBLE = "infeasible"  # how a trial ended that found no student within the budget
 LARGEST = 2**63  # of a number; SQLite holds no larger ones
 
-Table = Mapping[str, object]  # a JSON object
 READ_ALONE = {"column": False}  # metadata of a field that is long, or of interest to few
 
 
