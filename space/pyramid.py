@@ -1,5 +1,7 @@
 """Where a network halves its image: the strides of the stem and of every stage."""
 
+from functools import lru_cache
+
 from space.errors import InputError
 
 SMALLEST_MAP = 4  # pixels; no downsampling goes below it
@@ -24,6 +26,7 @@ def most_halvings(size: int) -> int:
     return max(0, (size // SMALLEST_MAP).bit_length() - 1)
 
 
+@lru_cache
 def pyramid(count: int, placing: str, stages: int) -> tuple[int, ...]:
     """Strides of the stem and of every stage.
 

@@ -112,8 +112,6 @@ class SearchSpace:
     def strides(self, params: Params) -> tuple[int, ...]:
         """Strides of the stem and of every stage."""
         values = {**self.fixed, **params}
-        if "halvings" not in values:
-            return strides(self.size)
         return pyramid(int(values["halvings"]), str(values["placing"]), self.stages)
 
 
@@ -147,10 +145,8 @@ def search_space(space: str | Table, *, size: int, compressed_stem: bool = False
         values["shuffle"] = found.shuffle
     if found.stage_kernels:
         del values["kernel"]
-    if found.fewer_halvings or found.placings != ("early",):
-        most = halvings(size)
-        values["halvings"] = most if found.fewer_halvings else most[:1]
-        values["placing"] = found.placings
+    values["halvings"] = halvings(size) if found.fewer_halvings else halvings(size)[:1]
+    values["placing"] = found.placings
     for index in range(1, stages + 1):
         at_stage = found.early if index <= (stages + 1) // 2 else found.late
         values |= _stage_choices(f"stage{index}_", at_stage, found)
