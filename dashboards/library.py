@@ -107,8 +107,7 @@ class Library:
     def _fresh(self, name: str, before: Read | None) -> pd.DataFrame:
         known = _finished_part(before.trials) if before else pd.DataFrame()
         columns, since = OVERVIEW_COLUMNS, len(known)
-        new = table.trials(self.engine, name, columns, with_params=False, since=since)
-        new = _as_numbers(new)
+        new = _as_numbers(table.trials(self.engine, name, columns, with_params=False, since=since))
         return pd.concat([known, new], ignore_index=True) if since else new
 
     def study(self, identity: int, filters: Filters) -> View | AblationView:

@@ -12,6 +12,7 @@ from search.database.address import command, database_errors
 from search.database.engine import open_engine
 from search.database.goal import Goal
 from search.study.folder import ARTIFACTS, Folder
+from search.study.plan import is_plan
 from search.study.ranking import ranked
 from search.terminal import output
 from search.terminal.savings import savings
@@ -75,7 +76,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
         f"{count} {str(state).lower()}" for state, count in frame["state"].value_counts().items()
     )
     out.print(Text(name, "bold") + Text(f": {states or 'no trials yet'}"))
-    if spec.get("kind") == "ablation":
+    if is_plan(spec):
         shown = command("ablate show", name, storage)
         asked = f"an ablation: {spec['question']}".rstrip(": ")
         out.print(f"{asked}; its evidence: {shown}", soft_wrap=True)

@@ -5,6 +5,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
+from search.study.plan import is_plan
 from space.architecture import Architecture
 from space.count import layer_costs
 from space.file_format import ELEMENT_BYTES, layer_weights, tensors
@@ -45,7 +46,7 @@ def facts(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def planned(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Which arm of an ablation it is, over which seed; nothing for a search's."""
-    if spec.get("kind") != "ablation" or not isinstance(row.get("params_arm"), str):
+    if not is_plan(spec) or not isinstance(row.get("params_arm"), str):
         return []
     arm = row["params_arm"] + (" (the baseline)" if row["params_arm"] == spec["baseline"] else "")
     levels = [f"{factor} {row[f'params_{factor}']}" for factor in spec["factors"]]

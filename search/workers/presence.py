@@ -4,6 +4,7 @@ import datetime
 import fcntl
 import socket
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,11 +30,13 @@ def is_dead(path: Path) -> bool:
     return True
 
 
+@cache
 def host() -> str:
     """This machine's name, in characters that a file's name may have."""
     return "".join(c if c.isalnum() or c in ".-" else "-" for c in socket.gethostname())
 
 
+@cache
 def boot() -> str:
     """An identity that changes when the machine restarts; "" if the system has none."""
     try:
