@@ -86,12 +86,18 @@ def se_count(measure: Measure, width: int, reduction: int) -> int:
 
 def stage_count(stage: Stage, inputs: int, measure: Measure, size: int, bias: bool = False) -> int:
     """A measure over all blocks of a stage, for size x size inputs."""
-    opening = block_count(block(stage, Position("", inputs, True, bias)), measure, size)
-    if stage.depth == 1:
-        return opening
-    later = block(stage, Position("", stage.width, False, bias))
-    after = -(-size // stage.stride)
-    return opening + (stage.depth - 1) * block_count(later, measure, after)
+    parts = _stage_blocks(stage, inputs, size, bias)
+    return sum(count * block_count(part, measure, pixels) for part, pixels, count in parts)
+
+
+def _stage_blocks(
+    stage: Stage, inputs: int, size: int, bias: bool
+) -> Iterator[tuple[Block, int, int]]:
+    """The first block of a stage and the later ones, which are alike: block, input size, count."""
+    yield block(stage, Position("", inputs, True, bias)), size, 1
+    if stage.depth > 1:
+        later = block(stage, Position("", stage.width, False, bias))
+        yield later, -(-size // stage.stride), stage.depth - 1
 
 
 def head_count(
@@ -255,10 +261,8 @@ def _linear(at: Callable[[int, int], list[int]]) -> tuple[Linear, ...]:
 
 def stage_costs(stage: Stage, inputs: int, size: int, bias: bool = False) -> Iterator[LayerCost]:
     """Costs of the layers of a stage's first block, and of one later block where there is one."""
-    yield from block_costs(block(stage, Position("", inputs, True, bias)), size)
-    if stage.depth > 1:
-        later = block(stage, Position("", stage.width, False, bias))
-        yield from block_costs(later, -(-size // stage.stride))
+    for part, pixels, _ in _stage_blocks(stage, inputs, size, bias):
+        yield from block_costs(part, pixels)
 
 
 def stage_peak(stage: Stage, inputs: int, size: int) -> int:

@@ -48,9 +48,8 @@ class Array(NamedTuple):
     bias: torch.Tensor
 
 
-Flat = dict[
-    str, torch.Tensor
-]  # a file's flat tensors, as `space.file_format.payload` lays them out
+# A file's flat tensors, as `space.file_format.payload` lays them out.
+Flat = dict[str, torch.Tensor]
 
 
 class Codec(NamedTuple):
