@@ -11,6 +11,8 @@ from commands import SMALL, Answer, distilnas, inside, refused
 from search.cli.main import cli
 from search.database import table
 from search.database.engine import open_engine
+from space.architecture import Architecture
+from space.summary import summary
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,9 @@ def test_optuna_opens_the_database(searched: tuple[Path, Answer]) -> None:
         assert trial.state.name == row["state"]
         assert trial.value == row["value"]
         assert trial.user_attrs["architecture"] == row["architecture"]
+        # Stored, not read from the words, which only rows of earlier versions are.
+        short = summary(Architecture.from_dict(trial.user_attrs["architecture"]))._asdict()
+        assert trial.user_attrs["summary"] == short == dict(row[list(short)])
         assert {name: row[f"params_{name}"] for name in trial.params} == trial.params
         steps = sorted(trial.intermediate_values)
         assert [trial.intermediate_values[k] for k in steps] == row["accuracies"]
