@@ -17,6 +17,11 @@ Unfused, every operation is a pass of its own, as eager PyTorch computes it:
     activation   2 y                              kept map, gradient, new gradient: 3 y
     se           mean x, product x + y, w         product x + y + x, mean x, their sum 3 x, 2 w
     shuffle      x + y                            y + x
+    gate         activation 2 y, product 3 y      of the product 5 y, of the activation 3 y, both
+                                                  gradients side by side 2 x
+    cheap        convolution x -> x, 2 y to join  as a convolution; the two gradients of x 3 x
+    split        convolutions of 3/4 of x and y,  as convolutions; gradients side by side 2 x
+                 2 y to join
     maxpool      x + y + places (8 bytes each)    y + places + x
     avgpool      x + y                            y + x
     add          both operands + y: 3 y           where two gradients of the block's input meet: 3 x
@@ -30,6 +35,8 @@ on the way in, and collects the sums that the norm in front of it needs on the w
     conv, linear x + w + y                        y (gradient), y (kept; 0 without norm and
                                                   activation), x, w, writes w and x (image: w)
     norm, activation, shuffle: 0
+    gate         x + y                            y + 2 x
+    cheap, split x + w + y                        y, y (kept), x, w, writes w and x
     se           x for its mean, w                x + y: its own sums before the norm's; 2 w
     maxpool      x + y                            y + 2 x: finds the places again
     avgpool      x + y                            y + 2 x: collects the sums of the norm
@@ -156,6 +163,14 @@ def _passes(layer: Layer, x: int, y: int, w: int, of_image: bool) -> _Passes:
                 unfused=(x + w + y) + (x + y + w) + backward_input + own_passes,
                 fused=(x + w + y) + (y + kept + x + w) + (0 if of_image else w + x),
             )
+        case "cheap" | "split":
+            joined = 2 * y + (3 if layer.op == "cheap" else 2) * x
+            inner = layer._replace(op="conv")
+            share = (x, x) if layer.op == "cheap" else (3 * x // 4, 3 * y // 4)
+            unfused = _passes(inner, *share, w, of_image).unfused + joined
+            return _Passes(unfused, (x + w + y) + (2 * y + x + w) + (w + x))
+        case "gate":
+            return _Passes((2 * y + 3 * y) + (5 * y + 3 * y + 2 * x), (x + y) + (y + 2 * x))
         case "se":
             return _Passes((x + x + y) + (x + y + x) + x + 3 * x + 3 * w, x + (x + y) + 3 * w)
         case "activation":

@@ -21,7 +21,12 @@ BLOCK_SETTINGS: dict[str, frozenset[str]] = {
     "inverted": frozenset({"residual", "expansion"}),
     "group": frozenset({"residual", "groups", "shuffle"}),
     "residual": frozenset(),
+    "fused": frozenset({"residual", "expansion"}),
+    "ghost": frozenset({"residual", "expansion"}),
+    "split": frozenset({"residual", "expansion"}),
 }
+# Equal parts that a block divides its channels into: widths on both sides are multiples of them.
+CHANNEL_PARTS = {"ghost": 2, "split": 4}
 OPTIONAL_SETTINGS = ("residual", "expansion", "groups", "shuffle")
 UNGROUPED = {"group": "conv"}  # what a block is that has one group
 ACTIVATIONS = ("relu", "relu6", "hardswish", "silu")
@@ -51,7 +56,7 @@ class Stage:
     kernel: int = 3  # odd; of the spatial convolutions
     groups: int = 1  # of the convolutions; must divide the widths on both sides
     shuffle: bool = False  # channel shuffle after each group convolution (ShuffleNet)
-    expansion: int = 1  # hidden width / input width of "inverted" blocks
+    expansion: int = 1  # hidden width / input width of "inverted" and its kind
     se: int = 0  # squeeze-and-excitation reduction; 0: none
     residual: bool = False  # identity shortcut around every block but the first
     activation: str = "relu"
@@ -60,7 +65,8 @@ class Stage:
     @property
     def channel_groups(self) -> int:
         """What the widths on both sides must be multiples of: 1 where the block has no groups."""
-        return self.groups if "groups" in BLOCK_SETTINGS[self.block] else 1
+        reads_groups = "groups" in BLOCK_SETTINGS[self.block]
+        return self.groups if reads_groups else CHANNEL_PARTS.get(self.block, 1)
 
     def canonical(self) -> "Stage":
         """The same blocks with every setting that has no effect at its default."""
@@ -241,8 +247,9 @@ def _check_stage(name: str, stage: Stage, inputs: int) -> None:
     check_settings(name, stage)
     groups = stage.channel_groups
     if stage.width % groups or inputs % groups:
+        what = f"the parts of {stage.block!r}" if stage.block in CHANNEL_PARTS else "groups"
         raise InputError(
-            f"{name}: groups must divide the widths on both sides, but {groups} groups, "
+            f"{name}: {what} must divide the widths on both sides, but {groups} groups, "
             f"{inputs} inputs, {stage.width} outputs; choose widths that are multiples of {groups}"
         )
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from space.architecture import Architecture
 from space.file_format import Weight, layer_weights
-from space.layers import Block, Layer, walk
+from space.layers import Block, Layer, split_kernels, walk
 
 Weighted = tuple[Weight, nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]
 
@@ -44,18 +44,28 @@ class Convolution(nn.Conv2d):
         if self.kernel_size == (1, 1) and stride != (1, 1):
             # Means of one pixel each. Slices are the same numbers, but their gradient is slow.
             images_NCHW, stride = F.avg_pool2d(images_NCHW, 1, stride), (1, 1)
-        elif min(images_NCHW.shape[2:]) < max(self.kernel_size):
-            shapes = (images_NCHW.shape[2:], self.kernel_size, stride, padding)
-            (rows, top), (columns, left) = map(_that_meet, *shapes)
-            weight, padding = weight[:, :, rows, columns], (top, left)
+        elif min(images_NCHW.shape[2:]) <= max(self.dilation) * (max(self.kernel_size) - 1):
+            shapes = (images_NCHW.shape[2:], self.kernel_size, stride, padding, self.dilation)
+            (rows, *vertical), (columns, *horizontal) = map(_that_meet, *shapes)
+            weight, padding = weight[:, :, rows, columns], (vertical[0], horizontal[0])
+            if vertical[0] != vertical[1] or horizontal[0] != horizontal[1]:
+                images_NCHW, padding = F.pad(images_NCHW, (*horizontal, *vertical)), (0, 0)
         return F.conv2d(images_NCHW, weight, self.bias, stride, padding, self.dilation, self.groups)
 
 
-def _that_meet(size: int, kernel: int, stride: int, padding: int) -> tuple[slice, int]:
-    """The weights of a line that meet some of `size` pixels, and the padding that they need."""
-    last_step = (size + 2 * padding - kernel) // stride * stride
-    first = max(0, padding - last_step)
-    return slice(first, padding + size), padding - first
+def _that_meet(
+    size: int, kernel: int, stride: int, padding: int, dilation: int
+) -> tuple[slice, int, int]:
+    """The weights of a line that meet some of `size` pixels, and the padding on either side.
+
+    Padding differs only where it must: the remainder of a stride is not read.
+    """
+    last_step = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride * stride
+    first = max(0, -((last_step - padding) // dilation))
+    last = min(kernel - 1, (padding + size - 1) // dilation)
+    before = padding - first * dilation
+    after = last_step - before + dilation * (last - first) + 1 - size
+    return slice(first, last + 1), before, before if 0 <= before - after < stride else after
 
 
 def with_sound_convolutions(network: nn.Module) -> nn.Module:
@@ -69,7 +79,7 @@ def with_sound_convolutions(network: nn.Module) -> nn.Module:
 class ConvNorm(nn.Module):
     """Convolution, batch norm where there is one, activation where there is one."""
 
-    def __init__(self, layer: Layer, folded: bool) -> None:
+    def __init__(self, layer: Layer, folded: bool, dilation: int = 1) -> None:
         super().__init__()
         norm = layer.norm and not folded
         self.conv = Convolution(
@@ -77,7 +87,8 @@ class ConvNorm(nn.Module):
             layer.outputs,
             layer.kernel,
             stride=layer.stride,
-            padding=layer.kernel // 2,
+            padding=layer.kernel // 2 * dilation,
+            dilation=dilation,
             groups=layer.groups,
             bias=layer.bias or folded,
         )
@@ -89,6 +100,50 @@ class ConvNorm(nn.Module):
         if self.norm is not None:
             images_NCHW = self.norm(images_NCHW)
         return cast(Tensor, self.activation(images_NCHW))
+
+
+class Cheap(nn.Module):
+    """The channels, and as many again, made of them by a depthwise convolution."""
+
+    def __init__(self, layer: Layer, folded: bool) -> None:
+        super().__init__()
+        self.made = ConvNorm(layer._replace(outputs=layer.inputs), folded)
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        return torch.cat((images_NCHW, self.made(images_NCHW)), dim=1)
+
+
+class Split(nn.Module):
+    """Depthwise convolutions over three quarters of the channels; the first quarter passes."""
+
+    def __init__(self, layer: Layer, folded: bool) -> None:
+        super().__init__()
+        self.stride = layer.stride
+        quarter = layer.inputs // 4
+        part = layer._replace(inputs=quarter, outputs=quarter, groups=quarter)
+        self.parts = nn.ModuleList(
+            ConvNorm(part._replace(kernel=kernel), folded, dilation)
+            for kernel, dilation in split_kernels(layer)
+        )
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        passing, *convolved = images_NCHW.chunk(4, dim=1)
+        if self.stride > 1:
+            passing = F.avg_pool2d(passing, self.stride, ceil_mode=True)
+        made = (part(images) for part, images in zip(self.parts, convolved, strict=True))
+        return torch.cat((passing, *made), dim=1)
+
+
+class Gate(nn.Module):
+    """The first half of the channels times the activation of the second (arXiv:2002.05202)."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.activation = ACTIVATION_MODULES[layer.activation]()
+
+    def forward(self, images_NCHW: Tensor) -> Tensor:
+        values, gates = images_NCHW.chunk(2, dim=1)
+        return values * cast(Tensor, self.activation(gates))
 
 
 class SqueezeExcitation(nn.Module):
@@ -129,6 +184,12 @@ def _module(layer: Layer, folded: bool) -> nn.Module:
     match layer.op:
         case "conv":
             return ConvNorm(layer, folded)
+        case "cheap":
+            return Cheap(layer, folded)
+        case "split":
+            return Split(layer, folded)
+        case "gate":
+            return Gate(layer)
         case "linear":
             return nn.Linear(layer.inputs, layer.outputs)
         case "se":
@@ -202,8 +263,9 @@ class Student(nn.Module):
 def _weighted(
     module: nn.Module,
 ) -> tuple[tuple[nn.Conv2d | nn.Linear, ...], tuple[nn.BatchNorm2d | None, ...]]:
-    if isinstance(module, ConvNorm):
-        return (module.conv,), (module.norm,)
+    if isinstance(module, ConvNorm | Cheap | Split):
+        parts = [part for part in module.modules() if isinstance(part, ConvNorm)]
+        return tuple(part.conv for part in parts), tuple(part.norm for part in parts)
     if isinstance(module, SqueezeExcitation):
         return (module.reduce, module.expand), (None, None)
     if isinstance(module, nn.Linear):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from math import lcm
 
-from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, LARGEST
+from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, CHANNEL_PARTS, LARGEST
 from space.errors import InputError, require, require_one_of, shown
 from space.schema import Table, as_table, read
 
@@ -52,6 +52,9 @@ class Choices:
         for name in ("stem_blocks", "early", "late"):
             for block in getattr(self, name):
                 require_one_of(f"space: {name}", block, BLOCK_SETTINGS)
+        for block in self.stem_blocks:
+            rule = "a block that does not divide its channels, of which an image has too few"
+            require("space: stem_blocks", block, block not in CHANNEL_PARTS, rule)
         for name, known in (("activations", ACTIVATIONS), ("placings", PLACINGS)):
             for value in getattr(self, name):
                 require_one_of(f"space: {name}", value, known)
@@ -82,7 +85,8 @@ class Choices:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
 
 
-EVERY_BLOCK = ("conv", "depthwise", "inverted", "group", "residual")
+OLDER_BLOCKS = ("conv", "depthwise", "inverted", "group", "residual")
+EVERY_BLOCK = (*OLDER_BLOCKS, "fused", "ghost", "split")
 FAMILIES: dict[str, Choices] = {
     "mobile": Choices(
         description="depthwise separable and inverted residual blocks",
@@ -97,9 +101,13 @@ FAMILIES: dict[str, Choices] = {
         early=("conv", "residual"),
         late=("conv", "residual"),
     ),
-    "mixed": Choices(description="every block in every stage", early=EVERY_BLOCK, late=EVERY_BLOCK),
+    "mixed": Choices(
+        description="plain, depthwise, inverted, group and residual blocks",
+        early=OLDER_BLOCKS,
+        late=OLDER_BLOCKS,
+    ),
     "pyramid": Choices(
-        description="every block in every stage, with choices of where the image is halved",
+        description="every block, with choices of where the image is halved",
         early=EVERY_BLOCK,
         late=EVERY_BLOCK,
         kernels=(3,),

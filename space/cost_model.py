@@ -12,7 +12,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from space.architecture import Architecture, Head, Stage, se_width
-from space.count import LayerCost, block_costs, layer_macs, layer_parameters, output_size
+from space.count import (
+    LayerCost,
+    block_costs,
+    layer_macs,
+    layer_parameters,
+    layer_rows,
+    output_size,
+)
 from space.file_format import StudentMetadata, file_bytes, layer_weights, metadata_length, tensors
 from space.layers import Block, Layer, Position, block, head
 
@@ -27,7 +34,7 @@ def stored_elements(layer: Layer, size: int) -> int:
 
 def stored_rows(layer: Layer, size: int) -> int:
     """Output channels of a layer's weights: so many scales, so many biases."""
-    return sum(weight.shape[0] for weight in layer_weights(layer))
+    return layer_rows(layer)
 
 
 def trainable(layer: Layer, size: int) -> int:

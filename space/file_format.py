@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from space.architecture import Architecture
 from space.errors import InputError, shown
-from space.layers import Layer, layers
+from space.layers import Layer, layers, split_kernels
 from space.schema import Table, as_table, read
 
 METADATA_KEY = "distilnas"
@@ -98,6 +98,14 @@ def layer_weights(layer: Layer) -> tuple[Weight, ...]:
     if layer.op == "conv":
         shape = (layer.outputs, layer.inputs // layer.groups, layer.kernel, layer.kernel)
         return (Weight(layer.name, shape),)
+    if layer.op == "cheap":
+        return (Weight(layer.name, (layer.inputs, 1, layer.kernel, layer.kernel)),)
+    if layer.op == "split":
+        quarter = layer.inputs // 4
+        return tuple(
+            Weight(f"{layer.name}.{index}", (quarter, 1, kernel, kernel))
+            for index, (kernel, _) in enumerate(split_kernels(layer), 1)
+        )
     if layer.op == "linear":
         return (Weight(layer.name, (layer.outputs, layer.inputs)),)
     if layer.op == "se":

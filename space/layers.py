@@ -18,7 +18,7 @@ class Layer(NamedTuple):
     """One unit of work: a convolution (with norm and activation), or another operation."""
 
     name: str  # unique in the network, e.g. "s2.0.dw"
-    op: str  # conv | linear | se | shuffle | activation | maxpool | avgpool
+    op: str  # conv | cheap | split | gate | linear | se | shuffle | activation | maxpool | avgpool
     inputs: int  # channels
     outputs: int  # channels
     kernel: int = 1
@@ -143,6 +143,64 @@ def _residual(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...
     return (first, position.conv("conv2", stage.width, stage.width, kernel=kernel))
 
 
+def _fused(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
+    """Expand by a plain convolution, project linearly (EfficientNetV2, arXiv:2104.00298)."""
+    hidden = position.inputs * stage.expansion
+    expand = position.conv(
+        "expand",
+        position.inputs,
+        hidden,
+        kernel=stage.kernel,
+        stride=stride,
+        activation=stage.activation,
+    )
+    return (expand, position.conv("project", hidden, stage.width))
+
+
+def _ghost(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
+    """Two ghost modules, one that expands and one that projects (GhostNet, arXiv:1911.11907).
+
+    A pointwise convolution makes half of a module's channels, a depthwise one the other half of
+    them. A stride is that of a depthwise convolution between the modules.
+    """
+    hidden = position.inputs * stage.expansion
+    between = (_spatial(stage, position, hidden, stride)._replace(activation=""),)
+    return (
+        *_ghost_module(stage, position, "expand", (position.inputs, hidden), stage.activation),
+        *(between if stride > 1 else ()),
+        *_ghost_module(stage, position, "project", (hidden, stage.width), ""),
+    )
+
+
+def _ghost_module(
+    stage: Stage, position: Position, part: str, widths: tuple[int, int], activation: str
+) -> tuple[Layer, Layer]:
+    inputs, outputs = widths
+    half = outputs // 2
+    first = position.conv(part, inputs, half, activation=activation)
+    name, kernel = f"{position.name}.{part}-cheap", stage.kernel
+    cheap = Layer(name, "cheap", half, outputs, kernel, 1, half, 0, position.bias, True, activation)
+    return (first, cheap)
+
+
+def _split(stage: Stage, position: Position, stride: int) -> tuple[Layer, ...]:
+    """Depthwise convolutions of four sizes, each over a quarter of the channels; a gated expansion.
+
+    Quarters as in InceptionNeXt (arXiv:2303.16900): none, 3 x 3, the stage's kernel, and that
+    kernel dilated. Then a pointwise convolution to twice the hidden width, of which one half is
+    multiplied by the activation of the other (gated linear units, arXiv:2002.05202), and a
+    linear projection.
+    """
+    inputs, hidden = position.inputs, position.inputs * stage.expansion
+    name, gate = f"{position.name}.split", f"{position.name}.gate"
+    return (
+        Layer(name, "split", inputs, inputs, stage.kernel, stride, 4, 0, position.bias, True),
+        position.conv("expand", inputs, 2 * hidden),
+        Layer(gate, "gate", 2 * hidden, hidden, activation=stage.activation),
+        position.conv("project", hidden, stage.width),
+    )
+
+
 def _spatial(stage: Stage, position: Position, channels: int, stride: int) -> Layer:
     return position.conv(
         "dw",
@@ -155,6 +213,11 @@ def _spatial(stage: Stage, position: Position, channels: int, stride: int) -> La
     )
 
 
+def split_kernels(layer: Layer) -> tuple[tuple[int, int], ...]:
+    """Kernel and dilation of the quarters of a "split" layer that are convolved."""
+    return ((3, 1), (layer.kernel, 1), (layer.kernel, 2))
+
+
 # A block type's body; shortcut, squeeze-and-excitation and pooling are the same for all of them.
 BLOCKS: dict[str, Callable[[Stage, Position, int], tuple[Layer, ...]]] = {
     "conv": _conv,
@@ -163,6 +226,9 @@ BLOCKS: dict[str, Callable[[Stage, Position, int], tuple[Layer, ...]]] = {
     "inverted": _inverted,
     "group": _group,
     "residual": _residual,
+    "fused": _fused,
+    "ghost": _ghost,
+    "split": _split,
 }
 
 

@@ -15,6 +15,8 @@ settings.register_profile("stable", deadline=None, derandomize=True)
 settings.load_profile("stable")
 
 BLOCKS = tuple(BLOCK_SETTINGS)
+# Blocks that an image's one or three channels suit.
+UNDIVIDED = tuple(b for b in BLOCKS if Stage(width=1, block=b, groups=2).channel_groups == 1)
 
 
 @st.composite
@@ -39,7 +41,7 @@ def stages(draw: st.DrawFn, blocks: tuple[str, ...] = BLOCKS) -> Stage:
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
     """Any network that can be built, small; not canonical."""
-    drawn = [draw(stages(tuple(b for b in BLOCKS if "groups" not in BLOCK_SETTINGS[b])))]
+    drawn = [draw(stages(UNDIVIDED))]
     drawn += draw(st.lists(stages(), min_size=1, max_size=4))
     return Architecture(
         stem=_on_lattice(drawn, 0),

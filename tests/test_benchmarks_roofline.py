@@ -31,6 +31,8 @@ EVERY_RULE = Architecture(
         Stage(width=16, block="inverted", expansion=4, se=4, depth=2, residual=True),
         Stage(width=16, block="group", groups=4, shuffle=True, stride=2, downsample="maxpool"),
         Stage(width=24, block="residual", stride=2, activation="hardswish"),
+        Stage(width=24, block="ghost", expansion=2),
+        Stage(width=24, block="split", expansion=2, stride=2),
     ),
     classes=5,
     head=Head(width=32),
@@ -84,6 +86,19 @@ def test_passes_without_weights_by_hand() -> None:
     pool, pooled = work["s2.0.pool"], 2 * 16 * 16
     assert pool.unfused == 4 * 2 * (y + pooled) + 8 * 2 * pooled
     assert pool.fused == 4 * (3 * y + 2 * pooled)
+
+
+def test_joined_and_gated_channels_by_hand() -> None:
+    work = work_of(EVERY_RULE, 8, 2, "fp32")  # the fourth stage at 2 x 2 pixels
+    x, y, w = 2 * 24 * 4, 2 * 48 * 4, 24 * 9
+    cheap = work["s4.0.expand-cheap"]
+    assert cheap.unfused == 4 * (3 * (x + x + w) + 13 * x + 2 * y + 3 * x)
+    assert cheap.fused == 4 * ((x + w + y) + (2 * y + x + w + w + x))
+    x, y, w = 2 * 24 * 4, 2 * 24, 3 * 6 * 9
+    split = work["s5.0.split"]
+    assert split.unfused == 4 * (3 * (3 * (x + y) // 4 + w) + 6 * y + 2 * y + 2 * x)
+    gate, x, y = work["s5.0.gate"], 2 * 96, 2 * 48
+    assert (gate.unfused, gate.fused) == (4 * (13 * y + 2 * x), 4 * (3 * x + 2 * y))
 
 
 def test_the_optimiser_by_hand() -> None:

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from space import count
 from space.architecture import Architecture, Stage
-from space.build import Shuffle, Student, build
+from space.build import Cheap, ConvNorm, Gate, Shuffle, Split, Student, build
 from space.errors import InputError
-from space.file_format import FORMATS, weights
+from space.file_format import FORMATS, layer_weights, weights
+from space.layers import Layer
 from space.spaces import reference
 
 
@@ -57,7 +58,10 @@ def test_counter_is_torch(architecture: Architecture, size: int) -> None:
     macs, shapes = measured(student, architecture.channels, size)
     assert count.macs(architecture, size) == macs
     assert shapes == Counter(
-        str((i.layer.outputs, i.output_size, i.output_size)) for i in items if i.layer.op == "conv"
+        str((weight.shape[0], item.output_size, item.output_size))
+        for item in items
+        for weight in layer_weights(item.layer)
+        if len(weight.shape) == 4
     )
     cost = count.cost(architecture, plain_card(architecture, size))
     assert cost[:3] == (count.parameters(architecture), count.buffers(architecture), macs)
@@ -158,3 +162,37 @@ def test_activation_peak_by_hand() -> None:
     # Its depthwise convolution reads and writes 32 channels while 8 wait.
     architecture = replace(architecture, stages=(inverted,))
     assert count.activation_peak(architecture, 4) == (32 + 32 + 8) * 16
+
+
+def with_weights(part: nn.Module, weights: Tensor) -> None:
+    """Give a convolution without a norm those weights, and no bias."""
+    assert isinstance(part, ConvNorm)
+    part.conv.weight.data = weights.expand_as(part.conv.weight).clone()
+    assert part.conv.bias is not None
+    nn.init.zeros_(part.conv.bias)
+
+
+def test_split_passes_a_quarter_and_convolves_three() -> None:
+    split = Split(Layer("", "split", 8, 8, kernel=5, stride=2, norm=True), folded=True)
+    for part in split.parts:
+        with_weights(part, torch.ones(()))
+    seen = split(torch.ones(1, 8, 9, 9))[0, ::2]
+    assert seen.shape == (4, 5, 5)
+    assert seen[:, 2, 2].tolist() == [1, 9, 25, 25]  # weights that meet a pixel in the middle
+    assert seen[:, 0, 0].tolist() == [1, 4, 9, 9]  # and in a corner
+    image = torch.zeros(1, 8, 9, 9)
+    image[0, 7, 4, 8] = 1  # seen from up to two steps of the dilation away
+    assert split(image)[0, 7, 2].tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_gate_multiplies_two_halves() -> None:
+    gate = Gate(Layer("", "gate", 4, 2, activation="relu"))
+    images = torch.tensor([2.0, 3.0, 5.0, -7.0]).reshape(1, 4, 1, 1)
+    assert gate(images).flatten().tolist() == [10, 0]
+
+
+def test_cheap_channels_follow_those_that_they_are_made_of() -> None:
+    cheap = Cheap(Layer("", "cheap", 2, 4, kernel=1, groups=2, activation="relu"), folded=True)
+    with_weights(cheap.made, torch.tensor([2.0, -3.0]).reshape(2, 1, 1, 1))
+    images = torch.tensor([5.0, 7.0]).reshape(1, 2, 1, 1)
+    assert cheap(images).flatten().tolist() == [5, 7, 10, 0]

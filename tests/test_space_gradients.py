@@ -65,7 +65,8 @@ def all_layers() -> list[Layer]:
 
 def _bare(layer: Layer) -> Layer:
     """Without its name; an activation is a layer of its own, because it has a kink."""
-    return layer._replace(name="layer", activation="" if layer.op == "conv" else layer.activation)
+    bare = layer.op in ("conv", "cheap")
+    return layer._replace(name="layer", activation="" if bare else layer.activation)
 
 
 def gradients(module: nn.Module, inputs: Tensor, outer: Tensor, mode: ComputeMode) -> list[Tensor]:
@@ -101,13 +102,14 @@ def agree(module: nn.Module, inputs: Tensor, what: object) -> None:
 def modules(op: str) -> Iterator[tuple[nn.Module, tuple[int, ...], object]]:
     """Modules of that kind, with the shapes of their inputs."""
     for layer in all_layers():
-        if layer.op == op:
+        # Of one channel a gradient is one number, in bfloat16 mostly the rounding of large ones.
+        if layer.op == op and (op != "split" or layer.inputs > 4):
             for size in (1, 2, 3, 9, 32):
                 shape = (3, layer.inputs, size, size)[: 2 if op == "linear" else 4]
                 # Batch norm is a kind of its own: after it a convolution's gradient is a
                 # difference of nearly the same numbers.
                 yield _module(layer, folded=True), shape, layer
-                if layer.norm and size > 2:
+                if layer.op == "conv" and layer.norm and size > 2:
                     yield nn.BatchNorm2d(layer.inputs), shape, "norm"
 
 
@@ -122,14 +124,16 @@ def test_every_layer_in_every_mode(op: str) -> None:
 @given(
     st.sampled_from((1, 3, 5, 7, 11)),
     st.integers(1, 4),
+    st.integers(1, 3),
     st.tuples(st.integers(1, 14), st.integers(1, 14)),
     st.sampled_from(((1, 1, 1), (4, 12, 1), (6, 6, 6), (8, 12, 4))),
 )
 def test_a_convolution_is_torch_s(
-    kernel: int, stride: int, image: tuple[int, int], channels: tuple[int, int, int]
+    kernel: int, stride: int, dilation: int, image: tuple[int, int], channels: tuple[int, int, int]
 ) -> None:
     inputs, outputs, groups = channels
-    plain = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups).double()
+    padding = kernel // 2 * dilation
+    plain = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups).double()
     ours = copy.deepcopy(plain)
     assert list(with_sound_convolutions(ours).state_dict()) == list(plain.state_dict())
     assert type(ours) is Convolution
@@ -171,4 +175,6 @@ def test_random_students_end_no_process(space: str, size: int) -> None:
 @pytest.mark.parametrize("size", [64, 128, 256, 384])
 @pytest.mark.parametrize("space", spaces.FAMILIES)
 def test_many_random_students_end_no_process(space: str, size: int) -> None:
+    if space == "pyramid" and size > 128:
+        pytest.skip("late halvings of large images take many minutes")
     trained(space, size, 9)

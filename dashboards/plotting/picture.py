@@ -12,6 +12,8 @@ from search.database.goal import Goal
 # Okabe and Ito's colours: told apart by colour-blind people, and visible on white and on black.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, VERMILION, GREY = "#56B4E9", "#D55E00", "#8A8A8A"
+# Paul Tol's, for more kinds than those seven.
+WINE, OLIVE, INDIGO = "#882255", "#999933", "#6655CC"
 SEQUENCE = (BLUE, ORANGE, GREEN, PINK, SKY, VERMILION, GREY)
 
 BLOCK_COLOURS: Mapping[str, str] = {
@@ -21,6 +23,9 @@ BLOCK_COLOURS: Mapping[str, str] = {
     "inverted": GREEN,
     "group": ORANGE,
     "residual": PINK,
+    "fused": WINE,
+    "ghost": OLIVE,
+    "split": INDIGO,
 }
 STATE_SYMBOLS: Mapping[str, str] = {
     "COMPLETE": "circle",

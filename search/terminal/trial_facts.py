@@ -96,7 +96,8 @@ def _stored(layer: Layer, format: str) -> int:
 
 
 def _type(layer: Layer) -> str:
-    kernel = f" {layer.kernel}x{layer.kernel}" if layer.op == "conv" else ""
+    has_kernel = layer.op in ("conv", "cheap", "split")
+    kernel = f" {layer.kernel}x{layer.kernel}" if has_kernel else ""
     groups = f" g{layer.groups}" if layer.groups > 1 else ""
     stride = f" /{layer.stride}" if layer.stride > 1 else ""
     return f"{layer.op}{kernel}{groups}{stride}"
