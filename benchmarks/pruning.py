@@ -8,9 +8,6 @@ test split. `halving, more trials` has twice the trials: about the epochs of a s
 pruner.
 """
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,11 +16,10 @@ from typing import Any
 import click
 
 from benchmarks import results
-from search.database import study_list, table
+from benchmarks.studies import distilnas, ended
+from search.database import table
 from search.database.engine import open_engine
-from search.database.storage import exists
 from search.terminal.savings import savings
-from space.errors import InputError
 from trainers.engine.evaluation import choose_device
 
 ARMS = {  # pruner, and how many times the trials
@@ -81,15 +77,12 @@ COLUMNS = ("pruner", "trials", "stopped early", "epochs", "of those without", "v
 
 def searched(folder: Path, name: str, flags: list[str]) -> dict[str, Any]:
     """A search's figures; trained now, from where it stands, unless that was done."""
-    storage = str(folder / "studies.db")
-    known = exists(storage) and name in study_list.names(open_engine(storage)).values()
-    asked = ["resume", name] if known else ["search", "--name", name, *flags]
-    found = distilnas(folder, *asked, "--cache", "cache", "--json")
-    trials = table.trials(open_engine(storage), name)
-    spec = table.attributes(open_engine(storage), name)["spec"]
+    found = ended(folder, name, "search", *flags)
+    engine = open_engine(str(folder / "studies.db"))
+    trials, spec = table.trials(engine, name), table.attributes(engine, name)["spec"]
     saved = savings(trials, spec)
     trained = trials[trials["duplicate_of"].isna() & trials["epochs"].notna()]
-    tested = distilnas(folder, "test", found["file"]["path"], "--data", spec["source"], "--json")
+    tested = distilnas(folder, "test", found["file"]["path"], "--data", spec["source"])
     return {
         "trials": len(trained),
         "stopped": saved.stopped if saved else 0,
@@ -98,15 +91,6 @@ def searched(folder: Path, name: str, flags: list[str]) -> dict[str, Any]:
         "validation": found["best"][0]["value"],
         "test": tested["accuracy"],
     }
-
-
-def distilnas(folder: Path, *arguments: str) -> Any:
-    command = [sys.executable, "-m", "search", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise InputError(f"{' '.join(arguments[:3])} failed: {said[-1]}")
-    return json.loads(done.stdout)
 
 
 def summary(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
