@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 
-from space.errors import require, require_one_of
+from space.errors import InputError, require, require_one_of
 from space.file_format import RECIPE_DIGITS
 from space.fingerprint import fingerprint
 from space.schema import Table, read
@@ -14,6 +14,7 @@ from trainers.schedules import SCHEDULES, soft_share
 LOSS_NAMES = ("kd", "kd-standardised", "dkd", "dist")  # `trainers.losses` has their equations
 PRECISIONS = ("auto", "fp32", "bf16")
 OPTIMIZERS = ("sgd", "adam", "adamw")
+MIX, SWITCH = "mix", "switch"  # of the phases: soft share; when it becomes hard only, 0 to 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,34 @@ class Recipe:
             changes["augment"] = _augment(changes["augment"], self.augment)
         recipe = read(Recipe, changes, "recipe", over=self)
         recipe.check()
+        return recipe
+
+    def with_phases(self, mix: object, switch: object) -> "Recipe":
+        """A copy with another soft share, or another point from which on labels alone count.
+
+        Args:
+            mix: the soft share, 0 to 1, of all phases that have one; None leaves it.
+            switch: share of training, above 0 up to 1; None leaves it.
+
+        Raises:
+            InputError: a value outside its rule, or no soft share before the switch.
+        """
+        recipe = self
+        if mix is not None:
+            require(MIX, mix, type(mix) in (int, float), "a number")
+            phases = [[begin, mix if share else share] for begin, share in recipe.phases]
+            recipe = recipe.with_settings({"phases": phases})
+        if isinstance(switch, float | int) and 0 < switch <= 1 and switch is not True:
+            begun = [(begin, share) for begin, share in recipe.phases if begin < switch]
+            if not any(share for _, share in begun):
+                raise InputError(
+                    f"switch {switch:g} needs a soft share before it, but there is none"
+                )
+            while len(begun) > 1 and not begun[-1][1]:
+                begun.pop()
+            ended = [(float(switch), 0.0)] if switch < 1 else []
+            return recipe.with_settings({"phases": [*begun, *ended]})
+        require(SWITCH, switch, switch is None, "above 0, up to 1")
         return recipe
 
     @property

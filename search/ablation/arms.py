@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.ablation.design import (
-    MIX,
     RECIPE_SETTINGS,
     SIZE_MATCHED,
-    SWITCH,
     Candidate,
     Design,
     Settings,
@@ -24,7 +22,7 @@ from space.file_format import check_format, stored_bytes
 from space.references import read_architecture
 from space.solver import Budget, solve
 from space.spaces import REFERENCES, reference
-from trainers.recipe import HARD_ONLY, Recipe
+from trainers.recipe import HARD_ONLY, MIX, SWITCH, Recipe
 
 REST = "(baseline)"  # level of a factor whose levels do not hold the baseline's
 
@@ -84,7 +82,7 @@ class ArmBuilder:
         recipe = training_recipe(design.data, design.recipe, design.epochs)
         for part in (design.base, changes):  # one over the other, tables within them too
             recipe = recipe.with_settings({k: v for k, v in part.items() if k in RECIPE_SETTINGS})
-            recipe = _with_phases(recipe, part.get(MIX), part.get(SWITCH))
+            recipe = recipe.with_phases(part.get(MIX), part.get(SWITCH))
         if recipe.precision == "auto":
             recipe = replace(recipe, precision=self.precision)
         settings = {**design.base, **changes}
@@ -218,23 +216,3 @@ def _attempt(
         except InputError as error:
             impossible.append(Impossible(candidate.name, str(error)))
     return arms, impossible
-
-
-def _with_phases(recipe: Recipe, mix: Any, switch: Any) -> Recipe:
-    """Another soft share, or another point from which on labels alone count."""
-    if mix is not None:
-        require("mix", mix, type(mix) in (int, float), "a number")
-        phases = [[begin, mix if share else share] for begin, share in recipe.phases]
-        recipe = recipe.with_settings({"phases": phases})
-    if switch is not None:
-        require(
-            "switch", switch, type(switch) in (int, float) and 0 < switch <= 1, "above 0, up to 1"
-        )
-        begun = [(begin, share) for begin, share in recipe.phases if begin < switch]
-        if not any(share for _, share in begun):
-            raise InputError(f"switch {switch:g} needs a soft share before it, but there is none")
-        while len(begun) > 1 and not begun[-1][1]:
-            begun.pop()
-        ended = [(float(switch), 0.0)] if switch < 1 else []
-        recipe = recipe.with_settings({"phases": [*begun, *ended]})
-    return recipe

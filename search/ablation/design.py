@@ -18,7 +18,7 @@ from space.file_format import check_format
 from space.schema import read
 from space.solver import Budget
 from trainers.data.layouts import DIGITS
-from trainers.recipe import Recipe
+from trainers.recipe import MIX, SWITCH, Recipe
 
 DESIGNS = (ONE_FACTOR, FACTORIAL, STATED)
 SIZE_MATCHED, FIXED = "size-matched", "fixed"
@@ -32,7 +32,6 @@ QUICK = "quick"
 # Settings of an arm beside those of its architecture (`space.changes`).
 NOT_VARIED = ("seed", "view_seed")  # seeds are the design's
 RECIPE_SETTINGS = tuple(f.name for f in fields(Recipe) if f.name not in NOT_VARIED)
-MIX, SWITCH = "mix", "switch"  # of the phases: soft share; when it becomes hard only, 0 to 1
 OTHER_SETTINGS = ("architecture", "budget", "format", "teacher")
 
 Settings = Mapping[str, Any]
