@@ -11,7 +11,6 @@ from search.study.naming import plain_name
 from search.study.plan import AblationSpec, Arm
 from search.study.spec import SearchSpec
 from search.training.job import Job
-from search.trials.planned import training_identity
 from space.fingerprint import file_fingerprint, fingerprint
 from space.solver import Budget
 from space.spaces import REFERENCES, reference
@@ -103,7 +102,7 @@ def found(cache: Path, photos: Path) -> dict[str, str]:
         **{name: RECIPES[name].fingerprint for name in RECIPES},
         "search": SEARCH.hash,
         "ablation": ABLATION.hash,
-        "training": training_identity(job),
+        "training": job.training,
         "teacher": teacher_key("resnet18", data, tiny.RECIPE),
         "tuned": teacher_key("resnet18", data, tiny.RECIPE, 16, "imagenet"),
         "weights": weights_hash(weights()),

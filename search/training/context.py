@@ -1,7 +1,7 @@
 """What all students of a study are trained with, and how a process loads it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,20 +30,18 @@ class TrainingContext:
     say: Callable[[str], None] = lambda text: (
         None
     )  # called once, when a teacher computes its first logits
-    _banks: dict[tuple[str, str], LogitBank] = field(default_factory=dict)
+    _banks: dict[str, LogitBank] = field(default_factory=dict)  # by key
 
     def bank(self, teacher: str | None, recipe: Recipe) -> LogitBank | None:
         """A teacher's logits for a recipe's views; None where the recipe needs no teacher."""
         if teacher is None or not recipe.needs_teacher:
             return None
-        wanted = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
-        if wanted not in self._banks:
+        folder, asked = self.cache / "banks", self.teachers[teacher]
+        bank = LogitBank(folder, asked, self.data, recipe, self.device, self._asking(), self.share)
+        if bank.key not in self._banks:  # recipes with the same views share one
             self._banks.clear()  # each may hold all photographs on the device
-            folder, asked = self.cache / "banks", self.teachers[teacher]
-            self._banks[wanted] = LogitBank(
-                folder, asked, self.data, recipe, self.device, self._asking(), self.share
-            )
-        return self._banks[wanted]
+            self._banks[bank.key] = bank
+        return self._banks[bank.key]
 
     def _asking(self) -> Callable[[int], None]:
         """Tell the user once, at the first epoch, that computing a teacher's logits takes time."""

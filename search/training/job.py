@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from space.architecture import Architecture
+from space.fingerprint import fingerprint
 from trainers.recipe import Recipe
 
 
@@ -19,3 +20,9 @@ class Job(NamedTuple):
     @property
     def written_to(self) -> str:
         return self.draft or self.key
+
+    @property
+    def training(self) -> str:
+        """Twelve hexadecimal digits, equal for trainings that end in the same network."""
+        parts = [self.architecture.fingerprint, self.recipe.fingerprint, str(self.teacher)]
+        return fingerprint("/".join(parts))

@@ -18,7 +18,7 @@ from search.training.objective import scored
 from search.training.row import described
 from search.trials.source import Copied, Draw
 from space.file_format import EXACT_FORMAT
-from space.fingerprint import file_fingerprint, fingerprint
+from space.fingerprint import file_fingerprint
 from trainers import export
 from trainers.engine.result import FINISHED
 
@@ -59,7 +59,7 @@ class Planned:
             described(arm.architecture, plan.metadata_for(recipe), arm.format),
             budget_share=arm.budget_share,
             repairs=[],
-            training=training_identity(job),
+            training=job.training,
         )
         return Draw(job, row, f"{arm.name}, seed {seed}")
 
@@ -91,9 +91,3 @@ class Planned:
             file_sha256=file_fingerprint(own),
         )
         return Copied(TrialState.COMPLETE, accuracy, stored)
-
-
-def training_identity(job: Job) -> str:
-    """Twelve hexadecimal digits, equal for trainings that end in the same network."""
-    parts = [job.architecture.fingerprint, job.recipe.fingerprint, str(job.teacher)]
-    return fingerprint("/".join(parts))
