@@ -18,9 +18,11 @@ from dashboards.plotting.axes import AXES
 from dashboards.routes import compare_link
 from dashboards.views import AblationView, Subject, View
 from search.database.goal import Goal
+from search.database.table import shown_budget
 from search.study.plan import AblationSpec
 from search.terminal.evidence import Cells
 from search.terminal.savings import savings
+from trainers.ranges import searched_words
 
 GRID_TITLES = {
     "number": "trial",
@@ -57,10 +59,12 @@ def _words(subject: Subject) -> str:
     if not spec:
         several = f"; values: {subject.goal.several}" if subject.goal.several else ""
         return f"made by another program: shown as far as its trials tell{several}"
+    more = f"; {searched_words(spec['ranges'])}" if "ranges" in spec else ""
+    budget = budget_words(shown_budget(spec))
     return (
-        f"budget {budget_words(spec['budget'])}, space {spec['space']}, data {spec['source']} at "
+        f"budget {budget}, space {spec['space']}, data {spec['source']} at "
         f"{spec['size']} pixels, {spec['recipe']['epochs']} epochs, sampler {spec['sampler']}, "
-        f"pruner {spec['pruner']}"
+        f"pruner {spec['pruner']}{more}"
     )
 
 

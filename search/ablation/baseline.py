@@ -8,9 +8,8 @@ from search.database.address import database_errors
 from search.database.engine import open_engine
 from search.study.folder import ARTIFACTS, Folder
 from search.study.ranking import ranked
-from search.study.spec import OWN_TEACHER
+from search.study.spec import OWN_TEACHER, SearchSpec
 from space.errors import InputError, require
-from space.solver import Budget
 
 STUDY, TRIAL = "study", "trial"  # keys of the baseline's table
 OWN = "own"  # name of the search's teacher
@@ -22,7 +21,7 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
     The winner is the best finalist where there are finalists, else the best trial.
 
     What the document does not say is as it was in the search: data, size, budget, format, recipe
-    and teacher.
+    (that of the student, where the recipe was searched) and teacher.
 
     Raises:
         InputError: no such study or trial, or a study that is no search of DistilNAS.
@@ -46,15 +45,26 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
         which = "complete trial" if number is None else f"complete trial {number}"
         raise InputError(f"study {name!r} has no {which} to take as the baseline")
     baseline.setdefault("architecture", chosen.iloc[0]["architecture"])
-    settings = _settings(storage, name, spec, attributes.get(ARTIFACTS))
+    searched = chosen.iloc[0]["searched"]
+    own = searched if isinstance(searched, Mapping) else None
+    settings = _settings(storage, name, spec, attributes.get(ARTIFACTS), own)
     return {**settings, **document, "baseline": baseline}
 
 
 def _settings(
-    storage: str, name: str, spec: Mapping[str, Any], artifacts: str | None
+    storage: str,
+    name: str,
+    spec: Mapping[str, Any],
+    artifacts: str | None,
+    searched: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """A search's settings in an ablation's words."""
-    budget = Budget(**spec["budget"])
+    """A search's settings in an ablation's words.
+
+    Args:
+        searched: what the trial drew of its recipe and format.
+    """
+    search = SearchSpec.from_dict(spec)
+    budget = search.budget_of(searched)
     own = Folder(storage, name, artifacts).teacher(OWN_TEACHER)
     return {
         "data": spec["source"],
@@ -64,6 +74,6 @@ def _settings(
         "macs": None if budget.macs is None else str(budget.macs),
         "ram": None if budget.ram is None else f"{budget.ram}B",
         "multiple": spec["multiple"],
-        "recipe": dict(spec["recipe"]),
+        "recipe": search.recipe_of(searched).to_dict(),
         "teachers": {OWN: {"file": str(own)}} if spec["teacher"] else None,
     }

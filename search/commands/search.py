@@ -40,6 +40,7 @@ from trainers.data.survey import survey
 from trainers.engine.evaluation import choose_device
 from trainers.engine.training import seconds_per_epoch
 from trainers.model import Model
+from trainers.ranges import searched_words
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teacher import Teacher
 
@@ -110,11 +111,13 @@ def checked(settings: Settings, console: Console) -> Checked:
     data = load(settings.data, settings.size, cache=settings.cache_folder)
     console.print(data.words, soft_wrap=True)
     spec = make_spec(settings, data, "")
+    if spec.ranges:
+        console.print(searched_words(spec.ranges.to_dict()), soft_wrap=True)
     if storage is not None and settings.name is not None:
         require_free(storage, settings.name, spec)
     check_space(spec, console)
     given = read_teacher(teacher, data) if teacher is not None else None
-    if given is None and spec.recipe.needs_teacher:
+    if given is None and settings.needs_teacher:
         teachers.untrained(settings.teacher_network, data)  # refuses a size that it cannot take
     return Checked(data, device, given)
 
@@ -127,6 +130,7 @@ def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
         budget=settings.limit,
         multiple=settings.multiple,
         recipe=settings.training(),
+        ranges=settings.searched,
         sampler=settings.sampler,
         pruner=settings.pruner,
         seed=settings.seed,
@@ -142,16 +146,17 @@ def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
 
 def check_space(spec: SearchSpec, console: Console) -> None:
     """Raise InputError for an impossible budget, and warn of a tight one, before training."""
-    warning = spaces.check(spec.search_space, spec.budget, spec.metadata, spec.multiple)
-    if warning:
-        console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
+    for budget in spec.budgets:
+        warning = spaces.check(spec.search_space, budget, spec.metadata, spec.multiple)
+        if warning:
+            console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
 
 
 def own_teacher(
     settings: Settings, given: Teacher | None, data: Data, device: torch.device, console: Console
 ) -> Teacher | None:
     """A teacher from a file, from the cache, or trained now; None if the recipe needs none."""
-    if given is not None or not settings.training().needs_teacher:
+    if given is not None or not settings.needs_teacher:
         return given
     wanted = TeacherSpec(network=settings.teacher_network, recipe=settings.teaching())
     then = f"then {settings.trials} trials"
@@ -176,7 +181,12 @@ def dry_run(settings: Settings, as_json: bool) -> None:
     with database_errors(settings.storage):
         data, device, _ = checked(settings, output.console(stderr=True))
     spec = make_spec(settings, data, "")
-    low, high = spaces.floor_range(spec.search_space, spec.budget, spec.metadata, spec.multiple)
+    floors = [
+        spaces.floor_range(spec.search_space, budget, spec.metadata, spec.multiple)
+        for budget in spec.budgets
+    ]
+    low = min((smallest for smallest, _ in floors), key=lambda student: student.cost)
+    high = max((largest for _, largest in floors), key=lambda student: student.cost)
     students = sampled_students(spec, settings.seed)
     metadata = spec.metadata
     model = Model(

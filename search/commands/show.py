@@ -19,6 +19,7 @@ from search.terminal.savings import savings
 from search.terminal.trial_facts import LayerRow, facts, layers_of
 from space.errors import InputError
 from space.solver import Budget, format_bytes
+from trainers.ranges import searched_words
 
 
 def studies(storage: str, as_json: bool) -> None:
@@ -81,13 +82,15 @@ def study(storage: str, name: str, as_json: bool) -> None:
         asked = f"an ablation: {spec['question']}".rstrip(": ")
         out.print(f"{asked}; its evidence: {shown}", soft_wrap=True)
     elif spec:
-        recipe = spec["recipe"]
+        recipe, budget = spec["recipe"], Budget(**tables.shown_budget(spec))
         out.print(
-            f"budget {Budget(**spec['budget'])}, space {spec['space']}, data {spec['source']} at "
+            f"budget {budget}, space {spec['space']}, data {spec['source']} at "
             f"{spec['size']} pixels, {recipe['epochs']} epochs, sampler {spec['sampler']}, "
             f"pruner {spec['pruner']}",
             soft_wrap=True,
         )
+        if "ranges" in spec:
+            out.print(searched_words(spec["ranges"]), soft_wrap=True)
     if goal.several:
         out.print(f"value: {goal.several}")
     if saved:

@@ -38,7 +38,8 @@ class Row:
     format: str | None = None  # of that file; rows of earlier versions lack it
     budget_share: float | None = None  # 0 to 1; None at fixed widths
     repairs: list[str] | None = None  # of the solver
-    training: str | None = field(default=None, metadata=READ_ALONE)  # an ablation's: which one
+    searched: Table | None = None  # what was drawn of the recipe, by setting; the format too
+    training: str | None = field(default=None, metadata=READ_ALONE)  # equal for equal trainings
     # What training gave.
     file_accuracy: float | None = None  # validation, 0 to 1, of the file as read back
     network_accuracy: float | None = None  # the same before storing

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from search.database import queries
 from search.database.goal import Goal
 from search.database.row import is_kind
-from search.database.table import ours, spec_of
+from search.database.table import ours, shown_budget, spec_of
 
 STUDY_COLUMNS = (
     *("identity", "name", "space", "budget", "trials", "complete", "pruned", "failed", "running"),
@@ -71,7 +71,7 @@ def studies(engine: sa.Engine) -> pd.DataFrame:
     told = [ours(known.get(study, {})) for study in table.index]
     specs = [spec_of(attributes) for attributes in told]
     table["space"] = list(map(_subject, specs))
-    table["budget"] = [spec.get("budget") for spec in specs]
+    table["budget"] = [shown_budget(spec) for spec in specs]
     table["asked"] = list(map(_asked, told))
     table["workers"] = pd.Series(_living(leases), dtype=float)
     whole = ["trials", "complete", "pruned", "failed", "running", "workers"]

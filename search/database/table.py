@@ -43,6 +43,12 @@ def spec_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return dict(attributes.get("spec", {}))
 
 
+def shown_budget(spec: Mapping[str, Any]) -> Any:
+    """A study's budget for people: its format is each that a trial may have."""
+    budget, formats = spec.get("budget"), spec.get("ranges", {}).get("format")
+    return budget | {"format": " or ".join(formats)} if budget and formats else budget
+
+
 def goal(engine: sa.Engine, name: str, spec: Mapping[str, Any]) -> Goal:
     """What a study's value is.
 

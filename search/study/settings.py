@@ -18,6 +18,7 @@ from space.errors import InputError, require, require_one_of, shown
 from space.schema import Table, read
 from space.solver import Budget
 from trainers.data.layouts import DIGITS
+from trainers.ranges import FORMAT, Ranges, with_values
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
 
@@ -43,6 +44,7 @@ class Settings:
     teacher_epochs: int | None = None
     recipe: str | Table | None = None  # a name, or a table with `base` and settings
     epochs: int | None = None
+    search: Table | None = None  # what of the recipe is searched too (`trainers.ranges`)
     trials: int = 16
     finalists: int = 0  # best students that are trained again over three further seeds
     sampler: str = "tpe"
@@ -76,11 +78,31 @@ class Settings:
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         if self.name is not None:
             check_name(self.name)
-        self.training()
+        self.searched.check(self.training(), taught=self.needs_teacher)
 
     @property
     def limit(self) -> Budget:
-        return Budget.parse(self.budget, self.format, self.macs, self.ram)
+        """The budget, in the first of the storage formats."""
+        return Budget.parse(self.budget, self.formats[0], self.macs, self.ram)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Storage formats: one, unless they are searched."""
+        return self._stated.formats or (self.format,)
+
+    @property
+    def searched(self) -> Ranges:
+        """What trials draw of the recipe and the format."""
+        return self._stated.varied
+
+    @property
+    def _stated(self) -> Ranges:
+        return Ranges.from_dict(self.search or {})
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether some student listens to a teacher."""
+        return self.teacher != NO_TEACHER and self.searched.needs_teacher(self.training())
 
     @property
     def limits(self) -> dict[str, float]:
@@ -90,7 +112,7 @@ class Settings:
     @property
     def default_name(self) -> str:
         where = DIGITS if self.data == DIGITS else Path(self.data).resolve().name
-        size = f"{self.budget}-{self.format}".replace(" ", "")
+        size = "-".join((self.budget, *self.formats)).replace(" ", "")
         return f"{plain_name(where, 'photos')}-{plain_name(size, 'budget')}"
 
     @property
@@ -98,8 +120,9 @@ class Settings:
         return cache_folder(self.cache)
 
     def training(self) -> Recipe:
-        """The students' recipe."""
+        """The students' recipe, as far as it is not searched."""
         recipe = training_recipe(self.data, self.recipe, self.epochs)
+        recipe = with_values(recipe, self._stated.fixed)
         if self.teacher == NO_TEACHER:
             recipe = recipe.with_settings({"phases": [[0.0, 0.0]]})
         return recipe
@@ -187,10 +210,15 @@ def resolve(config: Path | None, flags: Table) -> Settings:
         InputError: the file cannot be read, or a setting is unknown or outside its rule.
     """
     settings = Settings()
+    document = {} if config is None else read_toml(config)
     if config is not None:
-        settings = read(Settings, read_toml(config), str(config), over=settings)
+        settings = read(Settings, document, str(config), over=settings)
     given = {name: value for name, value in flags.items() if value is not None}
     settings = read(Settings, given, "flags", over=settings)
+    if FORMAT in (settings.search or {}) and FORMAT in (document | given):
+        raise InputError(
+            f"format must be stated once, but {config} has it in [search] too; leave one out"
+        )
     settings.check()
     return settings
 

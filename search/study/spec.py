@@ -3,7 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from space.errors import InputError
@@ -13,6 +13,7 @@ from space.schema import Table, read
 from space.solver import Budget
 from space.spaces import SearchSpace, search_space
 from trainers.data.layouts import DIGITS
+from trainers.ranges import FORMAT, Ranges, with_values
 from trainers.recipe import Recipe
 
 SCHEMA = 1
@@ -98,6 +99,7 @@ class SearchSpec(StudySpec):
     seed: int  # of the sampler
     teacher: str  # hash of its weights; empty without a teacher
     own_space: Table | None = None  # the table of a space of one's own
+    ranges: Ranges = field(default_factory=Ranges)  # what trials draw of the recipe
 
     @property
     def search_space(self) -> SearchSpace:
@@ -118,14 +120,33 @@ class SearchSpec(StudySpec):
 
     @property
     def metadata(self) -> StudentMetadata:
-        """Metadata of the students' files; seeds differ."""
+        """Metadata of the students' files; seeds differ, and what is searched of the recipe."""
         return self.metadata_for(self.recipe)
+
+    def recipe_of(self, searched: Table | None) -> Recipe:
+        """A trial's recipe.
+
+        Args:
+            searched: the values that it drew, as its row has them; None: nothing is searched.
+        """
+        return with_values(self.recipe, searched) if searched else self.recipe
+
+    def budget_of(self, searched: Table | None) -> Budget:
+        """A trial's budget: in its own storage format."""
+        return replace(self.budget, format=str((searched or {}).get(FORMAT, self.budget.format)))
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budget in each storage format that trials may draw."""
+        formats = self.ranges.formats or (self.budget.format,)
+        return tuple(replace(self.budget, format=format) for format in formats)
 
     def to_dict(self) -> dict[str, object]:
         told = {"budget": self.budget.to_dict(), "recipe": self.recipe.to_dict()}
-        data = asdict(self) | {"schema": SCHEMA, **told}
-        if self.own_space is None:  # which studies of earlier versions did not know
-            del data["own_space"]
+        data = asdict(self) | {"schema": SCHEMA, **told, "ranges": self.ranges.to_dict()}
+        for name in ("own_space", "ranges"):  # which studies of earlier versions did not know
+            if not data[name]:
+                del data[name]
         return data
 
     @classmethod

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from search.database.table import shown_budget
 from search.study.limits import duration
 from search.study.settings import Settings
 from search.study.spec import SearchSpec
 from search.terminal import output
 from search.terminal.data import print_survey, survey_document
-from space.solver import Solution
+from space.solver import Budget, Solution
 from trainers.data.survey import Survey
+from trainers.ranges import searched_words
 
 
 def planned(
@@ -24,7 +26,7 @@ def planned(
     as_json: bool,
 ) -> None:
     """A dry run's answer."""
-    budget = spec.budget
+    budget, words = spec.budget, Budget(**shown_budget(spec.to_dict()))
     shares = sorted(student.share for student in students)
     if as_json:
         output.print_json(
@@ -44,11 +46,16 @@ def planned(
     out = output.console()
     made = output.rows_table("setting", "value")
     for name, value in asdict(settings).items():
-        if value is not None and name != "recipe":
+        if value is not None and name not in ("recipe", "search", *spec.ranges.settings):
             made.add_row(name, str(value))
     for name, value in spec.recipe.to_dict().items():
-        made.add_row(f"recipe.{name}", str(value))
+        wanted = spec.ranges.settings.get(name)
+        made.add_row(f"recipe.{name}", wanted.words if wanted else str(value))
     out.print(made)
+    if spec.ranges:
+        out.print(searched_words(spec.ranges.to_dict()), soft_wrap=True)
+        if settings.needs_teacher and spec.ranges.views > 1:
+            out.print(f"the teacher's logits: computed for {spec.ranges.views} augmentations")
     out.print(
         f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
     )
@@ -62,8 +69,9 @@ def planned(
         soft_wrap=True,
     )
     out.print(
-        f"{len(shares)} sampled students use {shares[0]:.1%} to {shares[-1]:.1%} of {budget} "
-        f"(median {shares[len(shares) // 2]:.1%})"
+        f"{len(shares)} sampled students use {shares[0]:.1%} to {shares[-1]:.1%} of {words} "
+        f"(median {shares[len(shares) // 2]:.1%})",
+        soft_wrap=True,
     )
     out.print(
         f"time: about {duration(epoch_seconds)} an epoch, at most {duration(seconds)} for "

@@ -11,6 +11,7 @@ from space.count import layer_costs
 from space.file_format import ELEMENT_BYTES, layer_weights, tensors
 from space.layers import Layer
 from space.solver import format_bytes
+from trainers.ranges import suffix, values_words
 
 
 def facts(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -18,8 +19,12 @@ def facts(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not spec:
         return [] if pd.isna(row["value"]) else [("value", f"{row['value']:.6g}")]
     known = planned(row, spec)
+    searched = row["searched"] if isinstance(row["searched"], Mapping) else None
     if isinstance(row["words"], str):
-        known.append(("architecture", row["words"]))
+        shape = row["words"].removesuffix(suffix(searched) if searched else "")
+        known.append(("architecture", shape))
+    if searched:
+        known.append(("searched", values_words(searched)))
     if not pd.isna(row["bytes"]):
         solved = not pd.isna(row["budget_share"])
         share = f" ({row['budget_share']:.1%} of the budget)" if solved else ""

@@ -61,7 +61,8 @@ def untrained(study: optuna.Study, count: int) -> list[tuple[FrozenTrial, int]]:
 def _start(trial: FrozenTrial, seed: int, spec: SearchSpec, trainings: Trainings) -> None:
     worker, listener = trainings.worker, trainings.listener
     label, key = f"finalist {trial.number}, seed {seed}", seed_key(trial.number, seed)
-    architecture = Row.of(trial.user_attrs).network
+    own = Row.of(trial.user_attrs)
+    architecture = own.network
     assert architecture is not None, "a complete trial of a search has an architecture"
 
     def progress(epoch: Epoch) -> bool:
@@ -80,8 +81,10 @@ def _start(trial: FrozenTrial, seed: int, spec: SearchSpec, trainings: Trainings
         )
         trainings.stored(key, label, is_ours)
 
-    recipe = replace(spec.recipe, seed=spec.recipe.seed + seed)
-    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, key)
+    recipe = spec.recipe_of(own.searched)
+    recipe = replace(recipe, seed=recipe.seed + seed)
+    format = spec.budget_of(own.searched).format
+    job = Job(architecture, recipe, format, spec.taught_by, key)
     trainings.start(job, label, architecture.words, is_hopeless=progress, ended=ended)
 
 

@@ -14,7 +14,9 @@ from search.study.study import target
 from search.training.job import Job
 from search.training.row import described
 from search.trials.source import Copied, Draw
+from space.fingerprint import fingerprint
 from space.solver import solve
+from trainers.ranges import suffix
 
 DUPLICATES_IN_A_ROW = 50  # then the sampler finds nothing new in the space
 
@@ -22,10 +24,10 @@ DUPLICATES_IN_A_ROW = 50  # then the sampler finds nothing new in the space
 class Sampled:
     """A `search.trials.source.Source`."""
 
-    training_attribute = "fingerprint"  # within a search the recipe is the same
-
     def __init__(self, spec: SearchSpec, folder: Folder) -> None:
         self.spec, self.folder = spec, folder
+        # Where nothing of the recipe is searched, equal architectures are equal trainings.
+        self.training_attribute = "training" if spec.ranges else "fingerprint"
         self.pruner = make_pruner(spec.pruner, spec.recipe.epochs)
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
@@ -36,18 +38,24 @@ class Sampled:
 
     def draw(self, trial: optuna.Trial) -> Draw:
         spec = self.spec
-        params = suggest(trial, spec.search_space)
+        params = suggest(trial, spec.search_space, spec.ranges)
         shape = spec.search_space.shape(
             params, classes=len(spec.classes), channels=spec.channels, size=spec.size
         )
-        solution = solve(shape, spec.budget, spec.metadata, multiple=spec.multiple)
-        place = self.folder.trial(trial.number).name
-        job = Job(solution.architecture, spec.recipe, spec.budget.format, spec.taught_by, place)
+        searched = spec.ranges.meant(params)
+        recipe, budget = spec.recipe_of(searched), spec.budget_of(searched)
+        metadata, place = spec.metadata_for(recipe), self.folder.trial(trial.number).name
+        solution = solve(shape, budget, metadata, multiple=spec.multiple)
+        job = Job(solution.architecture, recipe, budget.format, spec.taught_by, place)
         row = replace(
-            described(solution.architecture, spec.metadata, spec.budget.format),
+            described(solution.architecture, metadata, budget.format),
             budget_share=solution.share,
             repairs=list(solution.repairs),
         )
+        if searched:  # a file in another format is another trial, scored by itself
+            own = fingerprint(f"{job.training}/{job.format}")
+            words = f"{row.words}{suffix(searched)}"
+            row = replace(row, searched=searched, training=own, words=words)
         return Draw(job, row, f"trial {trial.number}")
 
     def copied(self, twin: FrozenTrial, row: Row, draw: Draw) -> Copied:

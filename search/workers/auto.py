@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import cycle
 from typing import NamedTuple
 
 import torch
@@ -126,15 +127,15 @@ def typical_student(spec: SearchSpec) -> Typical:
 
 
 def sampled_students(spec: SearchSpec, seed: int) -> list[Solution]:
-    """Random students of a study's space."""
+    """Random students of a study's space, in each storage format in turn."""
     rng = random.Random(seed)
     students = []
-    for _ in range(SAMPLED):
+    for _, budget in zip(range(SAMPLED), cycle(spec.budgets), strict=False):
         params = spaces.random_params(spec.search_space, rng)
         shape = spec.search_space.shape(
             params, classes=len(spec.classes), channels=spec.channels, size=spec.size
         )
-        students.append(solve(shape, spec.budget, spec.metadata, multiple=spec.multiple))
+        students.append(solve(shape, budget, spec.metadata, multiple=spec.multiple))
     return students
 
 
