@@ -184,15 +184,8 @@ class Ranges:
 
         Args:
             base: the recipe that the values are set over.
-            taught: whether there is a teacher to listen to.
+            taught: whether there may be a teacher.
         """
-        for name in self.settings:
-            if name in TAUGHT and not taught:
-                raise InputError(f"search: {name} needs a teacher, but no trial listens to one")
-            rule = "a list, not a range: the teacher's logits are computed for every value"
-            is_range = isinstance(self.settings[name], Range)
-            if is_range and name.partition(".")[0] == AUGMENT and taught:
-                raise InputError(f"search: {name} must be {rule}")
         pairs: list[tuple[str, ...]] = [*combinations(self.settings, 2)]
         for pair in pairs or [tuple(self.settings)]:
             for point in self._points(*pair):
@@ -201,6 +194,15 @@ class Ranges:
                 except InputError as error:
                     words = values_words(point)
                     raise InputError(f"search: a trial may have {words}, but {error}") from None
+        taught = taught and self.needs_teacher(base)
+        for name, wanted in self.settings.items():
+            if name in TAUGHT and not taught:
+                raise InputError(f"search: {name} needs a teacher, but no trial listens to one")
+            if isinstance(wanted, Range) and name.partition(".")[0] == AUGMENT and taught:
+                raise InputError(
+                    f"search: {name} must be a list, not a range: the teacher's logits are "
+                    f"computed for every value, but got {wanted.words}"
+                )
 
     def _points(self, *names: str) -> Iterator[dict[str, object]]:
         """Values of all settings: every combination of these ones' ends, the others' first."""

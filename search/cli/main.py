@@ -120,6 +120,9 @@ def search(
     """Search for students that fit a budget.
 
     Without arguments: 16 students of at most 20 KB in int8, for the built-in handwritten digits.
+
+    A table [search] in the file of --config has what is searched of the recipe, and the formats:
+    lists such as temperature = [1, 4], ranges such as lr = { low = 0.02, high = 0.2, log = true }.
     """
     starting("dry run" if dry_run else "search")
     from search.commands import search as search_command

@@ -78,7 +78,7 @@ class Settings:
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         if self.name is not None:
             check_name(self.name)
-        self.searched.check(self.training(), taught=self.needs_teacher)
+        self.searched.check(self.training(), taught=self.teacher != NO_TEACHER)
 
     @property
     def limit(self) -> Budget:

@@ -33,6 +33,7 @@ def planned(
             {
                 "settings": asdict(settings),
                 "recipe": spec.recipe.to_dict(),
+                "searched": spec.ranges.to_dict(),
                 "budget": output.budget_document(budget),
                 "smallest": {"cost": low.cost, "architecture": low.architecture.to_dict()},
                 "largest_floor": {"cost": high.cost, "architecture": high.architecture.to_dict()},
