@@ -17,15 +17,14 @@ def planned(
     spec: SearchSpec,
     low: Solution,
     high: Solution,
-    students: Sequence[Solution],
+    shares: Sequence[float],
     epoch_seconds: float,
     seconds: float,
     seen: Survey,
     as_json: bool,
 ) -> None:
     """A dry run's answer."""
-    budget = spec.budget
-    shares = sorted(student.share for student in students)
+    budget, shares = spec.budget, sorted(shares)
     if as_json:
         output.print_json(
             {
@@ -50,7 +49,8 @@ def planned(
         made.add_row(f"recipe.{name}", str(value))
     out.print(made)
     out.print(
-        f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
+        f"data: {spec.source}, {len(spec.classes)} classes, {output.in_pixels(spec.sizes)}",
+        soft_wrap=True,
     )
     print_survey(out, seen)
     out.print(

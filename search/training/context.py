@@ -30,18 +30,26 @@ class TrainingContext:
     say: Callable[[str], None] = lambda text: (
         None
     )  # called once, when a teacher computes its first logits
-    _banks: dict[tuple[str, str], LogitBank] = field(default_factory=dict)
+    _banks: dict[tuple[str, str, int], LogitBank] = field(default_factory=dict)
 
-    def bank(self, teacher: str | None, recipe: Recipe) -> LogitBank | None:
-        """A teacher's logits for a recipe's views; None where the recipe needs no teacher."""
+    def bank(
+        self, teacher: str | None, recipe: Recipe, size: int | None = None
+    ) -> LogitBank | None:
+        """A teacher's logits for a recipe's views; None where the recipe needs no teacher.
+
+        Args:
+            size: pixels of the views; the study's by default.
+        """
         if teacher is None or not recipe.needs_teacher:
             return None
-        wanted = teacher, replace(recipe, seed=0).fingerprint  # seeds of students share their views
+        data = self.data.at(self.spec.size if size is None else size)
+        shared = replace(recipe, seed=0).fingerprint  # seeds of students share their views
+        wanted = teacher, shared, data.size
         if wanted not in self._banks:
             self._banks.clear()  # each may hold all photographs on the device
             folder, asked = self.cache / "banks", self.teachers[teacher]
             self._banks[wanted] = LogitBank(
-                folder, asked, self.data, recipe, self.device, self._asking(), self.share
+                folder, asked, data, recipe, self.device, self._asking(), self.share
             )
         return self._banks[wanted]
 
@@ -90,6 +98,7 @@ class ContextSpec:
         data = load(
             self.source,
             self.spec.size,
+            others=self.spec.sizes,
             cache=self.cache,
             progress=progress,
             fingerprint=self.spec.data,

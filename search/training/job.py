@@ -15,6 +15,7 @@ class Job(NamedTuple):
     teacher: str | None  # name of its teacher; None learns from the labels alone
     key: str  # folder of its checkpoint and its files, within the study's folder
     draft: str = ""  # folder that its files are written to first; empty: the same
+    size: int | None = None  # pixels of its input, where they are not the study's
 
     @property
     def written_to(self) -> str:

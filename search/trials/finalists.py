@@ -61,7 +61,8 @@ def untrained(study: optuna.Study, count: int) -> list[tuple[FrozenTrial, int]]:
 def _start(trial: FrozenTrial, seed: int, spec: SearchSpec, trainings: Trainings) -> None:
     worker, listener = trainings.worker, trainings.listener
     label, key = f"finalist {trial.number}, seed {seed}", seed_key(trial.number, seed)
-    architecture = Row.of(trial.user_attrs).network
+    row = Row.of(trial.user_attrs)
+    architecture, size = row.network, row.size
     assert architecture is not None, "a complete trial of a search has an architecture"
 
     def progress(epoch: Epoch) -> bool:
@@ -81,7 +82,7 @@ def _start(trial: FrozenTrial, seed: int, spec: SearchSpec, trainings: Trainings
         trainings.stored(key, label, is_ours)
 
     recipe = replace(spec.recipe, seed=spec.recipe.seed + seed)
-    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, key)
+    job = Job(architecture, recipe, spec.budget.format, spec.taught_by, key, size=size)
     trainings.start(job, label, architecture.words, is_hopeless=progress, ended=ended)
 
 

@@ -9,12 +9,12 @@ from search.database.row import Row
 from search.study.folder import Folder
 from search.study.pruners import make_pruner
 from search.study.samplers import make_sampler, suggest
-from search.study.spec import SearchSpec
+from search.study.spec import SearchSpec, solved
 from search.study.study import target
 from search.training.job import Job
 from search.training.row import described
 from search.trials.source import Copied, Draw
-from space.solver import solve
+from space.fingerprint import fingerprint
 
 DUPLICATES_IN_A_ROW = 50  # then the sampler finds nothing new in the space
 
@@ -22,10 +22,10 @@ DUPLICATES_IN_A_ROW = 50  # then the sampler finds nothing new in the space
 class Sampled:
     """A `search.trials.source.Source`."""
 
-    training_attribute = "fingerprint"  # within a search the recipe is the same
-
     def __init__(self, spec: SearchSpec, folder: Folder) -> None:
         self.spec, self.folder = spec, folder
+        # Within a search the recipe is the same: trainings differ in the network and its input.
+        self.training_attribute = "fingerprint" if len(spec.sizes) == 1 else "training"
         self.pruner = make_pruner(spec.pruner, spec.recipe.epochs)
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
@@ -36,18 +36,18 @@ class Sampled:
 
     def draw(self, trial: optuna.Trial) -> Draw:
         spec = self.spec
-        params = suggest(trial, spec.search_space)
-        shape = spec.search_space.shape(
-            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
-        )
-        solution = solve(shape, spec.budget, spec.metadata, multiple=spec.multiple)
-        place = self.folder.trial(trial.number).name
-        job = Job(solution.architecture, spec.recipe, spec.budget.format, spec.taught_by, place)
+        solution, size = solved(spec, suggest(trial, spec.search_space))
+        student, place = solution.architecture, self.folder.trial(trial.number).name
+        job = Job(student, spec.recipe, spec.budget.format, spec.taught_by, place, size=size)
         row = replace(
-            described(solution.architecture, spec.metadata, spec.budget.format),
+            described(student, spec.metadata_for(spec.recipe, size), spec.budget.format),
             budget_share=solution.share,
             repairs=list(solution.repairs),
         )
+        varied = spec.size_if_varied(size)
+        if varied is not None:
+            told_apart = fingerprint(f"{student.fingerprint}/{size}")
+            row = replace(row, size=varied, training=told_apart)
         return Draw(job, row, f"trial {trial.number}")
 
     def copied(self, twin: FrozenTrial, row: Row, draw: Draw) -> Copied:
