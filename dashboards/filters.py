@@ -16,7 +16,9 @@ KNOWN = {"se": SE, "state": STATES, "axis": SIZES}  # the values that a filter m
 SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([kmg]i?)?b?", re.ASCII | re.IGNORECASE)
 FACTORS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 LIMITS = ("low", "high")
-FIELDS = {"block": "blocks", "se": "se", "state": "states"}  # names in addresses -> fields
+# Names in addresses -> fields.
+FIELDS = {"block": "blocks", "se": "se", "pixels": "pixels", "state": "states"}
+PIXELS = re.compile(r"\d{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Filters:
     low: float | None = None  # limits of the size on the axis
     high: float | None = None
     axis: str = "bytes"
+    pixels: tuple[str, ...] = ()  # of the input, where a study has several sizes
 
     @classmethod
     def parse(cls, query: str) -> "Filters":
@@ -38,6 +41,7 @@ class Filters:
         return cls(
             blocks=_known(given, "block"),
             se=_known(given, "se"),
+            pixels=tuple(filter(PIXELS.fullmatch, _known(given, "pixels"))),
             states=_known(given, "state"),
             low=size_of(written(query, "low")),
             high=size_of(written(query, "high")),
@@ -50,6 +54,7 @@ class Filters:
         pairs = [
             *(("block", block) for block in self.blocks),
             *(("se", se) for se in self.se),
+            *(("pixels", size) for size in self.pixels),
             *(("state", state) for state in self.states),
             *((name, f"{n:.12g}") for name, n in (("low", self.low), ("high", self.high)) if n),
             *([("axis", self.axis)] if self.axis != "bytes" else []),
@@ -57,7 +62,7 @@ class Filters:
         return urlencode(pairs)
 
     def has(self, name: str, value: str) -> bool:
-        """Whether a filter (block, se, state, axis) has a value."""
+        """Whether a filter (block, se, pixels, state, axis) has a value."""
         return value == self.axis if name == "axis" else value in getattr(self, FIELDS[name])
 
     def apply(self, trials: pd.DataFrame) -> pd.DataFrame:
@@ -66,6 +71,8 @@ class Filters:
         for column, allowed in (("block", self.blocks), ("se", self.se), ("state", self.states)):
             if allowed:
                 keep &= trials[column].isin(allowed)
+        if self.pixels:
+            keep &= trials["size"].isin([float(size) for size in self.pixels])
         if self.low is not None:
             keep &= trials[self.axis] >= self.low
         if self.high is not None:
@@ -98,6 +105,9 @@ def misread(query: str) -> str:
         for name, allowed in KNOWN.items()
         for value in given.get(name, ())
         if value not in allowed
+    ]
+    unknown += [
+        f"pixels {text!r}" for text in given.get("pixels", ()) if not PIXELS.fullmatch(text)
     ]
     sizes = [
         repr(text) for limit in LIMITS if (text := written(query, limit)) and size_of(text) is None

@@ -20,6 +20,7 @@ import pandas as pd
 from dashboards.filters import Filters
 from search.database.goal import ACCURACY, Goal
 from search.study.plan import AblationSpec
+from search.study.spec import stated_sizes
 from space.solver import Budget
 
 if TYPE_CHECKING:
@@ -57,8 +58,13 @@ class Subject(NamedTuple):
 
     @property
     def size(self) -> int | None:
-        """Side of its images in pixels; None if it is not known."""
+        """Side of its images in pixels, of several sizes the largest; None if it is not known."""
         return self.spec.get("size")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of a search's images in pixels, the smallest first; empty if not known."""
+        return stated_sizes(self.spec) if self.size is not None else ()
 
 
 class View(NamedTuple):

@@ -1,16 +1,19 @@
 """What a space chooses from: the named spaces as data, and spaces of one's own, from a table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from math import lcm
 
 from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, CHANNEL_PARTS, LARGEST
 from space.errors import InputError, require, require_one_of, shown
+from space.pyramid import INPUT_SIZES
 from space.schema import Table, as_table, read
 
 PLACINGS = ("early", "even", "late")  # of the halvings; from the fewest MACs to the most
 MOST_VALUES = 16  # of one parameter: samplers learn little of more
 LARGEST_RATIO = 100.0  # of widths and growths
 LARGEST_GROUPS = 4096  # the least common multiple of a space's group counts
+MAY_BE_EMPTY = ("stage_kernels", "sizes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +42,13 @@ class Choices:
     # Whether the number of halvings is a choice: else as many as leave 4 x 4 pixels.
     fewer_halvings: bool = False
     placings: tuple[str, ...] = ("early",)  # of the halvings
+    sizes: tuple[int, ...] = ()  # pixels of the input, if that is a choice; empty: the study's
 
     def check(self) -> None:
         """Raise InputError for a list that is empty, too long, or holds what cannot be."""
         for part in fields(self):
             values = getattr(self, part.name)
-            if not isinstance(values, tuple) or (part.name == "stage_kernels" and not values):
+            if not isinstance(values, tuple) or (part.name in MAY_BE_EMPTY and not values):
                 continue
             rule = f"a list of 1 to {MOST_VALUES} different values"
             valid = 1 <= len(values) <= MOST_VALUES and len(set(values)) == len(values)
@@ -69,6 +73,9 @@ class Choices:
             for ratio in getattr(self, name):
                 valid = 1 / LARGEST_RATIO <= ratio <= LARGEST_RATIO
                 require(f"space: {name}", ratio, valid, f"0.01 to {LARGEST_RATIO:g}")
+        for size in self.sizes:
+            low, high = INPUT_SIZES
+            require("space: sizes", size, low <= size <= high, f"{low} to {high} pixels")
         for value in self.se:
             require("space: se", value, 0 <= value <= LARGEST["groups"], "0 (none) or more")
         for value in self.groups:
@@ -125,9 +132,10 @@ FAMILIES: dict[str, Choices] = {
 # From the cheapest to the dearest: samplers and the solver's floor rely on it.
 ORDERED = (
     *("depths", "widths", "growths", "kernels", "stage_kernels", "expansions", "groups"),
-    *("shuffle", "residual"),
+    *("shuffle", "residual", "sizes"),
 )
 BASE = "base"  # in a table: the named space whose choices hold where the table says nothing
+SIZES = "sizes"
 
 
 def choices(space: str | Table) -> Choices:
@@ -173,6 +181,18 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+def with_sizes(space: str | Table, sizes: Sequence[int]) -> Table:
+    """The space with the input size as a choice among these."""
+    table = {BASE: space} if isinstance(space, str) else space
+    return {**table, SIZES: list(sizes)}
+
+
 def name_of(space: str | Table) -> str:
-    """What a space is called: `mixed`, or `own (mixed)` for a table over it."""
-    return space if isinstance(space, str) else f"own ({space.get(BASE, 'mixed')})"
+    """What a space is called: `mixed`, or `own (mixed)` for a table over it.
+
+    A table that states input sizes only leaves the named space its name.
+    """
+    if isinstance(space, str):
+        return space
+    base = str(space.get(BASE, "mixed"))
+    return base if space.keys() - {BASE} == {SIZES} else f"own ({base})"

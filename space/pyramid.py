@@ -5,6 +5,7 @@ from functools import lru_cache
 from space.errors import InputError
 
 SMALLEST_MAP = 4  # pixels; no downsampling goes below it
+INPUT_SIZES = (SMALLEST_MAP, 1024)  # pixels, smallest and largest that are searched and trained
 LARGEST_LAST_MAP = 16  # pixels; what fewer halvings leave for the last stage, at most
 STEM_STRIDE_FROM = 4  # downsamplings; with fewer the stem keeps the image's resolution
 
@@ -55,3 +56,9 @@ def halvings(size: int) -> tuple[int, ...]:
         for count in range(most, -1, -1)
         if count == most or -(-size // 2**count) <= LARGEST_LAST_MAP
     )
+
+
+def nearest(count: int, size: int) -> int:
+    """The number of halvings among those of `halvings(size)` that is closest to `count`."""
+    counts = halvings(size)
+    return min(max(count, counts[-1]), counts[0])

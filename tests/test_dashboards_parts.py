@@ -56,7 +56,7 @@ def trials_of(count: int = 60) -> pd.DataFrame:
             "se": rng.choice(SE, count),
         }
     )
-    for column in ("bytes", "params", "macs", "epochs", "seconds"):
+    for column in ("size", "bytes", "params", "macs", "epochs", "seconds"):
         frame[column] = rng.integers(1, 1000, count).astype(float)
     return frame
 

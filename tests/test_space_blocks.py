@@ -12,9 +12,10 @@ from space.architecture import BLOCK_SETTINGS, Architecture, Stage
 from space.build import build
 from space.choices import Choices
 from space.errors import InputError
+from space.floor import check
 from space.layers import BLOCKS, Layer, Position
 from space.solver import Budget, solve
-from space.spaces import FAMILIES, check, random_params, search_space
+from space.spaces import FAMILIES, random_params, search_space
 from trainers import export
 
 

@@ -1,7 +1,9 @@
 """Spaces of one's own: stated by a table, refused in one line, searched, resumed."""
 
+import math
 import random
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,13 @@ from hypothesis import strategies as st
 from strategies import plain_card
 
 from space.architecture import ACTIVATIONS
-from space.choices import EVERY_BLOCK, FAMILIES, PLACINGS, choices, name_of, to_toml
+from space.choices import EVERY_BLOCK, FAMILIES, PLACINGS, choices, name_of, to_toml, with_sizes
 from space.errors import InputError
+from space.file_format import StudentMetadata
+from space.floor import check, floor_range
+from space.pyramid import halvings
 from space.solver import Budget, InfeasibleError, solve
-from space.spaces import floor_range, random_params, search_space
+from space.spaces import random_params, search_space
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -80,6 +85,8 @@ def test_every_table_that_is_let_pass_makes_students(
         ({"depths": list(range(1, 20))}, "space: depths must be a list of 1 to 16"),
         ({"depths": 2}, "space: depths must be a list"),
         ({"depths": ["2"]}, "space: depths, item 1 must be a whole number"),
+        ({"sizes": [3, 8]}, "space: sizes must be 4 to 1024 pixels, but got 3"),
+        ({"sizes": [8, 8]}, "space: sizes must be a list of 1 to 16 different values"),
         ({"kernels": [4]}, "space: kernels must be 1 to 31, and odd, but got 4"),
         ({"expansions": [0]}, "space: expansions must be 1 to 64"),
         ({"widths": [0]}, "space: widths must be 0.01 to 100"),
@@ -101,6 +108,56 @@ def test_names() -> None:
     assert [name_of("mixed"), name_of({}), name_of({"base": "group"})] == [
         *("mixed", "own (mixed)", "own (group)")
     ]
+    assert name_of(with_sizes("group", [8, 16])) == "group"
+    assert name_of(with_sizes({"base": "group", "depths": [1]}, [8, 16])) == "own (group)"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_input_size_changes_nothing(name: str) -> None:
+    """A space that states the size that it is asked for is the named one."""
+    alone, named = search_space(with_sizes(name, [48]), size=64), search_space(name, size=48)
+    assert alone.choices == named.choices
+    params = random_params(named, random.Random(name))
+    assert alone.size_of(params) == named.size_of(params) == 48
+    shapes = [space.shape(params, classes=10, channels=3, size=48) for space in (alone, named)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_space_of_several_sizes(name: str) -> None:
+    """The largest size's stages, flat parameters, and halvings that each size allows."""
+    sizes, rng = (12, 48, 96), random.Random(name)
+    space, budget = search_space(with_sizes(name, sizes[::-1]), size=64), Budget.parse("60KB")
+    largest = search_space(name, size=96)
+    assert space.choices["size"] == space.sizes == sizes
+    assert space.stages == largest.stages
+    assert space.choices.keys() - {"halvings"} == largest.choices.keys() - {"halvings"} | {"size"}
+    last_maps = {size: set[int]() for size in sizes}
+    for _ in range(60):
+        params = random_params(space, rng)
+        size = int(params["size"])
+        shape = space.shape(params, classes=10, channels=3, size=size)
+        count = math.prod(stage.stride for stage in (shape.stem, *shape.stages))
+        last_maps[size].add(-(-size // count))
+        metadata = plain_card(shape, size)
+        assert 0.97 <= solve(shape, budget, metadata).share <= 1
+    for size, maps in last_maps.items():
+        allowed = {-(-size // 2**count) for count in halvings(size)}
+        assert maps == (allowed if name == "pyramid" else {min(allowed)})
+    with pytest.raises(InputError, match="made for inputs of 12 pixels, but got 96"):
+        space.shape(random_params(space, rng) | {"size": 12}, classes=10, channels=3, size=96)
+
+
+def test_a_limit_holds_at_every_size() -> None:
+    """The floor is taken over all sizes, and a size that cannot keep a limit is named."""
+    space = search_space(with_sizes("plain", [8, 64]), size=64)
+    card = StudentMetadata(classes=tuple("01"), size=64, mean=(0.5,) * 3, std=(0.5,) * 3)
+    low, high = floor_range(space, Budget.parse("20KB", macs="50k"), card)
+    small = search_space("plain", size=8)
+    assert low.share < 1 < high.share
+    with pytest.raises(InfeasibleError, match=r"'plain' at 64 pixels takes [\d,]+ MACs"):
+        check(space, Budget.parse("20KB", macs="30k"), card)
+    check(small, Budget.parse("20KB", macs="30k"), replace(card, size=8))
 
 
 OWN = """\

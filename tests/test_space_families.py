@@ -13,18 +13,16 @@ from strategies import plain_card, repaired_fully
 from space import count
 from space.errors import InputError
 from space.file_format import StudentMetadata
+from space.floor import check, floor_range, smallest
 from space.pyramid import halvings, most_halvings, pyramid, strides
 from space.solver import Budget, InfeasibleError, Meter, steps
 from space.spaces import (
     FAMILIES,
     PLACINGS,
     REFERENCES,
-    check,
-    floor_range,
     random_params,
     reference,
     search_space,
-    smallest,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "complexity.json"

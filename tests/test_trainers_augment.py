@@ -165,6 +165,49 @@ def test_a_view_hangs_on_nothing_but_its_key(
     assert all_views[0].max() <= 1
 
 
+def smooth(size: int) -> torch.Tensor:
+    """Photographs of waves of a few colours, uint8, each pixel the mean over its area."""
+    fine, factor = 512, 512 // size
+    at_S = (torch.arange(fine) + 0.5) / fine * 2 * np.pi
+    wave_N11 = torch.arange(1, COUNT + 1)[:, None, None]
+    phase_C111 = torch.arange(3)[:, None, None, None]
+    x_S, y_S1 = at_S[None, None, :], at_S[None, :, None]
+    bright_CNHW = 0.5 + 0.4 * torch.sin(x_S + wave_N11 + phase_C111) * torch.cos(y_S1 - wave_N11)
+    bright_NCHW = bright_CNHW.transpose(0, 1)
+    return (torch.nn.functional.avg_pool2d(bright_NCHW, factor) * 255).round().to(torch.uint8)
+
+
+EACH = {
+    "crop": Augment(scale_min=0.3, ratio_max=2),
+    "shift": Augment(shift=0.3),
+    "flip": Augment(flip=0.5),
+    "rotation": Augment(rotation=60),
+    "brightness": Augment(brightness=0.5),
+    "contrast": Augment(contrast=0.5),
+    "saturation": Augment(saturation=0.5),
+    "mixup": Augment(mixup=0.4),
+    **{padding: Augment(shift=0.3, padding=padding) for padding in ("border", "zeros")},
+    **POLICIES,
+}
+
+
+@pytest.mark.parametrize("augment", EACH.values(), ids=EACH)
+def test_views_are_the_same_crops_at_every_size(augment: Augment) -> None:
+    """A view drawn at 128 pixels and reduced to 64 is the view drawn at 64, to a few grey levels
+    where nothing lies outside the image, and another epoch's view is not."""
+    index_N = torch.arange(COUNT)
+    key: dict[str, Any] = {"seed": 3, "augment": augment}
+    large_NCHW, small_NCHW = (
+        mixed_views(smooth(size), index_N, epoch=2, **key)[0] for size in (128, 64)
+    )
+    reduced_NCHW = torch.nn.functional.avg_pool2d(large_NCHW, 2)
+    apart_N = (reduced_NCHW - small_NCHW).abs().mean((1, 2, 3))
+    assert apart_N.max() < 0.006
+    other_NCHW, *_ = mixed_views(smooth(64), index_N, epoch=5, **key)
+    if augment != POLICIES["none"]:
+        assert (other_NCHW - small_NCHW).abs().mean() > 0.02
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_views_do_not_hang_on_threads(threads: int) -> None:
     images_NCHW = noise(64, 3, 64)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from dashboards.plotting.picture import GREY, Picture, block_colour, ink_on, nothing, styled
 from dashboards.views import TrialView
-from search.terminal.trial_facts import LayerRow, layers_of
+from search.terminal.trial_facts import LayerRow, layers_of, size_of
 from space.architecture import Architecture, Stage
 from space.count import layer_costs
 from space.solver import format_bytes
@@ -45,7 +45,7 @@ def architecture(view: TrialView) -> Picture:
     if not is_known(view):
         return nothing(UNKNOWN, STAGES)
     network = Architecture.from_dict(dict(view.row["architecture"]))
-    data = stages_of(network, int(view.subject.size or 0))
+    data = stages_of(network, size_of(view.row, view.subject.spec))
     boxes = list(_boxes(data))
     figure = styled(go.Figure(), height=340)
     for box in boxes:

@@ -1,6 +1,7 @@
 """One trial's charts: its network, where its bytes go, how it learned, what it confuses."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from itertools import product
 
@@ -59,7 +60,8 @@ def formats(view: TrialView) -> pd.DataFrame:
     given = view.row["architecture"]
     if not isinstance(given, Mapping) or not view.subject.classes:
         return pd.DataFrame(columns=columns)
-    network, card = Architecture.from_dict(given), card_of(view.subject)
+    network, size = Architecture.from_dict(given), trial_facts.size_of(view.row, view.subject.spec)
+    card = replace(card_of(view.subject), size=size)
     sizes = {format: stored_bytes(network, format, card) for format in FORMATS}
     rows = [
         (format, f"{size:,}", _share(view, size), _measured(view, format), _lost(view, format))

@@ -226,7 +226,8 @@ def _rest(app: Dash, library: Library) -> None:
     def others(_: object, are_shown: object, path: str | None) -> tuple[object, object]:
         if are_shown:
             return no_update, no_update
-        return study_page.other_cards(library.subject(route_of(path).study).goal), True
+        subject = library.subject(route_of(path).study)
+        return study_page.other_cards(subject.goal, several_sizes=len(subject.sizes) > 1), True
 
 
 def _images(app: Dash) -> None:

@@ -21,6 +21,7 @@ from search.database.goal import Goal
 from search.database.table import shown_budget
 from search.study.plan import AblationSpec
 from search.terminal.evidence import Cells
+from search.terminal.output import in_pixels
 from search.terminal.savings import savings
 from trainers.ranges import searched_words
 
@@ -28,6 +29,7 @@ GRID_TITLES = {
     "number": "trial",
     "params": "parameters",
     "macs": "MACs",
+    "size": "pixels",
     "words": "architecture",
 }
 WIDTHS = {"words": 640, "params": 150}  # pixels, where it is more than usual
@@ -50,7 +52,7 @@ def what(view: View | AblationView) -> str:
 
 def _ablation_words(plan: AblationSpec) -> str:
     size = plan.budget if plan.size_matched else "widths as they are written"
-    data = f"data {plan.source} at {plan.size} pixels"
+    data = f"data {plan.source} at {in_pixels(plan.sizes)}"
     return "; ".join(filter(None, (plan.question, f"{plan.design} design", size, data)))
 
 
@@ -63,8 +65,8 @@ def _words(subject: Subject) -> str:
     budget = budget_words(shown_budget(spec))
     return (
         f"budget {budget}, space {spec['space']}, data {spec['source']} at "
-        f"{spec['size']} pixels, {spec['recipe']['epochs']} epochs, sampler {spec['sampler']}, "
-        f"pruner {spec['pruner']}{more}"
+        f"{in_pixels(subject.sizes)}, {spec['recipe']['epochs']} epochs, "
+        f"sampler {spec['sampler']}, pruner {spec['pruner']}{more}"
     )
 
 
@@ -91,10 +93,17 @@ def search_page(view: View, query: str) -> list[Component]:
     ]
 
 
-def other_cards(goal: Goal) -> list[Component]:
-    """The cards that come after the first picture."""
+def other_cards(goal: Goal, *, several_sizes: bool = False) -> list[Component]:
+    """The cards that come after the first picture.
+
+    Args:
+        several_sizes: whether the study's students differ in their input's size.
+    """
     _, *later = SEARCH_CHARTS.values()
-    return [*(cards.card(chart, goal, cards.LATER) for chart in later), trials_card(goal)]
+    return [
+        *(cards.card(chart, goal, cards.LATER) for chart in later),
+        trials_card(goal, several_sizes),
+    ]
 
 
 def controls(trials: pd.DataFrame, query: str) -> html.Div:
@@ -102,6 +111,7 @@ def controls(trials: pd.DataFrame, query: str) -> html.Div:
     filters = Filters.parse(query)
     blocks = sorted(block for block in trials["block"].unique() if block)
     states = [state for state in STATES if (trials["state"] == state).any()]
+    sizes = [f"{size:.0f}" for size in sorted(trials["size"].dropna().unique())]
     known = [  # of what trials say was trained
         _choices("Block type", "block", {block: block for block in blocks}, filters),
         _choices("Squeeze-and-excitation", "se", {se: se for se in SE}, filters),
@@ -109,6 +119,7 @@ def controls(trials: pd.DataFrame, query: str) -> html.Div:
     return html.Div(
         [
             *(known if blocks else []),
+            *([_choices("Pixels", "pixels", {s: s for s in sizes}, filters)] if sizes else []),
             *([_choices("State", "state", _lowered(states), filters)] if states else []),
             _choices("Size is", "axis", {key: axis.name for key, axis in AXES.items()}, filters),
             html.Fieldset(
@@ -149,9 +160,10 @@ def _size(name: str, title: str, text: str) -> dcc.Input:
     )
 
 
-def trials_card(goal: Goal) -> html.Section:
+def trials_card(goal: Goal, several_sizes: bool) -> html.Section:
     """The table of all trials: sorted and filtered on the server, rows fetched on scrolling."""
-    grid_columns = [_grid_column(column, goal) for column in COLUMNS]
+    shown = [column for column in COLUMNS if column != "size" or several_sizes]
+    grid_columns = [_grid_column(column, goal) for column in shown]
     grid = dag.AgGrid(
         id="trials",
         rowModelType="infinite",

@@ -9,7 +9,10 @@ from math import inf
 
 import pandas as pd
 
-COLUMNS = ("number", "state", "value", "bytes", "params", "macs", "epochs", "seconds", "words")
+COLUMNS = (
+    *("number", "state", "value", "size", "bytes", "params", "macs"),
+    *("epochs", "seconds", "words"),
+)
 TEXTS = ("state", "words")  # of them; the others are numbers
 UNARY = ("blank", "notBlank")  # tests that compare with nothing
 MOST_ROWS = 500  # in one answer

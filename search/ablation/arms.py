@@ -18,7 +18,7 @@ from search.study.spec import StudySpec
 from space.architecture import Architecture
 from space.changes import change, is_change, relative
 from space.errors import InputError, require, require_one_of
-from space.file_format import check_format, stored_bytes
+from space.file_format import StudentMetadata, check_format, stored_bytes
 from space.references import read_architecture
 from space.solver import Budget, solve
 from space.spaces import REFERENCES, reference
@@ -61,11 +61,13 @@ class ArmBuilder:
         format = settings.get("format", self.design.format)
         require("format", format, isinstance(format, str), "a storage format's name")
         check_format(format)
+        size = int(settings.get("size", self.ground.size))
         shape = self.shape(settings)
         for name, value in given:
             if is_change(name):
                 shape = change(shape, name, value)
-        architecture, share = self.sized(shape.canonical(), recipe, settings, format)
+        metadata = self.ground.metadata_for(recipe, size)
+        architecture, share = self.sized(shape.canonical(), metadata, settings, format)
         return Arm(
             name=candidate.name,
             levels=candidate.levels,
@@ -74,6 +76,7 @@ class ArmBuilder:
             format=format,
             teacher=teacher,
             budget_share=share,
+            size=None if size == self.ground.size else size,
         )
 
     def taught(self, changes: Settings) -> tuple[Recipe, str | None]:
@@ -106,14 +109,17 @@ class ArmBuilder:
         return replace(architecture, classes=classes, channels=channels)
 
     def sized(
-        self, shape: Architecture, recipe: Recipe, settings: dict[str, Any], format: str
+        self,
+        shape: Architecture,
+        metadata: StudentMetadata,
+        settings: dict[str, Any],
+        format: str,
     ) -> tuple[Architecture, float | None]:
         """The shape at its widths, and the share of the budget that it fills."""
         if self.design.widths != SIZE_MATCHED:
             shape.check()
             return shape, None
-        budget = self.budget(settings, format) or self.own_size(shape, recipe, format)
-        metadata = self.ground.metadata_for(recipe)
+        budget = self.budget(settings, format) or self.own_size(metadata, format)
         solution = solve(relative(shape), budget, metadata, multiple=self.design.multiple)
         if solution.repairs:
             raise InputError(
@@ -128,13 +134,12 @@ class ArmBuilder:
         require("budget", text, isinstance(text, str), "text such as 300KB")
         return Budget.parse(str(text), format, self.design.macs, self.design.ram)
 
-    def own_size(self, shape: Architecture, recipe: Recipe, format: str) -> Budget:
+    def own_size(self, metadata: StudentMetadata, format: str) -> Budget:
         """What the baseline takes as it is written: the budget where none was given."""
         base = self.shape(dict(self.design.base))
         for name, value in self.design.base.items():
             if is_change(name):
                 base = change(base, name, value)
-        metadata = self.ground.metadata_for(recipe)
         own = str(self.design.base.get("format", self.design.format))
         size = stored_bytes(base.canonical(), own, metadata)
         return Budget.parse(f"{size}B", format, self.design.macs, self.design.ram)

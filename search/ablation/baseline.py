@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import pandas as pd
+
 from search.database import table as tables
 from search.database.address import database_errors
 from search.database.engine import open_engine
@@ -44,10 +46,11 @@ def with_winner(document: Mapping[str, Any], storage: str) -> dict[str, Any]:
     if chosen.empty:
         which = "complete trial" if number is None else f"complete trial {number}"
         raise InputError(f"study {name!r} has no {which} to take as the baseline")
-    baseline.setdefault("architecture", chosen.iloc[0]["architecture"])
-    searched = chosen.iloc[0]["searched"]
-    own = searched if isinstance(searched, Mapping) else None
-    settings = _settings(storage, name, spec, attributes.get(ARTIFACTS), own)
+    winner = chosen.iloc[0]
+    baseline.setdefault("architecture", winner["architecture"])
+    own = winner["searched"] if isinstance(winner["searched"], Mapping) else None
+    own_size = {} if pd.isna(winner["size"]) else {"size": int(winner["size"])}
+    settings = _settings(storage, name, spec, attributes.get(ARTIFACTS), own) | own_size
     return {**settings, **document, "baseline": baseline}
 
 

@@ -15,6 +15,7 @@ from search.study.settings import read_toml
 from space.changes import is_change, known
 from space.errors import InputError, require, require_one_of, require_range, shown
 from space.file_format import check_format
+from space.pyramid import INPUT_SIZES
 from space.schema import read
 from space.solver import Budget
 from trainers.data.layouts import DIGITS
@@ -32,7 +33,7 @@ QUICK = "quick"
 # Settings of an arm beside those of its architecture (`space.changes`).
 NOT_VARIED = ("seed", "view_seed")  # seeds are the design's
 RECIPE_SETTINGS = tuple(f.name for f in fields(Recipe) if f.name not in NOT_VARIED)
-OTHER_SETTINGS = ("architecture", "budget", "format", "teacher")
+OTHER_SETTINGS = ("architecture", "budget", "format", "size", "teacher")
 
 Settings = Mapping[str, Any]
 
@@ -105,9 +106,19 @@ class Design:
         for arm in (Candidate(self.baseline_name, {}, {}), *self.stated):
             check_text("arm's name", arm.name)
             check_settings(f"arm {arm.name!r}", arm.changes)
+        for size in self.sizes:
+            low, high = INPUT_SIZES
+            valid = type(size) is int and low <= size <= high
+            require("size", size, valid, f"a whole number from {low} to {high} pixels")
         count = math.prod(len(levels) for levels in self.levels.values())
         if self.design == FACTORIAL:
             require_range("number of arms", count, 1, MAX_ARMS)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Pixels of inputs that the baseline or an arm states."""
+        stated = (settings.get("size") for settings in (self.base, *self.varied))
+        return [size for size in stated if size is not None]
 
     @property
     def base(self) -> Settings:

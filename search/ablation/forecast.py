@@ -64,7 +64,8 @@ def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> f
 
 
 def _epoch_seconds(plan: AblationSpec, arm: Arm, data: Data, device: torch.device) -> float:
-    metadata = plan.metadata_for(arm.recipe)
+    metadata = plan.metadata_for(arm.recipe, arm.size)
+    data = data.at(metadata.size)
     model = Model(
         build(arm.architecture, seed=0), size=metadata.size, mean=metadata.mean, std=metadata.std
     )
@@ -90,16 +91,16 @@ def _logits_seconds(
     device: torch.device,
 ) -> float:
     """At most: what earlier studies left in the cache is not looked for."""
-    banks: dict[tuple[str, str, int], Recipe] = {}
+    banks: dict[tuple[str, str, int, int | None], Recipe] = {}
     for arm in plan.arms:
         if arm.teacher is not None:
-            key = arm.teacher, str(arm.recipe.augment), arm.recipe.view_seed
+            key = arm.teacher, str(arm.recipe.augment), arm.recipe.view_seed, arm.size
             longest = max(arm.recipe, banks.get(key, arm.recipe), key=lambda recipe: recipe.epochs)
             banks[key] = longest
     seconds = {name: _image_seconds(its, data, device) for name, its in heard.items()}
     each = sum(
         seconds[name] * len(data.train) * sum(map(recipe.hears_teacher, range(recipe.epochs)))
-        for (name, _, _), recipe in banks.items()
+        for (name, *_), recipe in banks.items()
     )
     return each * (1 if plan.shared_views else seeds)
 

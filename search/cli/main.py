@@ -23,6 +23,7 @@ from search.cli.options import (
     STORAGE,
     TIMEOUT,
     WORKERS,
+    pixels,
     starting,
 )
 from search.cli.teacher import teacher
@@ -46,6 +47,11 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings."),
         click.option("--data", help='"digits" (default) or a folder of photographs.'),
         click.option("--size", type=int, help="Pixels of the students' square input."),
+        click.option(
+            "--sizes",
+            callback=pixels,
+            help="Sizes of the input that each trial chooses from, e.g. 48,64,96.",
+        ),
         click.option("--budget", help="Hard limit: 300KB, 300KiB, 1MB, 256k params."),
         click.option("--format", help="Storage format: int8 (default), fp16, fp32."),
         click.option(

@@ -1,14 +1,34 @@
 """Flags that several commands of the command line have."""
 
+import re
+
 import click
 
 from search.database.address import DEFAULT_STORAGE, STORAGE_VARIABLE
 from search.study.folder import CACHE_VARIABLE, DEFAULT_CACHE
+from space.errors import require
+
+PIXELS = re.compile(r"\d{1,9}(\s*,\s*\d{1,9})*", re.ASCII)
 
 
 def starting(what: str) -> None:
     """Say at once what begins: loading PyTorch takes seconds, and the data more."""
     click.echo(f"{what}: loading PyTorch", err=True)
+
+
+def pixels(
+    context: click.Context, option: click.Parameter, given: str | None
+) -> tuple[int, ...] | None:
+    """`48,64,96` as numbers; None where it is not given.
+
+    Raises:
+        InputError: it is no list of whole numbers.
+    """
+    if given is None:
+        return None
+    valid = PIXELS.fullmatch(given.strip()) is not None
+    require("--sizes", given, valid, "a list of pixels, e.g. 48,64,96")
+    return tuple(map(int, given.split(",")))
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")

@@ -63,7 +63,7 @@ def ablate(
         # A dry run checks everything that the run would refuse.
         storage = reachable(session.storage)
         folder_for(session.storage, design.name, session.artifacts)
-        data = load(design.data, design.size, cache=cache_path)
+        data = load(design.data, design.size, others=design.sizes, cache=cache_path)
         session.say(data.words)
         check_teachers(teachers, data)
         plan, resolved = make_plan(design, data, teachers, chosen)

@@ -179,9 +179,10 @@ class Ablation:
         return sum(trial.state.is_finished() for trial in trials)
 
     def typical(self) -> Typical:
-        order = sorted(self.plan.arms, key=lambda arm: macs(arm.architecture, self.plan.size))
+        plan = self.plan
+        order = sorted(plan.arms, key=lambda arm: macs(arm.architecture, plan.size_of(arm)))
         middle = order[len(order) // 2]
-        return Typical(middle.architecture, middle.recipe)
+        return Typical(middle.architecture, middle.recipe, middle.size)
 
     def display(self, console: Console) -> Display:
         return Display(console, trials=self._asked, done=self._ended, best=False)

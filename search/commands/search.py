@@ -31,7 +31,7 @@ from search.training.context import ContextSpec
 from search.training.teacher_cache import TeacherSpec, keep_teachers, read_teacher
 from search.workers import on_ray
 from search.workers.auto import middle_student, sampled_students
-from space import spaces
+from space import floor
 from space.build import build
 from space.choices import name_of
 from space.errors import InputError
@@ -108,7 +108,13 @@ def checked(settings: Settings, console: Console) -> Checked:
     storage = reachable(settings.storage)
     folder_for(settings.storage, settings.name or settings.default_name, settings.artifacts)
     teacher = named_teacher(settings)
-    data = load(settings.data, settings.size, cache=settings.cache_folder)
+    sizes = settings.sizes_asked
+    data = load(
+        settings.data,
+        sizes[-1] if sizes else settings.size,
+        others=sizes,
+        cache=settings.cache_folder,
+    )
     console.print(data.words, soft_wrap=True)
     spec = make_spec(settings, data, "")
     if spec.ranges:
@@ -123,9 +129,10 @@ def checked(settings: Settings, console: Console) -> Checked:
 
 
 def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
+    space = settings.stated_space
     return SearchSpec(
-        space=name_of(settings.space),
-        own_space=None if isinstance(settings.space, str) else settings.space,
+        space=name_of(space),
+        own_space=None if isinstance(space, str) else space,
         compressed_stem=settings.compressed_stem,
         budget=settings.limit,
         multiple=settings.multiple,
@@ -147,7 +154,7 @@ def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
 def check_space(spec: SearchSpec, console: Console) -> None:
     """Raise InputError for an impossible budget, and warn of a tight one, before training."""
     for budget in spec.budgets:
-        warning = spaces.check(spec.search_space, budget, spec.metadata, spec.multiple)
+        warning = floor.check(spec.search_space, budget, spec.metadata, spec.multiple)
         if warning:
             console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
 
@@ -182,20 +189,22 @@ def dry_run(settings: Settings, as_json: bool) -> None:
         data, device, _ = checked(settings, output.console(stderr=True))
     spec = make_spec(settings, data, "")
     floors = [
-        spaces.floor_range(spec.search_space, budget, spec.metadata, spec.multiple)
+        floor.floor_range(spec.search_space, budget, spec.metadata, spec.multiple)
         for budget in spec.budgets
     ]
     low = min((smallest for smallest, _ in floors), key=lambda student: student.cost)
     high = max((largest for _, largest in floors), key=lambda student: student.cost)
     students = sampled_students(spec, settings.seed)
-    metadata = spec.metadata
+    middle = middle_student(students)
+    metadata = spec.metadata_for(spec.recipe, middle.size)
     model = Model(
-        build(middle_student(students), seed=0),
+        build(middle.solution.architecture, seed=0),
         size=metadata.size,
         mean=metadata.mean,
         std=metadata.std,
     )
-    an_epoch = seconds_per_epoch(model, spec.recipe, data, device)
+    an_epoch = seconds_per_epoch(model, spec.recipe, data.at(middle.size), device)
     seconds = an_epoch * spec.recipe.epochs * settings.trials
     seen = survey(settings.data, data, settings.cache_folder)
-    planned(settings, spec, low, high, students, an_epoch, seconds, seen, as_json)
+    shares = [student.solution.share for student in students]
+    planned(settings, spec, low, high, shares, an_epoch, seconds, seen, as_json)

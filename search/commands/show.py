@@ -14,6 +14,7 @@ from search.database.goal import Goal
 from search.study.folder import ARTIFACTS, Folder
 from search.study.plan import is_plan
 from search.study.ranking import ranked
+from search.study.spec import stated_sizes
 from search.terminal import output
 from search.terminal.savings import savings
 from search.terminal.trial_facts import LayerRow, facts, layers_of
@@ -82,10 +83,11 @@ def study(storage: str, name: str, as_json: bool) -> None:
         asked = f"an ablation: {spec['question']}".rstrip(": ")
         out.print(f"{asked}; its evidence: {shown}", soft_wrap=True)
     elif spec:
-        recipe, budget = spec["recipe"], Budget(**tables.shown_budget(spec))
+        recipe, pixels = spec["recipe"], output.in_pixels(stated_sizes(spec))
+        budget = Budget(**tables.shown_budget(spec))
         out.print(
             f"budget {budget}, space {spec['space']}, data {spec['source']} at "
-            f"{spec['size']} pixels, {recipe['epochs']} epochs, sampler {spec['sampler']}, "
+            f"{pixels}, {recipe['epochs']} epochs, sampler {spec['sampler']}, "
             f"pruner {spec['pruner']}",
             soft_wrap=True,
         )
@@ -95,10 +97,12 @@ def study(storage: str, name: str, as_json: bool) -> None:
         out.print(f"value: {goal.several}")
     if saved:
         out.print(saved.words)
+    varied = ["pixels"] if frame["size"].notna().any() else []
     made = output.rows_table(
         "trial",
         "state",
         goal.name,
+        *varied,
         "bytes",
         "params",
         "epochs",
@@ -106,7 +110,7 @@ def study(storage: str, name: str, as_json: bool) -> None:
         "architecture or reason",
     )
     for _, row in tables.best_first(frame, goal).iterrows():
-        made.add_row(*_cells(row, goal))
+        made.add_row(*_cells(row, goal, with_size=bool(varied)))
     out.print(made)
     if ranking:
         out.print(output.finalists_table(ranking))
@@ -139,7 +143,7 @@ def trial(storage: str, name: str, number: int, as_json: bool) -> None:
         out.print(_layers_table(layers))
 
 
-def _cells(row: pd.Series, goal: Goal) -> list[str]:
+def _cells(row: pd.Series, goal: Goal, *, with_size: bool) -> list[str]:
     def cell(column: str, format: str) -> str:
         return "" if pd.isna(row[column]) else format.format(row[column])
 
@@ -152,6 +156,7 @@ def _cells(row: pd.Series, goal: Goal) -> list[str]:
         str(row["number"]),
         row["state"].lower(),
         "" if pd.isna(row["value"]) else goal.words(row["value"]),
+        *([cell("size", "{:.0f}")] if with_size else []),
         cell("bytes", "{:,.0f}"),
         cell("params", "{:,.0f}"),
         cell("epochs", "{:.0f}"),

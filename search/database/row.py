@@ -31,6 +31,7 @@ class Row:
     words: str | None = None  # the same in one line, for people
     summary: Table | None = None  # the same in five values
     fingerprint: str | None = None  # of the architecture
+    size: int | None = None  # pixels of its input, in a study that has several sizes
     params: int | None = None
     macs: int | None = None
     activation_peak: int | None = None  # values
@@ -39,7 +40,9 @@ class Row:
     budget_share: float | None = None  # 0 to 1; None at fixed widths
     repairs: list[str] | None = None  # of the solver
     searched: Table | None = None  # what was drawn of the recipe, by setting; the format too
-    training: str | None = field(default=None, metadata=READ_ALONE)  # equal for equal trainings
+    # What tells the training from others: of an ablation, and of a search that draws more than
+    # the network.
+    training: str | None = field(default=None, metadata=READ_ALONE)
     # What training gave.
     file_accuracy: float | None = None  # validation, 0 to 1, of the file as read back
     network_accuracy: float | None = None  # the same before storing
@@ -161,7 +164,7 @@ COLUMNS = tuple(part.name for part in fields(Row) if part.metadata.get("column",
 SIZES = ("bytes", "params", "macs")  # columns: what a student costs
 # What charts of all trials need: numbers and words; the rest is long, or asked for one by one.
 OVERVIEW_COLUMNS = (
-    *("words", "summary", *SIZES, "budget_share", "network_accuracy"),
+    *("words", "summary", *SIZES, "size", "budget_share", "network_accuracy"),
     *("seconds", "epochs", "reason", "duplicate_of"),
 )
 

@@ -26,6 +26,7 @@ class Arm:
     format: str  # of the file that is scored
     teacher: str | None  # its name in the plan; None learns from the labels alone
     budget_share: float | None  # None where the widths were not solved for a budget
+    size: int | None = None  # pixels of its input, where they are not the plan's
 
     def recipe_of(self, seed: int, *, shared_views: bool) -> Recipe:
         """The recipe of one training."""
@@ -33,11 +34,14 @@ class Arm:
         return replace(self.recipe, seed=self.recipe.seed + seed, view_seed=moved)
 
     def to_dict(self) -> dict[str, object]:
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+        data = {f.name: getattr(self, f.name) for f in fields(self)} | {
             "levels": dict(self.levels),
             "architecture": self.architecture.to_dict(),
             "recipe": self.recipe.to_dict(),
         }
+        if self.size is None:  # which plans of earlier versions did not know
+            del data["size"]
+        return data
 
     @classmethod
     def from_dict(cls, data: Table) -> "Arm":
@@ -65,6 +69,14 @@ class AblationSpec(StudySpec):
     taught: Mapping[str, str]  # name of a teacher -> hash of its weights
     described: Mapping[str, Table]  # name of a teacher -> what is known of it
     published: Mapping[str, Any]  # what others measured: "source", "accuracy" by arm (0 to 1)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(sorted({self.size, *map(self.size_of, self.arms)}))
+
+    def size_of(self, arm: Arm) -> int:
+        """Pixels of an arm's input."""
+        return self.size if arm.size is None else arm.size
 
     @property
     def teachers(self) -> Mapping[str, str]:
@@ -121,9 +133,9 @@ class AblationSpec(StudySpec):
         return read(cls, given, "the ablation's settings")
 
 
-def training_key(arm: Arm) -> tuple[str, str, str]:
+def training_key(arm: Arm) -> tuple[str, str, str, int | None]:
     """Equal for arms whose networks are the same when trained over the same seed."""
-    return arm.architecture.fingerprint, arm.recipe.fingerprint, str(arm.teacher)
+    return arm.architecture.fingerprint, arm.recipe.fingerprint, str(arm.teacher), arm.size
 
 
 def is_plan(spec: Table) -> bool:

@@ -13,7 +13,7 @@ from search.study.limits import asked_limits
 from search.study.naming import plain_name
 from search.study.pruners import PRUNERS
 from search.study.samplers import SAMPLERS
-from space.choices import choices
+from space.choices import choices, with_sizes
 from space.errors import InputError, require, require_one_of, shown
 from space.schema import Table, read
 from space.solver import Budget
@@ -33,6 +33,7 @@ class Settings:
 
     data: str = DIGITS  # or a folder of photographs
     size: int | None = None  # pixels; 64 for photographs, 8 for digits
+    sizes: tuple[int, ...] | None = None  # to choose from, in place of the space's `sizes`
     budget: str = "20KB"
     format: str = "int8"
     macs: str | None = None  # a further limit: multiply-accumulates an image
@@ -66,7 +67,14 @@ class Settings:
     def check(self) -> None:
         """Raise InputError for a setting outside its rule."""
         Budget.parse(self.budget, self.format, self.macs, self.ram)
-        choices(self.space)
+        if self.sizes is not None:
+            rule = "a list of pixels, e.g. 48,64,96"
+            require("sizes", list(self.sizes), bool(self.sizes), rule)
+        if self.sizes_asked and self.size is not None:
+            raise InputError(
+                f"size and sizes cannot be stated together, but got size {self.size} and sizes "
+                f"{shown(list(self.sizes_asked))}; leave one out"
+            )
         require_one_of("sampler", self.sampler, SAMPLERS)
         require_one_of("pruner", self.pruner, PRUNERS)
         require("trials", self.trials, self.trials >= 1, "at least 1")
@@ -79,6 +87,16 @@ class Settings:
         if self.name is not None:
             check_name(self.name)
         self.searched.check(self.training(), taught=self.teacher != NO_TEACHER)
+
+    @property
+    def stated_space(self) -> str | Table:
+        """The space as the study keeps it: input sizes to choose from are part of it."""
+        return self.space if self.sizes is None else with_sizes(self.space, self.sizes)
+
+    @property
+    def sizes_asked(self) -> tuple[int, ...]:
+        """Input sizes to choose from, the smallest first; none where `size` is the only one."""
+        return choices(self.stated_space).sizes
 
     @property
     def limit(self) -> Budget:

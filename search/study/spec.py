@@ -5,13 +5,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
+from space.choices import SIZES
 from space.errors import InputError
 from space.file_format import StudentMetadata, normalisation
 from space.fingerprint import fingerprint
 from space.schema import Table, read
-from space.solver import Budget
-from space.spaces import SearchSpace, search_space
+from space.solver import Budget, Solution, solve
+from space.spaces import Params, SearchSpace, search_space
 from trainers.data.layouts import DIGITS
 from trainers.ranges import FORMAT, Ranges, with_values
 from trainers.recipe import Recipe
@@ -28,19 +30,32 @@ class StudySpec(ABC):
     data: str  # fingerprint
     classes: tuple[str, ...]
     channels: int
-    size: int  # pixels
+    size: int  # pixels; of several input sizes the largest
     version: str  # of DistilNAS
 
-    def metadata_for(self, recipe: Recipe) -> StudentMetadata:
-        """What a student's file says beside its weights."""
+    def metadata_for(self, recipe: Recipe, size: int | None = None) -> StudentMetadata:
+        """What a student's file says beside its weights.
+
+        Args:
+            size: pixels of its input; the study's by default.
+        """
         mean, std = normalisation(self.channels)
         return StudentMetadata(
             classes=self.classes,
-            size=self.size,
+            size=self.size if size is None else size,
             mean=mean,
             std=std,
             recipe=recipe.fingerprint,
         )
+
+    @property
+    @abstractmethod
+    def sizes(self) -> tuple[int, ...]:
+        """Pixels of the inputs that its students may have, the smallest first."""
+
+    def size_if_varied(self, size: int) -> int | None:
+        """The size for a row, which states it only where the study has several."""
+        return size if len(self.sizes) > 1 else None
 
     @property
     @abstractmethod
@@ -107,6 +122,10 @@ class SearchSpec(StudySpec):
         return search_space(stated, size=self.size, compressed_stem=self.compressed_stem)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        return self.search_space.sizes
+
+    @property
     def teachers(self) -> Mapping[str, str]:
         return {OWN_TEACHER: self.teacher} if self.teacher else {}
 
@@ -120,7 +139,7 @@ class SearchSpec(StudySpec):
 
     @property
     def metadata(self) -> StudentMetadata:
-        """Metadata of the students' files; seeds differ, and what is searched of the recipe."""
+        """Metadata of the students' files; seeds differ, and what trials draw of the rest."""
         return self.metadata_for(self.recipe)
 
     def recipe_of(self, searched: Table | None) -> Recipe:
@@ -156,6 +175,36 @@ class SearchSpec(StudySpec):
         if given.pop("schema", None) != SCHEMA:
             raise InputError("this study was made by another version of DistilNAS; use that one")
         return read(cls, given, "the study's settings")
+
+
+class Student(NamedTuple):
+    """A student of a space at the widths that fill the budget, and its input."""
+
+    solution: Solution
+    size: int  # pixels
+
+
+def solved(spec: SearchSpec, params: Params, budget: Budget) -> Student:
+    """The student that the values of a search's space mean.
+
+    Args:
+        budget: the study's, in one of its storage formats.
+
+    Raises:
+        InfeasibleError: there is none within the budget.
+    """
+    space = spec.search_space
+    size = space.size_of(params)
+    shape = space.shape(params, classes=len(spec.classes), channels=spec.channels, size=size)
+    metadata = spec.metadata_for(spec.recipe, size)
+    return Student(solve(shape, budget, metadata, multiple=spec.multiple), size)
+
+
+def stated_sizes(spec: Table) -> tuple[int, ...]:
+    """Pixels of the inputs that a stored search's students may have, the smallest first."""
+    own = spec.get("own_space")
+    sizes = own.get(SIZES) if isinstance(own, Mapping) else None
+    return tuple(sorted(sizes)) if isinstance(sizes, list) and sizes else (spec["size"],)  # type: ignore[return-value]
 
 
 def _flat(data: Table, prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -19,7 +19,7 @@ def planned(
     spec: SearchSpec,
     low: Solution,
     high: Solution,
-    students: Sequence[Solution],
+    shares: Sequence[float],
     epoch_seconds: float,
     seconds: float,
     seen: Survey,
@@ -27,7 +27,7 @@ def planned(
 ) -> None:
     """A dry run's answer."""
     budget, words = spec.budget, Budget(**shown_budget(spec.to_dict()))
-    shares = sorted(student.share for student in students)
+    shares = sorted(shares)
     if as_json:
         output.print_json(
             {
@@ -58,7 +58,8 @@ def planned(
         if settings.needs_teacher and spec.ranges.views > 1:
             out.print(f"the teacher's logits: computed for {spec.ranges.views} augmentations")
     out.print(
-        f"data: {spec.source}, {len(spec.classes)} classes, {spec.size} pixels", soft_wrap=True
+        f"data: {spec.source}, {len(spec.classes)} classes, {output.in_pixels(spec.sizes)}",
+        soft_wrap=True,
     )
     print_survey(out, seen)
     out.print(

@@ -258,7 +258,8 @@ def summary(plan: AblationSpec, seeds: int) -> list[str]:
     views = "the same views for all seeds" if plan.shared_views else "views of their own"
     return [
         f"{plan.design} design, {len(plan.arms)} arms x {seeds} seeds ({views}), {size}",
-        f"data {plan.source} at {plan.size} pixels, {plan.validation:,} validation images",
+        f"data {plan.source} at {output.in_pixels(plan.sizes)}, "
+        f"{plan.validation:,} validation images",
     ]
 
 

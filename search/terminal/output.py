@@ -192,6 +192,12 @@ def budget_document(budget: Budget) -> dict[str, object]:
     return asdict(budget) | {"text": str(budget)}
 
 
+def in_pixels(sizes: Sequence[int]) -> str:
+    """`64 pixels`, or `48, 64 or 96 pixels`."""
+    *others, last = map(str, sizes)
+    return f"{', '.join(others)} or {last} pixels" if others else f"{last} pixels"
+
+
 def trial_document(row: pd.Series) -> dict[str, object]:
     """A table's row as JSON data; what is not there is null."""
     return {str(key): _plain(value) for key, value in row.items()}

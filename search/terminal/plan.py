@@ -40,11 +40,13 @@ def planned(
     for line in [plan.question, *summary(plan, seeds)]:
         if line:
             out.print(line, soft_wrap=True)
-    made = output.rows_table("arm", "bytes", "budget", "params", "MACs", "architecture")
+    varied = ["pixels"] if len(plan.sizes) > 1 else []
+    made = output.rows_table("arm", *varied, "bytes", "budget", "params", "MACs", "architecture")
     for arm in plan.arms:
         made.add_row(*map(Text, _cells(plan, arm)))
     for name, reason in resolved.impossible:
-        made.add_row(Text(name), "", "", "", "", Text(f"impossible: {reason}", style="red"))
+        empty = [""] * (len(made.columns) - 2)
+        made.add_row(Text(name), *empty, Text(f"impossible: {reason}", style="red"))
     out.print(made)
     if seen is not None:
         print_survey(out, seen)
@@ -74,7 +76,7 @@ def document(
 
 def stored(plan: AblationSpec, arm: Arm) -> int:
     """Bytes of an arm's file."""
-    return stored_bytes(arm.architecture, arm.format, plan.metadata_for(arm.recipe))
+    return stored_bytes(arm.architecture, arm.format, plan.metadata_for(arm.recipe, arm.size))
 
 
 def twin(plan: AblationSpec, arm: Arm) -> str | None:
@@ -84,12 +86,13 @@ def twin(plan: AblationSpec, arm: Arm) -> str | None:
 
 
 def _cells(plan: AblationSpec, arm: Arm) -> tuple[str, ...]:
-    counted = cost(arm.architecture, plan.metadata_for(arm.recipe))
+    counted = cost(arm.architecture, plan.metadata_for(arm.recipe, arm.size))
     share = "" if arm.budget_share is None else f"{arm.budget_share:.1%}"
     marked = f"{arm.name} *" if arm.name == plan.baseline else arm.name
     size = f"{stored(plan, arm):,}"
     params, work = f"{counted.parameters:,}", output.short(counted.macs)
-    return (marked, size, share, params, work, arm.architecture.words)
+    pixels = [str(plan.size_of(arm))] if len(plan.sizes) > 1 else []
+    return (marked, *pixels, size, share, params, work, arm.architecture.words)
 
 
 def _trainings(plan: AblationSpec) -> int:

@@ -25,6 +25,8 @@ def facts(row: pd.Series, spec: Mapping[str, Any]) -> list[tuple[str, str]]:
         known.append(("architecture", shape))
     if searched:
         known.append(("searched", values_words(searched)))
+    if not pd.isna(row["size"]):
+        known.append(("input", f"{int(row['size'])} pixels"))
     if not pd.isna(row["bytes"]):
         solved = not pd.isna(row["budget_share"])
         share = f" ({row['budget_share']:.1%} of the budget)" if solved else ""
@@ -70,13 +72,18 @@ class LayerRow(TypedDict):
     bytes: int  # of its arrays in the file
 
 
+def size_of(row: pd.Series, spec: Mapping[str, Any]) -> int:
+    """Pixels of a trial's input: its own where the study has several sizes."""
+    return int(spec["size"] if pd.isna(row["size"]) else row["size"])
+
+
 def layers_of(row: pd.Series, spec: Mapping[str, Any]) -> list[LayerRow]:
     """Every layer of a trial's network."""
     architecture = Architecture.from_dict(row["architecture"])
     own = row["format"]  # studies of earlier versions have it in their budget only
     format = own if isinstance(own, str) else spec["budget"]["format"]
     found = []
-    for cost in layer_costs(architecture, spec["size"]):
+    for cost in layer_costs(architecture, size_of(row, spec)):
         layer, side = cost.layer, cost.output_size
         found.append(
             LayerRow(

@@ -32,12 +32,19 @@ class TrainingContext:
     )  # called once, when a teacher computes its first logits
     _banks: dict[str, LogitBank] = field(default_factory=dict)  # by key
 
-    def bank(self, teacher: str | None, recipe: Recipe) -> LogitBank | None:
-        """A teacher's logits for a recipe's views; None where the recipe needs no teacher."""
+    def bank(
+        self, teacher: str | None, recipe: Recipe, size: int | None = None
+    ) -> LogitBank | None:
+        """A teacher's logits for a recipe's views; None where the recipe needs no teacher.
+
+        Args:
+            size: pixels of the views; the study's by default.
+        """
         if teacher is None or not recipe.needs_teacher:
             return None
         folder, asked = self.cache / "banks", self.teachers[teacher]
-        bank = LogitBank(folder, asked, self.data, recipe, self.device, self._asking(), self.share)
+        data = self.data.at(self.spec.size if size is None else size)
+        bank = LogitBank(folder, asked, data, recipe, self.device, self._asking(), self.share)
         if bank.key not in self._banks:  # recipes with the same views share one
             self._banks.clear()  # each may hold all photographs on the device
             self._banks[bank.key] = bank
@@ -88,6 +95,7 @@ class ContextSpec:
         data = load(
             self.source,
             self.spec.size,
+            others=self.spec.sizes,
             cache=self.cache,
             progress=progress,
             fingerprint=self.spec.data,

@@ -16,6 +16,7 @@ class Job(NamedTuple):
     teacher: str | None  # name of its teacher; None learns from the labels alone
     key: str  # folder of its checkpoint and its files, within the study's folder
     draft: str = ""  # folder that its files are written to first; empty: the same
+    size: int | None = None  # pixels of its input, where they are not the study's
 
     @property
     def written_to(self) -> str:
@@ -25,4 +26,5 @@ class Job(NamedTuple):
     def training(self) -> str:
         """Twelve hexadecimal digits, equal for trainings that end in the same network."""
         parts = [self.architecture.fingerprint, self.recipe.fingerprint, str(self.teacher)]
+        parts += [] if self.size is None else [str(self.size)]
         return fingerprint("/".join(parts))

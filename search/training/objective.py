@@ -32,17 +32,17 @@ def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], 
 
     Goes on from the checkpoint there; the caller removes it when the outcome is stored.
     """
-    recipe, metadata = job.recipe, context.spec.metadata_for(job.recipe)
+    recipe, metadata = job.recipe, context.spec.metadata_for(job.recipe, job.size)
     student = build(job.architecture, seed=recipe.seed)
     model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
     checkpoint = checkpoint_at(context.folder, job.key)
     result = train(
         model,
         recipe,
-        context.data,
+        context.data.at(metadata.size),
         report,
         device=context.device,
-        teacher=context.bank(job.teacher, recipe),
+        teacher=context.bank(job.teacher, recipe, metadata.size),
         checkpoint=checkpoint,
     )
     if result.ended != FINISHED:
@@ -70,9 +70,10 @@ class Score(NamedTuple):
 
 
 def scored(context: TrainingContext, path: Path) -> Score:
-    """The score of a student's file."""
-    model = export.read(path).model.to(context.device)
-    found_KK = confusion(model, context.data.validation, context.device)
+    """The score of a student's file, on images of its own size."""
+    stored = export.read(path)
+    images = context.data.at(stored.metadata.size).validation
+    found_KK = confusion(stored.model.to(context.device), images, context.device)
     kept = found_KK.tolist() if len(found_KK) <= MOST_CLASSES else None
     return Score(accuracy_of(found_KK), kept)
 
@@ -103,10 +104,19 @@ def format_accuracies(
 
 
 def speed(
-    context: TrainingContext, architecture: Architecture, recipe: Recipe, seconds: float
+    context: TrainingContext,
+    architecture: Architecture,
+    recipe: Recipe,
+    seconds: float,
+    size: int | None = None,
 ) -> float:
-    """Images a second that such a student trains with, measured for so many seconds."""
-    metadata = context.spec.metadata_for(recipe)
+    """Images a second that such a student trains with, measured for so many seconds.
+
+    Args:
+        size: pixels of its input; the study's by default.
+    """
+    metadata = context.spec.metadata_for(recipe, size)
     student = build(architecture, seed=0)
     model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
-    return images_per_second(model, recipe, context.data, context.device, seconds)
+    data = context.data.at(metadata.size)
+    return images_per_second(model, recipe, data, context.device, seconds)

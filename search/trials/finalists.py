@@ -61,8 +61,8 @@ def untrained(study: optuna.Study, count: int) -> list[tuple[FrozenTrial, int]]:
 def _start(trial: FrozenTrial, seed: int, spec: SearchSpec, trainings: Trainings) -> None:
     worker, listener = trainings.worker, trainings.listener
     label, key = f"finalist {trial.number}, seed {seed}", seed_key(trial.number, seed)
-    own = Row.of(trial.user_attrs)
-    architecture = own.network
+    row = Row.of(trial.user_attrs)
+    architecture, size = row.network, row.size
     assert architecture is not None, "a complete trial of a search has an architecture"
 
     def progress(epoch: Epoch) -> bool:
@@ -81,10 +81,10 @@ def _start(trial: FrozenTrial, seed: int, spec: SearchSpec, trainings: Trainings
         )
         trainings.stored(key, label, is_ours)
 
-    recipe = spec.recipe_of(own.searched)
+    recipe = spec.recipe_of(row.searched)
     recipe = replace(recipe, seed=recipe.seed + seed)
-    format = spec.budget_of(own.searched).format
-    job = Job(architecture, recipe, format, spec.taught_by, key)
+    format = spec.budget_of(row.searched).format
+    job = Job(architecture, recipe, format, spec.taught_by, key, size=size)
     trainings.start(job, label, architecture.words, is_hopeless=progress, ended=ended)
 
 

@@ -9,13 +9,12 @@ from search.database.row import Row
 from search.study.folder import Folder
 from search.study.pruners import make_pruner
 from search.study.samplers import make_sampler, suggest
-from search.study.spec import SearchSpec
+from search.study.spec import SearchSpec, solved
 from search.study.study import target
 from search.training.job import Job
 from search.training.row import described
 from search.trials.source import Copied, Draw
 from space.fingerprint import fingerprint
-from space.solver import solve
 from trainers.ranges import suffix
 
 DUPLICATES_IN_A_ROW = 50  # then the sampler finds nothing new in the space
@@ -26,8 +25,9 @@ class Sampled:
 
     def __init__(self, spec: SearchSpec, folder: Folder) -> None:
         self.spec, self.folder = spec, folder
-        # Where nothing of the recipe is searched, equal architectures are equal trainings.
-        self.training_attribute = "training" if spec.ranges else "fingerprint"
+        # Equal architectures are equal trainings where nothing else is drawn.
+        draws_more = bool(spec.ranges) or len(spec.sizes) > 1
+        self.training_attribute = "training" if draws_more else "fingerprint"
         self.pruner = make_pruner(spec.pruner, spec.recipe.epochs)
 
     def sampler(self, number: int) -> optuna.samplers.BaseSampler:
@@ -39,23 +39,22 @@ class Sampled:
     def draw(self, trial: optuna.Trial) -> Draw:
         spec = self.spec
         params = suggest(trial, spec.search_space, spec.ranges)
-        shape = spec.search_space.shape(
-            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
-        )
         searched = spec.ranges.meant(params)
         recipe, budget = spec.recipe_of(searched), spec.budget_of(searched)
-        metadata, place = spec.metadata_for(recipe), self.folder.trial(trial.number).name
-        solution = solve(shape, budget, metadata, multiple=spec.multiple)
-        job = Job(solution.architecture, recipe, budget.format, spec.taught_by, place)
+        solution, size = solved(spec, params, budget)
+        student, place = solution.architecture, self.folder.trial(trial.number).name
+        job = Job(student, recipe, budget.format, spec.taught_by, place, size=size)
         row = replace(
-            described(solution.architecture, metadata, budget.format),
+            described(student, spec.metadata_for(recipe, size), budget.format),
             budget_share=solution.share,
             repairs=list(solution.repairs),
+            size=spec.size_if_varied(size),
         )
-        if searched:  # a file in another format is another trial, scored by itself
-            own = fingerprint(f"{job.training}/{job.format}")
-            words = f"{row.words}{suffix(searched)}"
-            row = replace(row, searched=searched, training=own, words=words)
+        if searched:
+            row = replace(row, searched=searched, words=f"{row.words}{suffix(searched)}")
+        if self.training_attribute == "training":
+            # A file in another format is another trial, scored by itself.
+            row = replace(row, training=fingerprint(f"{job.training}/{job.format}"))
         return Draw(job, row, f"trial {trial.number}")
 
     def copied(self, twin: FrozenTrial, row: Row, draw: Draw) -> Copied:

@@ -8,14 +8,13 @@ from typing import NamedTuple
 import torch
 from rich.console import Console
 
-from search.study.spec import SearchSpec
+from search.study.spec import SearchSpec, Student, solved
 from search.training.context import ContextSpec, TrainingContext
 from search.workers.child import Probe
 from search.workers.executor import Executor, InProcessExecutor
 from search.workers.processes import ProcessExecutor
 from space import spaces
 from space.architecture import Architecture
-from space.solver import Solution, solve
 from trainers.machine import cores, free_memory
 from trainers.recipe import Recipe
 
@@ -35,6 +34,7 @@ class Typical(NamedTuple):
 
     architecture: Architecture
     recipe: Recipe
+    size: int | None = None  # pixels of its input, where they are not the study's
 
 
 def open_executor(
@@ -80,7 +80,7 @@ def _measured(
         _say(console, "parallel: 1, there is no room or no work for more")
         return InProcessExecutor(context)
     _say(console, f"parallel: measuring 1 to {highest} at once")
-    probe = Probe(*typical, PROBE_SECONDS)
+    probe = Probe(typical.architecture, typical.recipe, PROBE_SECONDS, typical.size)
     executor = ProcessExecutor(context_spec, highest, devices)
     try:
         rates = {k: executor.speed(k, probe) for k in candidates(highest)}
@@ -123,25 +123,23 @@ def _room(device: torch.device, each: int) -> int:
 
 def typical_student(spec: SearchSpec) -> Typical:
     """The student of middle size among random ones of a study's space."""
-    return Typical(middle_student(sampled_students(spec, spec.seed)), spec.recipe)
+    student = middle_student(sampled_students(spec, spec.seed))
+    return Typical(student.solution.architecture, spec.recipe, student.size)
 
 
-def sampled_students(spec: SearchSpec, seed: int) -> list[Solution]:
+def sampled_students(spec: SearchSpec, seed: int) -> list[Student]:
     """Random students of a study's space, in each storage format in turn."""
-    rng = random.Random(seed)
-    students = []
-    for _, budget in zip(range(SAMPLED), cycle(spec.budgets), strict=False):
-        params = spaces.random_params(spec.search_space, rng)
-        shape = spec.search_space.shape(
-            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
-        )
-        students.append(solve(shape, budget, spec.metadata, multiple=spec.multiple))
-    return students
+    rng, space = random.Random(seed), spec.search_space
+    return [
+        solved(spec, spaces.random_params(space, rng), budget)
+        for _, budget in zip(range(SAMPLED), cycle(spec.budgets), strict=False)
+    ]
 
 
-def middle_student(students: list[Solution]) -> Architecture:
+def middle_student(students: list[Student]) -> Student:
     """The student of middle size."""
-    return sorted(students, key=lambda student: student.cost)[len(students) // 2].architecture
+    ordered = sorted(students, key=lambda student: student.solution.cost)
+    return ordered[len(students) // 2]
 
 
 def _say(console: Console, text: str) -> None:

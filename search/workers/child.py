@@ -35,6 +35,7 @@ class Probe(NamedTuple):
     architecture: "Architecture"
     recipe: "Recipe"
     seconds: float
+    size: int | None = None  # pixels of its input, where they are not the study's
 
 
 class Order(NamedTuple):

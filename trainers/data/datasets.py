@@ -7,16 +7,17 @@ Shape suffixes: N images, C channels, H x W pixels.
 """
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from space.errors import InputError
 from space.fingerprint import fingerprint
+from space.pyramid import INPUT_SIZES
 from trainers.data.cache import CHANNELS, Decoded, decoded
+from trainers.data.digits import DIGITS_SIZE, digits
 from trainers.data.layouts import DIGITS, FIRST_RULES, Layout, Listing, read_layout
 from trainers.data.photographs import FIRST, decode
 from trainers.data.random import order
@@ -24,10 +25,7 @@ from trainers.data.walk import in_words, normal
 
 __all__ = ["DIGITS", "Data", "Split", "decode", "load", "load_test"]
 
-DIGITS_SIZE = 8  # pixels
-DIGITS_WHITE = 16  # grey levels
 DEFAULT_SIZE = 64  # pixels, of photographs
-SIZES = (4, 1024)  # pixels, smallest and largest
 VALIDATION_SHARE = 0.2  # cut from training where there is no validation split
 TEST_SHARE = 0.2  # of the digits
 TEST_SEED = 0  # the test split is the same for every seed: nothing else may ever train on it
@@ -59,13 +57,19 @@ class Data:
     validation: Split
     fingerprint: str  # of the content, twelve hexadecimal digits; a copy elsewhere has the same
     skipped: tuple[str, ...] = ()  # unreadable files, e.g. "training/3_17.jpg"
+    others: "Mapping[int, Data]" = field(default_factory=dict)  # the same images, by their size
+
+    def at(self, size: int) -> "Data":
+        """The same images in the same order at another of the sizes that they were loaded at."""
+        return self if size == self.size else self.others[size]
 
     @property
     def words(self) -> str:
         """`photos: 3,000 images to train on, 750 to validate on, 10 classes, 64 pixels`."""
+        sizes = ", ".join(map(str, sorted({self.size, *self.others})))
         return (
             f"{self.name}: {len(self.train):,} images to train on, {len(self.validation):,} to "
-            f"validate on, {len(self.classes)} classes, {self.size} pixels"
+            f"validate on, {len(self.classes)} classes, {sizes} pixels"
         )
 
 
@@ -73,6 +77,7 @@ def load(
     source: str,
     size: int | None = None,
     *,
+    others: Iterable[int] = (),
     cache: Path,
     seed: int = 0,
     progress: bool = True,
@@ -83,6 +88,7 @@ def load(
     Args:
         source: "digits", or a folder of photographs.
         size: pixels, 4 to 1024; 64 by default, 8 for the digits.
+        others: further sizes to load the same images at (`Data.at`).
         cache: folder for decoded photographs; made where it is missing.
         seed: of the validation split where it is cut from training (20 % of each class).
         progress: a progress bar where standard error is a terminal, and lines on it where files
@@ -94,7 +100,8 @@ def load(
         InputError: the folder holds no data that can be used, or the cache cannot be written.
     """
     if source == DIGITS:
-        return _load_digits(_checked(size, DIGITS_SIZE), seed)
+        data = _load_digits(_checked(size, DIGITS_SIZE), seed)
+        return _with_others(data, others, lambda pixels: _load_digits(pixels, seed))
     layout, pixels = read_layout(Path(source)), _checked(size, DEFAULT_SIZE)
     data = _load_folder(layout, pixels, cache, seed, progress)
     if fingerprint not in (None, data.fingerprint):
@@ -105,7 +112,24 @@ def load(
             return first
     if progress:
         tell_left_out(layout.train, layout.validation)
-    return data
+    return _with_others(
+        data,
+        others,
+        lambda pixels: _load_folder(layout, pixels, cache, seed, progress, tell=False),
+    )
+
+
+def _with_others(data: Data, others: Iterable[int], at_size: Callable[[int], Data]) -> Data:
+    """The data with the same images at other sizes: views are drawn by an image's place."""
+    found = {size: at_size(size) for size in sorted({*others} - {data.size})}
+    for other in found.values():
+        for mine, its in ((data.train, other.train), (data.validation, other.validation)):
+            if not torch.equal(mine.labels_N, its.labels_N):
+                raise InputError(
+                    f"{data.name} must hold the same photographs at every size, but differs at "
+                    f"{data.size} and {other.size} pixels; remove photographs that are damaged"
+                )
+    return replace(data, others=found) if found else data
 
 
 def _as_first(root: Path, size: int, cache: Path, seed: int, progress: bool) -> Data | None:
@@ -142,7 +166,7 @@ def load_test(
     Takes and raises what `load` does; InputError too where there is no test split.
     """
     if source == DIGITS:
-        images_NCHW, labels_N = _digits(_checked(size, DIGITS_SIZE))
+        images_NCHW, labels_N = digits(_checked(size, DIGITS_SIZE))
         return _select(images_NCHW, labels_N, _digits_test(labels_N)), _digit_names()
     layout = read_layout(Path(source))
     if layout.test is None:
@@ -169,13 +193,15 @@ def relabelled(split: Split, classes: tuple[str, ...], wanted: tuple[str, ...]) 
 
 
 def _checked(size: int | None, default: int) -> int:
-    low, high = SIZES
+    low, high = INPUT_SIZES
     if size is not None and not low <= size <= high:
         raise InputError(f"size must be from {low} to {high} pixels, but got {size}")
     return default if size is None else size
 
 
-def _load_folder(layout: Layout, size: int, cache: Path, seed: int, progress: bool) -> Data:
+def _load_folder(
+    layout: Layout, size: int, cache: Path, seed: int, progress: bool, *, tell: bool = True
+) -> Data:
     opened = decoded(layout.train, size, cache=cache, progress=progress)
     train = _split(layout.train, opened)
     skipped, count = opened.skipped, len(layout.train.photographs)
@@ -196,7 +222,7 @@ def _load_folder(layout: Layout, size: int, cache: Path, seed: int, progress: bo
         decoder = second.content.decoder
         validation = _split(layout.validation, second)
         skipped, count = skipped + second.skipped, count + len(layout.validation.photographs)
-    if progress:
+    if progress and tell:
         _tell_skipped(skipped, count)
     _check_classes(train, layout)
     decoder = max(decoder, opened.content.decoder)
@@ -253,7 +279,7 @@ def _tell_skipped(skipped: tuple[str, ...], count: int) -> None:
 
 
 def _load_digits(size: int, seed: int) -> Data:
-    images_NCHW, labels_N = _digits(size)
+    images_NCHW, labels_N = digits(size)
     (others,) = torch.where(~_digits_test(labels_N))
     images_NCHW, labels_N = images_NCHW[others], labels_N[others]
     # A fifth of all the digits, counted within what the test split leaves.
@@ -263,21 +289,6 @@ def _load_digits(size: int, seed: int) -> Data:
     content = [split.images_NCHW.numpy().tobytes() for split in (train, validation)]
     fingerprint = _fingerprint(_digit_names(), size, [train, validation], content)
     return Data(DIGITS, _digit_names(), 1, size, train, validation, fingerprint)
-
-
-def _digits(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """All 1,797 digits: uint8 (N, 1, size, size) and int64 (N,)."""
-    from sklearn.datasets import load_digits  # takes a second, and photographs do without
-
-    bunch = load_digits()
-    levels_NHW = np.rint(bunch.images * (255 / DIGITS_WHITE)).astype(np.uint8)
-    if size != DIGITS_SIZE:
-        box = (size, size)
-        small = (Image.fromarray(levels) for levels in levels_NHW)
-        levels_NHW = np.stack(
-            [np.asarray(digit.resize(box, Image.Resampling.BILINEAR)) for digit in small]
-        )
-    return torch.from_numpy(levels_NHW)[:, None], torch.from_numpy(bunch.target).to(torch.int64)
 
 
 def _digit_names() -> tuple[str, ...]:
