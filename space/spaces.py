@@ -107,6 +107,7 @@ class SearchSpace:
             se=values[f"{prefix}se"],
             residual=values["residual"],
             activation=values["activation"],
+            repeat=values[f"{prefix}repeat"],
         )
 
     def strides(self, params: Params) -> tuple[int, ...]:
@@ -169,6 +170,7 @@ def _stage_choices(
         f"{prefix}depth": found.depths,
         f"{prefix}width": found.widths,
         f"{prefix}se": found.se,
+        f"{prefix}repeat": found.repeats,
         **({f"{prefix}groups": found.groups} if _some_read("groups", blocks) else {}),
         **({f"{prefix}kernel": found.stage_kernels} if found.stage_kernels else {}),
     }
@@ -286,5 +288,5 @@ def _extreme(
 
 
 def _that_matter(name: str, values: tuple[Value, ...], pick: int) -> tuple[Value, ...]:
-    """Values that an extreme may have: widths are at their smallest, and depth only costs."""
-    return values[pick:][:1] if name.endswith(("_width", "_depth")) else values
+    """Values that an extreme may have: widths are at their smallest, and depth and repeats only cost."""
+    return values[pick:][:1] if name.endswith(("_width", "_depth", "_repeat")) else values
