@@ -59,13 +59,8 @@ class Choices:
         for name, known in (("activations", ACTIVATIONS), ("placings", PLACINGS)):
             for value in getattr(self, name):
                 require_one_of(f"space: {name}", value, known)
-        largest = {
-            "depths": "depth",
-            "kernels": "kernel",
-            "expansions": "expansion",
-            "repeats": "repeat",
-        }
-        for name, setting in (largest | {"stage_kernels": "kernel"}).items():
+        largest = {"depths": "depth", "kernels": "kernel", "expansions": "expansion"}
+        for name, setting in (largest | {"stage_kernels": "kernel", "repeats": "repeat"}).items():
             most = LARGEST[setting]
             for value in getattr(self, name):
                 odd = value % 2 == 1 or setting != "kernel"

@@ -190,7 +190,7 @@ class BytesMeter:
         self.format = format
         self.elements = Chain(shape, stored_elements)
         self.biases = Chain(shape, stored_biases)
-        shared = any(stage.repeat > 1 for stage in shape.stages + (shape.stem,))
+        shared = any(stage.repeat > 1 for stage in (shape.stem, *shape.stages))
         self.scales = Chain(shape, stored_scales) if shared else None
         # Widths are all that changes in the header: its length is a constant and their digits.
         self.fixed = metadata_length(shape, metadata, format) - digits(shape.widths)

@@ -111,7 +111,8 @@ def fold(array: Array, norms: Norms) -> Array:
 
 def _affine(norm: nn.BatchNorm2d | Affine, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale and bias that are the norm after a convolution which has that bias."""
-    scale, mean = norm.weight, torch.zeros_like(norm.bias)
+    scale: torch.Tensor = norm.weight
+    mean = torch.zeros_like(scale)
     if isinstance(norm, nn.BatchNorm2d):
         assert norm.running_mean is not None
         assert norm.running_var is not None
