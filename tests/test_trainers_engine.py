@@ -174,9 +174,9 @@ def test_dropout_is_drawn_from_the_recipe_s_seed() -> None:
 
 def repeating() -> nn.Module:
     """The small student with a block that is applied three times."""
-    *stages, last = tiny.ARCHITECTURE.stages
-    stages = (*stages, replace(last, repeat=3))
-    return tiny.build(replace(tiny.ARCHITECTURE, stages=stages), seed=0)
+    *first, last = tiny.ARCHITECTURE.stages
+    changed = replace(tiny.ARCHITECTURE, stages=(*first, replace(last, repeat=3)))
+    return tiny.build(changed, seed=0)
 
 
 @pytest.mark.parametrize(
