@@ -113,15 +113,16 @@ class ConvNorm(Normed):
         )
         make = Affine if folded else nn.BatchNorm2d
         first, *later = (make(layer.outputs) for _ in range(layer.applications))
-        # The first apart: checkpoints of networks without shared weights know it by this name.
+        # The first apart, and no list where it is the only one: checkpoints of networks without
+        # shared weights know it by this name, and are known by what the network prints as.
         self.norm = first if (shared if folded else layer.norm) else None
-        self.later_norms = nn.ModuleList(later)
+        self.later_norms = nn.ModuleList(later) if later else None
         self.activation = ACTIVATION_MODULES[layer.activation]()
 
     @property
     def norms(self) -> tuple[nn.BatchNorm2d | Affine, ...]:
         """One for each application; none where there is no norm or it is part of the weights."""
-        found = (self.norm, *self.later_norms) if self.norm is not None else ()
+        found = () if self.norm is None else (self.norm, *(self.later_norms or ()))
         return cast(tuple[nn.BatchNorm2d | Affine, ...], found)
 
     def forward(self, images_NCHW: Tensor, application: int = 0) -> Tensor:
