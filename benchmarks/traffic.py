@@ -140,14 +140,14 @@ def _layer_work(place: _Place, batch: int, float_bytes: int) -> Work:
     y = batch * layer.outputs * after**2
     w = sum(weight.elements for weight in layer_weights(layer))
     passes = _passes(layer, x, y, w, of_image)
-    once = 2 * batch * layer_macs(layer, after)
+    once = 2 * batch * layer_macs(layer, after)  # of all applications of its block
     return Work(
         layer.name,
         layer.op,
         forward=once,
         backward=once if of_image else 2 * once,
-        unfused=passes.unfused * float_bytes + passes.places * PLACE_BYTES,
-        fused=passes.fused * float_bytes,
+        unfused=layer.times * (passes.unfused * float_bytes + passes.places * PLACE_BYTES),
+        fused=layer.times * passes.fused * float_bytes,
     )
 
 

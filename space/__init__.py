@@ -1,1 +1,1 @@
-"""What a student is: pure data and exact arithmetic. Only `space.build` imports torch."""
+"""What a student is: pure data and exact arithmetic. `space.build`, `space.modules`: torch."""

@@ -42,6 +42,7 @@ LARGEST = {
     "groups": MAX_WIDTH,
     "expansion": 64,
     "kernel": 31,
+    "repeat": 16,
 }
 
 
@@ -61,6 +62,7 @@ class Stage:
     residual: bool = False  # identity shortcut around every block but the first
     activation: str = "relu"
     downsample: str = "stride"  # or "maxpool" after the first block
+    repeat: int = 1  # times that every block but the first is applied, with the same weights
 
     @property
     def channel_groups(self) -> int:
@@ -77,7 +79,7 @@ class Stage:
         unread = {name: _DEFAULTS[name] for name in OPTIONAL_SETTINGS if name not in reads}
         stage = replace(stage, **unread)
         if stage.depth == 1:
-            stage = replace(stage, residual=False)
+            stage = replace(stage, residual=False, repeat=1)
         if stage.stride == 1:
             stage = replace(stage, downsample="stride")
         return stage
@@ -268,6 +270,7 @@ def _stage_words(stage: Stage) -> str:
         f"e{stage.expansion}" if stage.expansion != 1 else "",
         f"se{stage.se}" if stage.se else "",
         "skip" if stage.residual else "",
+        f"r{stage.repeat}" if stage.repeat != 1 else "",
         f"/{stage.stride}" if stage.stride != 1 else "",
     ]
     depth = f"{stage.depth}x " if stage.depth > 1 else ""

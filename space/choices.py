@@ -38,6 +38,7 @@ class Choices:
     shuffle: tuple[bool, ...] = (False, True)
     se: tuple[int, ...] = (0, 4, 16)  # reductions of squeeze-and-excitation; 0: none
     residual: tuple[bool, ...] = (False, True)
+    repeats: tuple[int, ...] = (1,)  # applications of every block of a stage but the first
     activations: tuple[str, ...] = ("relu", "hardswish")
     # Whether the number of halvings is a choice: else as many as leave 4 x 4 pixels.
     fewer_halvings: bool = False
@@ -63,7 +64,7 @@ class Choices:
             for value in getattr(self, name):
                 require_one_of(f"space: {name}", value, known)
         largest = {"depths": "depth", "kernels": "kernel", "expansions": "expansion"}
-        for name, setting in (largest | {"stage_kernels": "kernel"}).items():
+        for name, setting in (largest | {"stage_kernels": "kernel", "repeats": "repeat"}).items():
             most = LARGEST[setting]
             for value in getattr(self, name):
                 odd = value % 2 == 1 or setting != "kernel"
@@ -132,7 +133,7 @@ FAMILIES: dict[str, Choices] = {
 # From the cheapest to the dearest: samplers and the solver's floor rely on it.
 ORDERED = (
     *("depths", "widths", "growths", "kernels", "stage_kernels", "expansions", "groups"),
-    *("shuffle", "residual", "sizes"),
+    *("shuffle", "residual", "repeats", "sizes"),
 )
 BASE = "base"  # in a table: the named space whose choices hold where the table says nothing
 SIZES = "sizes"

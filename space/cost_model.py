@@ -17,7 +17,6 @@ from space.count import (
     block_costs,
     layer_macs,
     layer_parameters,
-    layer_rows,
     output_size,
 )
 from space.file_format import StudentMetadata, file_bytes, layer_weights, metadata_length, tensors
@@ -32,9 +31,14 @@ def stored_elements(layer: Layer, size: int) -> int:
     return sum(weight.elements for weight in layer_weights(layer))
 
 
-def stored_rows(layer: Layer, size: int) -> int:
-    """Output channels of a layer's weights: so many scales, so many biases."""
-    return layer_rows(layer)
+def stored_biases(layer: Layer, size: int) -> int:
+    """Biases of a layer's weights."""
+    return sum(weight.biases for weight in layer_weights(layer))
+
+
+def stored_scales(layer: Layer, size: int) -> int:
+    """Scales of a layer's shared weights."""
+    return sum(weight.scales for weight in layer_weights(layer))
 
 
 def trainable(layer: Layer, size: int) -> int:
@@ -86,9 +90,10 @@ def head_quadratic(part: Head, classes: int, bias: bool, measure: Measure, size:
 
 
 @lru_cache(maxsize=65536)
-def se_count(measure: Measure, width: int, reduction: int) -> int:
+def se_count(measure: Measure, width: int, reduction: int, times: int) -> int:
     """Count of one squeeze-and-excitation."""
-    return measure(Layer("", "se", width, width, hidden=se_width(width, reduction)), 1)
+    hidden = se_width(width, reduction)
+    return measure(Layer("", "se", width, width, hidden=hidden, times=times), 1)
 
 
 def stage_count(stage: Stage, inputs: int, measure: Measure, size: int, bias: bool = False) -> int:
@@ -132,7 +137,8 @@ class Segment(NamedTuple):
     quadratic: Quadratic
     unit: int  # channels per X and Y
     reduction: int  # of squeeze-and-excitation; 0: none
-    blocks: int
+    later: int  # blocks after the first
+    repeat: int  # applications of each of them
 
 
 class Chain:
@@ -147,12 +153,15 @@ class Chain:
     def total(self, widths: Widths) -> int:
         """The measure at those widths (stem, stages, head's convolution or 0)."""
         total, inputs = 0, self.channels
-        for (quadratic, unit, reduction, blocks), width in zip(self.segments, widths, strict=True):
+        for (quadratic, unit, reduction, later, repeat), width in zip(
+            self.segments, widths, strict=True
+        ):
             constant, x, y, xy, xx, yy = quadratic
             i, o = inputs // unit, width // unit
             total += constant + i * (x + xx * i) + o * (y + yy * o + xy * i)
             if reduction:
-                total += blocks * se_count(self.measure, width, reduction)
+                total += se_count(self.measure, width, reduction, 1)
+                total += later * se_count(self.measure, width, reduction, repeat)
             inputs = width
         return total
 
@@ -167,11 +176,11 @@ def _segments(shape: Architecture, measure: Measure, size: int | None) -> Iterat
     pixels = size or 1
     for stage in (shape.stem, *shape.stages):
         quadratic = stage_quadratic(_kind(stage), shape.bias, measure, pixels)
-        yield Segment(quadratic, stage.channel_groups, stage.se, stage.depth)
+        yield Segment(quadratic, stage.channel_groups, stage.se, stage.depth - 1, stage.repeat)
         pixels = -(-pixels // stage.stride)
     part = Head(width=1 if shape.head.width else 0)
     quadratic = head_quadratic(part, shape.classes, shape.bias, measure, pixels)
-    yield Segment(quadratic, 1, 0, 1)
+    yield Segment(quadratic, 1, 0, 0, 1)
 
 
 class BytesMeter:
@@ -180,13 +189,17 @@ class BytesMeter:
     def __init__(self, shape: Architecture, metadata: StudentMetadata, format: str) -> None:
         self.format = format
         self.elements = Chain(shape, stored_elements)
-        self.rows = Chain(shape, stored_rows)
+        self.biases = Chain(shape, stored_biases)
+        shared = any(stage.repeat > 1 for stage in (shape.stem, *shape.stages))
+        self.scales = Chain(shape, stored_scales) if shared else None
         # Widths are all that changes in the header: its length is a constant and their digits.
         self.fixed = metadata_length(shape, metadata, format) - digits(shape.widths)
         self.headless = not shape.head.width
 
     def total(self, widths: Widths) -> int:
-        flat = tensors(self.elements.total(widths), self.rows.total(widths), self.format)
+        scales = self.scales.total(widths) if self.scales else 0
+        elements, biases = self.elements.total(widths), self.biases.total(widths)
+        flat = tensors(elements, biases, scales, self.format)
         return file_bytes(self.fixed + digits(widths) - self.headless, flat)
 
 

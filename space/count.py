@@ -39,26 +39,26 @@ def layer_parameters(layer: Layer) -> int:
     """Trainable parameters of a layer as it is trained, its batch norm not yet folded."""
     count = sum(weight.elements for weight in layer_weights(layer))
     if layer.norm:
-        count += 2 * layer_rows(layer)
+        count += 2 * layer_rows(layer) * layer.applications
     if layer.bias or layer.op == "se":
         count += layer_rows(layer)
     return count
 
 
 def layer_rows(layer: Layer) -> int:
-    """Output channels of all of a layer's weights: so many biases, so many scales of a norm."""
+    """Output channels of all of a layer's weights: so many scales has one batch norm."""
     return sum(weight.shape[0] for weight in layer_weights(layer))
 
 
 def layer_buffers(layer: Layer) -> int:
     """Elements of running mean and variance; `num_batches_tracked`, a counter, is left out."""
-    return 2 * layer_rows(layer) if layer.norm else 0
+    return 2 * layer_rows(layer) * layer.applications if layer.norm else 0
 
 
 def layer_macs(layer: Layer, output_size: int) -> int:
-    """Multiply-accumulates of a layer for one image."""
+    """Multiply-accumulates of a layer for one image, all its applications together."""
     positions = 1 if layer.op in ("linear", "se") else output_size**2
-    return positions * sum(weight.elements for weight in layer_weights(layer))
+    return layer.times * positions * sum(weight.elements for weight in layer_weights(layer))
 
 
 def output_size(layer: Layer, size: int) -> int:

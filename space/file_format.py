@@ -5,12 +5,14 @@ a JSON header padded to eight bytes, the tensors. Weights lie end to end in one 
 dtype, in the order of `space.layers.walk`; the architecture in the header says where each one
 begins. Named tensors would cost some 70 header bytes each, a fifth of a 20 KB student.
 
-Batch norm is folded into the convolution before it, so a file holds weights and biases only.
+Batch norm is folded into the convolution before it, so a file holds weights and biases only. Of a
+block that is applied several times, each application has another batch norm: its weights are
+stored once, as they are, with a scale and a bias per output channel for each application.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -38,17 +40,17 @@ class Format(NamedTuple):
     `trainers.export.CODECS` has the other half of every row: how they are written and read.
     """
 
-    # From the elements and the output channels of all weights together, which is all that the
-    # solver adds up.
-    layout: Callable[[int, int], FlatTensors]
+    # From the elements, the biases and the scales of all weights together, which is all that the
+    # solver adds up. Scales are those of shared weights; an unshared one has none.
+    layout: Callable[[int, int, int], FlatTensors]
 
 
 FORMATS: dict[str, Format] = {
-    # The elements of a weight, then its bias.
-    "fp32": Format(lambda elements, rows: {"f": ("F32", elements + rows)}),
-    "fp16": Format(lambda elements, rows: {"h": ("F16", elements + rows)}),
-    # q: the elements; h: for every weight a scale per output channel, then its bias.
-    "int8": Format(lambda elements, rows: {"q": ("I8", elements), "h": ("F16", 2 * rows)}),
+    # The elements of a weight, then the scales where it is shared, then the biases.
+    "fp32": Format(lambda elements, biases, scales: {"f": ("F32", elements + biases + scales)}),
+    "fp16": Format(lambda elements, biases, scales: {"h": ("F16", elements + biases + scales)}),
+    # q: the elements; h: for every weight a scale beside each bias, shared or not, then the biases.
+    "int8": Format(lambda elements, biases, _: {"q": ("I8", elements), "h": ("F16", 2 * biases)}),
 }
 EXACT_FORMAT = "fp32"  # holds the weights as they were trained; others are made from it
 
@@ -80,10 +82,11 @@ def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 class Weight(NamedTuple):
-    """One weight array, its output channels first; it always has a bias of `shape[0]`."""
+    """One weight array, its output channels first, with a bias per channel and application."""
 
     name: str
     shape: tuple[int, ...]
+    applications: int = 1  # each with a batch norm of its own; more than 1: shared
 
     @property
     def elements(self) -> int:
@@ -92,18 +95,28 @@ class Weight(NamedTuple):
             product *= length
         return product
 
+    @property
+    def biases(self) -> int:
+        return self.shape[0] * self.applications
+
+    @property
+    def scales(self) -> int:
+        """Folded norms that cannot be part of the weight, because it is shared."""
+        return self.biases if self.applications > 1 else 0
+
 
 def layer_weights(layer: Layer) -> tuple[Weight, ...]:
     """Arrays that a layer stores once its batch norm is folded."""
     if layer.op == "conv":
         shape = (layer.outputs, layer.inputs // layer.groups, layer.kernel, layer.kernel)
-        return (Weight(layer.name, shape),)
+        return (Weight(layer.name, shape, layer.applications),)
     if layer.op == "cheap":
-        return (Weight(layer.name, (layer.inputs, 1, layer.kernel, layer.kernel)),)
+        shape = (layer.inputs, 1, layer.kernel, layer.kernel)
+        return (Weight(layer.name, shape, layer.applications),)
     if layer.op == "split":
         quarter = layer.inputs // 4
         return tuple(
-            Weight(f"{layer.name}.{index}", (quarter, 1, kernel, kernel))
+            Weight(f"{layer.name}.{index}", (quarter, 1, kernel, kernel), layer.applications)
             for index, (kernel, _) in enumerate(split_kernels(layer), 1)
         )
     if layer.op == "linear":
@@ -168,17 +181,23 @@ def read_header(entries: Mapping[str, str]) -> tuple[Architecture, StudentMetada
 
 def payload(architecture: Architecture, format: str) -> FlatTensors:
     """Flat tensors of the file; inside each, the arrays follow in the order of `weights`."""
-    elements, rows = 0, 0
-    for weight in weights(architecture):
+    return arrays_payload(weights(architecture), format)
+
+
+def arrays_payload(arrays: Iterable[Weight], format: str) -> FlatTensors:
+    """Flat tensors of some arrays alone."""
+    elements, biases, scales = 0, 0, 0
+    for weight in arrays:
         elements += weight.elements
-        rows += weight.shape[0]
-    return tensors(elements, rows, format)
+        biases += weight.biases
+        scales += weight.scales
+    return tensors(elements, biases, scales, format)
 
 
-def tensors(elements: int, rows: int, format: str) -> FlatTensors:
-    """`payload` of a network whose weights have that many elements and output channels."""
+def tensors(elements: int, biases: int, scales: int, format: str) -> FlatTensors:
+    """`payload` of a network whose weights have so many elements, biases and (shared) scales."""
     check_format(format)
-    return FORMATS[format].layout(elements, rows)
+    return FORMATS[format].layout(elements, biases, scales)
 
 
 def file_bytes(metadata_length: int, flat: FlatTensors) -> int:

@@ -136,5 +136,5 @@ def _extreme(
 
 
 def _that_matter(name: str, values: tuple[Value, ...], pick: int) -> tuple[Value, ...]:
-    """Values that an extreme may have: widths are at their smallest, and depth only costs."""
-    return values[pick:][:1] if name.endswith(("_width", "_depth")) else values
+    """Values that an extreme may have: widths are the smallest; depth and repeats only cost."""
+    return values[pick:][:1] if name.endswith(("_width", "_depth", "_repeat")) else values

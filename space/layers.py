@@ -28,10 +28,21 @@ class Layer(NamedTuple):
     bias: bool = False
     norm: bool = False
     activation: str = ""
+    times: int = 1  # in a row that its block is applied, with the same weights
+
+    @property
+    def applications(self) -> int:
+        """How often a batch norm follows a weight, each time one of its own; 1 without a norm."""
+        return self.times if self.norm else 1
 
 
 class Block(NamedTuple):
-    """`tail(body(x) + shortcut(x))`; without a shortcut, `tail(body(x))`."""
+    """`tail(body(x) + shortcut(x))`; without a shortcut, `tail(body(x))`; applied `times` in a row.
+
+    All applications share the weights, and each has batch norms of its own: they see other
+    statistics (slimmable networks, arXiv:1812.08928). Weights tied over depth: ALBERT,
+    arXiv:1909.11942; in networks for images, sliced recursive transformers, arXiv:2111.05297.
+    """
 
     name: str
     body: tuple[Layer, ...]
@@ -41,6 +52,18 @@ class Block(NamedTuple):
     @property
     def layers(self) -> tuple[Layer, ...]:
         return self.body + (self.shortcut or ()) + self.tail
+
+    @property
+    def times(self) -> int:
+        return self.body[0].times
+
+    def repeated(self, times: int) -> "Block":
+        """The block, applied so many times in a row."""
+        parts = (self.body, self.shortcut or (), self.tail)
+        body, shortcut, tail = (
+            tuple(layer._replace(times=times) for layer in part) for part in parts
+        )
+        return Block(self.name, body, None if self.shortcut is None else shortcut, tail)
 
 
 class Position(NamedTuple):
@@ -256,7 +279,8 @@ def block(stage: Stage, position: Position) -> Block:
         shortcut = ()
     if pooled:
         tail += (Layer(f"{name}.pool", "maxpool", width, width, kernel=2, stride=stage.stride),)
-    return Block(name, body, shortcut, tail)
+    made = Block(name, body, shortcut, tail)
+    return made if position.first or stage.repeat == 1 else made.repeated(stage.repeat)
 
 
 def head(part: Head, position: Position, classes: int) -> Block:

@@ -22,12 +22,15 @@ from space.cost_model import (
     head_peak,
     stage_count,
     stage_peak,
+    stored_biases,
     stored_elements,
-    stored_rows,
+    stored_scales,
     trainable,
 )
 from space.count import layer_macs
 from space.file_format import ELEMENT_BYTES, StudentMetadata, tensors
+
+STORED: tuple[Measure, Measure, Measure] = (stored_elements, stored_biases, stored_scales)
 
 
 class _Partial(NamedTuple):
@@ -116,9 +119,10 @@ class _Counter:
             return cached_peak(stage, inputs, size)
         if self.simple:
             return cached_count(stage, inputs, self.simple, size)
-        elements = cached_count(stage, inputs, stored_elements, size)
-        rows = cached_count(stage, inputs, stored_rows, size)
-        return self._bytes(elements, rows) + header_characters(stage)
+        elements, biases, scales = (
+            cached_count(stage, inputs, measure, size) for measure in STORED
+        )
+        return self._bytes(elements, biases, scales) + header_characters(stage)
 
     def head(self, inputs: int) -> int:
         """Count of the classifier."""
@@ -128,14 +132,10 @@ class _Counter:
 
         if self.budget.ram is not None:
             return head_peak(inputs, self.classes, self.sizes[-1])
-        return (
-            count(self.simple)
-            if self.simple
-            else self._bytes(count(stored_elements), count(stored_rows))
-        )
+        return count(self.simple) if self.simple else self._bytes(*map(count, STORED))
 
-    def _bytes(self, elements: int, rows: int) -> int:
-        flat = tensors(elements, rows, self.budget.format)
+    def _bytes(self, elements: int, biases: int, scales: int) -> int:
+        flat = tensors(elements, biases, scales, self.budget.format)
         return sum(ELEMENT_BYTES[dtype] * length for dtype, length in flat.values())
 
 

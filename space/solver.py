@@ -31,8 +31,9 @@ EXCHANGED_STEPS = ((1, 1), (2, 1), (1, 2))  # wider by, narrower by
 EXCHANGES = 8  # at most
 PRECISION = 2**-6  # of the logarithm (base 2) of the scale; the fill step does the rest
 MIN_KERNEL = 3  # below it a stage would see no neighbours
-REPAIRS = ("depth", "expansion", "kernel")  # in this order
-SMALLEST = {"depth": 1, "expansion": 1, "kernel": MIN_KERNEL}
+REPAIRS = ("depth", "expansion", "kernel", "repeat")  # in this order
+MAC_REPAIRS = ("repeat", "depth", "expansion", "kernel")  # where it is the MACs that exceed
+SMALLEST = {"depth": 1, "expansion": 1, "kernel": MIN_KERNEL, "repeat": 1}
 
 
 class Solution(NamedTuple):
@@ -51,7 +52,8 @@ def solve(
     """The widest student of that shape within the budget.
 
     Scales all widths by one factor, fills what their lattice leaves over, then exchanges. A shape
-    that does not fit at its smallest widths loses depth, then expansion, then kernel size.
+    that does not fit at its smallest widths loses depth, then expansion, then kernel size; where it
+    is the MACs that exceed, repetitions first: they cost little else.
 
     Args:
         shape: widths are relative to each other; everything else is kept.
@@ -116,6 +118,10 @@ class Meter:
         if self.peak is not None:
             share = max(share, self.peak.total(widths) / self.ram_limit)
         return share
+
+    def exceeds_macs(self, widths: Widths) -> bool:
+        """Whether the widths are over the limit of MACs."""
+        return self.macs is not None and self.macs.total(widths) > self.mac_limit
 
 
 class WidthSearch:
@@ -212,11 +218,12 @@ def repair(
     """The shape, made smaller until its smallest widths keep the budget.
 
     One unit at a time from the deepest stage (of equals, the last); when all have depth 1, from
-    the largest expansion, then from the largest kernel. Every step makes a number smaller that
-    has a lower bound, so this ends.
+    the largest expansion, then from the largest kernel; repetitions first while the MACs exceed
+    their limit, else last. Every step makes a number smaller that has a lower bound, so this ends.
     """
-    while Meter(shape, budget, metadata).share(steps(shape, multiple)) > 1:
-        smaller = next(filter(None, (_reduced(shape, setting) for setting in REPAIRS)), None)
+    while (meter := Meter(shape, budget, metadata)).share(widths := steps(shape, multiple)) > 1:
+        order = MAC_REPAIRS if meter.exceeds_macs(widths) else REPAIRS
+        smaller = next(filter(None, (_reduced(shape, setting) for setting in order)), None)
         if smaller is None:
             raise budget.refusal(narrowest(shape, multiple), metadata, "this shape")
         shape = smaller

@@ -103,6 +103,7 @@ class SearchSpace:
             se=values[f"{prefix}se"],
             residual=values["residual"],
             activation=values["activation"],
+            repeat=values[f"{prefix}repeat"],
         )
 
     def strides(self, params: Params) -> tuple[int, ...]:
@@ -183,6 +184,7 @@ def _stage_choices(
         f"{prefix}depth": found.depths,
         f"{prefix}width": found.widths,
         f"{prefix}se": found.se,
+        f"{prefix}repeat": found.repeats,
         **({f"{prefix}groups": found.groups} if _some_read("groups", blocks) else {}),
         **({f"{prefix}kernel": found.stage_kernels} if found.stage_kernels else {}),
     }

@@ -35,6 +35,7 @@ def stages(draw: st.DrawFn, blocks: tuple[str, ...] = BLOCKS) -> Stage:
         residual=draw(st.booleans()),
         activation=draw(st.sampled_from(ACTIVATIONS)),
         downsample=draw(st.sampled_from(DOWNSAMPLES)),
+        repeat=draw(st.sampled_from((1, 1, 2, 3))),
     )
 
 

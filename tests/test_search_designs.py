@@ -350,7 +350,7 @@ def check_whole(found: Planned, file: Path) -> None:
     assert AblationSpec.from_dict(json.loads(json.dumps(found.plan.to_dict()))) == found.plan
 
 
-@pytest.mark.parametrize("name", ["teachers", "convolutions"])
+@pytest.mark.parametrize("name", ["teachers", "convolutions", "repeat"])
 def test_a_file_can_be_looked_at_before_it_is_run(tmp_path: Path, photos: Path, name: str) -> None:
     file, flags = str(ROOT / f"ablations/{name}.toml"), ("--dry-run", "--json", "--cache", "cache")
     for variant in (("--quick",), ("--data", str(photos), "--size", "32")):

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from space import count
 from space.architecture import Architecture, Stage
-from space.build import Cheap, ConvNorm, Gate, Shuffle, Split, Student, build
+from space.build import Student, build
 from space.errors import InputError
 from space.file_format import FORMATS, layer_weights, weights
 from space.layers import Layer
+from space.modules import Affine, Cheap, ConvNorm, Gate, Shuffle, Split
 from space.spaces import reference
 
 
@@ -60,7 +61,7 @@ def test_counter_is_torch(architecture: Architecture, size: int) -> None:
     assert shapes == Counter(
         str((weight.shape[0], item.output_size, item.output_size))
         for item in items
-        for weight in layer_weights(item.layer)
+        for weight in layer_weights(item.layer) * item.layer.times
         if len(weight.shape) == 4
     )
     cost = count.cost(architecture, plain_card(architecture, size))
@@ -76,11 +77,16 @@ def test_weighted_follows_the_file(architecture: Architecture) -> None:
         student = build(architecture, folded=folded, seed=0)
         found = list(student.weighted())
         assert [weight for weight, _, _ in found] == list(weights(architecture))
-        for weight, module, norm in found:
+        for weight, module, norms in found:
             assert tuple(module.weight.shape) == weight.shape
-            assert not (folded and (norm is not None or module.bias is None))
-        norms = sum(isinstance(m, nn.BatchNorm2d) for m in student.modules())
-        assert norms == sum(norm is not None for _, _, norm in found)
+            shared = weight.applications > 1
+            most = weight.applications if shared or not folded else 0
+            assert len(norms) == most or not (norms or shared)
+            assert not folded or (module.bias is None) == shared
+        of_torch = {type(m) for _, _, norms in found for m in norms}
+        assert of_torch <= {Affine if folded else nn.BatchNorm2d}
+        seen = sum(isinstance(m, nn.BatchNorm2d | Affine) for m in student.modules())
+        assert seen == sum(len(norms) for _, _, norms in found)
 
 
 VARIANTS = list(

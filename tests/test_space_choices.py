@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,7 @@ TABLES = st.fixed_dictionaries(
         "groups": lists(st.sampled_from([2, 3, 4, 6, 8, 16])),
         "se": lists(st.sampled_from([0, 2, 4, 16])),
         "residual": lists(st.booleans()),
+        "repeats": lists(st.integers(1, 4)),
         "activations": lists(st.sampled_from(ACTIVATIONS)),
         "fewer_halvings": st.booleans(),
         "placings": lists(st.sampled_from(PLACINGS)),
@@ -89,6 +91,7 @@ def test_every_table_that_is_let_pass_makes_students(
         ({"sizes": [8, 8]}, "space: sizes must be a list of 1 to 16 different values"),
         ({"kernels": [4]}, "space: kernels must be 1 to 31, and odd, but got 4"),
         ({"expansions": [0]}, "space: expansions must be 1 to 64"),
+        ({"repeats": [17]}, "space: repeats must be 1 to 16, but got 17"),
         ({"widths": [0]}, "space: widths must be 0.01 to 100"),
         ({"groups": [1]}, "space: groups must be at least 2"),
         ({"groups": [64, 27, 25]}, "space: groups must have a common multiple of at most 4,096"),
@@ -197,6 +200,24 @@ def test_a_space_of_ones_own_is_searched_shown_and_resumed(tmp_path: Path) -> No
     )
     (tmp_path / "own.toml").write_text(OWN.replace("depths = [1]", "depths = [0]"))
     refused(inside(tmp_path, "search", "--config", "own.toml", *flags), "space: depths must be 1")
+
+
+def test_a_space_with_shared_depth_is_searched_and_shown(tmp_path: Path) -> None:
+    given = OWN.replace("depths = [1]", "depths = [2]\nrepeats = [2, 3]")
+    (tmp_path / "own.toml").write_text(given)
+    flags = ("--name", "s", "--cache", "cache", "--device", "cpu", "--pruner", "none")
+    assert inside(tmp_path, "search", "--config", "own.toml", *flags).status == 0
+    trials = inside(tmp_path, "show", "s", "--json").json["trials"]
+    found = {stage["repeat"] for t in trials for stage in t["architecture"]["stages"]}
+    assert found == {2, 3}
+    for trial in trials:
+        file = tmp_path / "runs" / "s" / f"trial{trial['number']:04d}" / "student.safetensors"
+        assert file.stat().st_size == trial["bytes"] <= 20_000
+        counted = inside(tmp_path, "size", str(file), "--json").json
+        assert counted["macs"] == trial["macs"]
+        assert re.search(r" r[23]\b", trial["words"])
+    assert ", 2 times" in (out := inside(tmp_path, "show", "s", "0").out) or ", 3 times" in out
+    assert inside(tmp_path, "test", str(file), "--data", "digits", "--cache", "cache").status == 0
 
 
 def test_a_space_is_printed(tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def decode(flat: Flat, weights: Iterable[Weight]) -> Iterator[Array]:
 @pytest.fixture
 def int4(monkeypatch: pytest.MonkeyPatch) -> str:
     """A fourth format, of other tensors than the three have."""
-    row = Format(lambda elements, rows: {"p": ("I8", -(-elements // 2)), "f": ("F32", 2 * rows)})
+    row = Format(
+        lambda elements, biases, _: {"p": ("I8", -(-elements // 2)), "f": ("F32", 2 * biases)}
+    )
     monkeypatch.setitem(FORMATS, "int4", row)
     monkeypatch.setitem(CODECS, "int4", Codec(encode, decode))
     return "int4"

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from space import spaces
 from space.architecture import Architecture, Stage
-from space.build import Convolution, _module, with_sound_convolutions
+from space.build import _module
 from space.layers import Layer, layers
+from space.modules import Convolution, with_sound_convolutions
 from trainers.engine.modes import LAYOUTS, ComputeMode
 from trainers.recipe import PRECISIONS
 from trainers.teachers.teacher import make_network

@@ -172,7 +172,16 @@ def test_dropout_is_drawn_from_the_recipe_s_seed() -> None:
 # --- it goes on exactly
 
 
-@pytest.mark.parametrize("network", [None, dropping], ids=["student", "dropout"])
+def repeating() -> nn.Module:
+    """The small student with a block that is applied three times."""
+    *first, last = tiny.ARCHITECTURE.stages
+    changed = replace(tiny.ARCHITECTURE, stages=(*first, replace(last, repeat=3)))
+    return tiny.build(changed, seed=0)
+
+
+@pytest.mark.parametrize(
+    "network", [None, dropping, repeating], ids=["student", "dropout", "repeat"]
+)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_stopped_behind_any_epoch_and_gone_on_with_equals_uninterrupted(
     tmp_path: Path, optimizer: str, network: Any

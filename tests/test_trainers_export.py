@@ -170,9 +170,15 @@ def test_folding_by_hand() -> None:
         norm.bias.fill_(5)
         norm.running_mean.fill_(7)
         norm.running_var.fill_(3)
-        array = export.fold(export.Array(torch.full((1, 1, 1, 1), 2.0), torch.tensor([1.0])), norm)
+        one = export.Array(torch.full((1, 1, 1, 1), 2.0), torch.tensor([1.0]))
+        array, shared = export.fold(one, (norm,)), export.fold(one, (norm, nn.BatchNorm2d(1)))
     assert array.weight.item() == 2 * 3 / 2
     assert array.bias.item() == (1 - 7) * 3 / 2 + 5
+    assert array.scale is None
+    assert shared.weight.item() == 2  # of two norms, neither can be part of it
+    assert shared.scale is not None
+    assert shared.scale[0].item() == 3 / 2
+    assert shared.bias[:, 0].tolist() == pytest.approx([(1 - 7) * 3 / 2 + 5, 1], rel=1e-4)
 
 
 # --- rounding
@@ -185,6 +191,12 @@ def decoded(student: Student, format: str, path: Path) -> list[export.Array]:
     return list(export.folded(network))
 
 
+def each_application(array: export.Array) -> list[torch.Tensor]:
+    """The weight, a row an output channel, as each application of its block sees it."""
+    rows = array.weight.flatten(1)
+    return [rows] if array.scale is None else [rows * scale[:, None] for scale in array.scale]
+
+
 @settings(max_examples=40)
 @given(architectures(), st.integers(0, 9))
 def test_int8_is_within_half_a_code_and_fp16_within_half_a_digit(
@@ -194,13 +206,15 @@ def test_int8_is_within_half_a_code_and_fp16_within_half_a_digit(
     path = tmp_path_factory.getbasetemp() / "rounded.safetensors"
     exact = list(export.folded(student))
     for array, read in zip(exact, decoded(student, "fp16", path), strict=True):
-        for left, right in zip(array, read, strict=True):
+        for left, right in zip(array.parts, read.parts, strict=True):
             assert ((left - right).abs() <= left.abs() * 2**-11 + 2**-25).all()
     for array, read in zip(exact, decoded(student, "int8", path), strict=True):
-        rows, codes = array.weight.flatten(1), read.weight.flatten(1)
-        scale = rows.abs().amax(1, keepdim=True) / 127
-        # The scale itself is stored in 16 bits, which moves the largest codes by 127 / 2^11.
-        assert ((rows - codes).abs() <= scale * (0.5 + 127 * 2**-11) + 127 * 2**-25).all()
+        for rows, codes in zip(each_application(array), each_application(read), strict=True):
+            scale = rows.abs().amax(1, keepdim=True) / 127
+            # The scale itself is stored in 16 bits, which moves the largest codes by 127 / 2^11;
+            # that of a shared weight is rounded once more.
+            digits = 127 * 2**-11 * (1 if array.scale is None else 2)
+            assert ((rows - codes).abs() <= scale * (0.5 + digits) + 127 * 2**-25).all()
         assert ((array.bias - read.bias).abs() <= array.bias.abs() * 2**-11 + 2**-25).all()
 
 

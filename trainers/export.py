@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from space.architecture import Architecture
-from space.build import Student, build
+from space.build import Norms, Student, build
 from space.errors import InputError, shown
 from space.file_format import (
     StudentMetadata,
@@ -25,10 +25,12 @@ from space.file_format import (
     read_header,
     weights,
 )
+from space.modules import Affine
 from trainers.files import write_atomically
 from trainers.model import Model
 
 INT8_MAX = 127
+UNIT = 128.0  # codes over it are below 1, and exact
 FLAT = {"F32": torch.float32, "F16": torch.float16, "I8": torch.int8}  # of `ELEMENT_BYTES`
 
 
@@ -42,10 +44,17 @@ class StoredStudent(NamedTuple):
 
 
 class Array(NamedTuple):
-    """One weight array with batch norm folded in, float32."""
+    """One weight array and the batch norms after it, folded, float32."""
 
     weight: torch.Tensor  # output channels first
-    bias: torch.Tensor
+    bias: torch.Tensor  # one an output channel; of a shared weight, applications x channels
+    # Of a shared weight, of the bias's shape: its norms, which differ, cannot be folded into it.
+    scale: torch.Tensor | None = None
+
+    @property
+    def parts(self) -> tuple[torch.Tensor, ...]:
+        """What is there, in the order of a file: weight, scale, bias."""
+        return (self.weight, *(() if self.scale is None else (self.scale,)), self.bias)
 
 
 # A file's flat tensors, as `space.file_format.payload` lays them out.
@@ -79,25 +88,37 @@ def write(student: Student, metadata: StudentMetadata, format: str, path: Path) 
 def folded(student: Student) -> Iterator[Array]:
     """Every weight array of the network, batch norm folded into the convolution before it.
 
+    A shared weight stays as it is, beside the scales and biases that its norms fold into.
+
     w' = w g / sqrt(v + eps), b' = (b - m) g / sqrt(v + eps) + beta, with g, beta the norm's
     scale and shift, m, v its running mean and variance (Jacob et al., arXiv:1712.05877).
     """
-    for _, layer, norm in student.weighted():
+    for _, layer, norms in student.weighted():
         weight = layer.weight.detach().float().cpu()
         bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.float().cpu()
-        if norm is not None:
-            yield fold(Array(weight, bias), norm)
-        else:
-            yield Array(weight, bias)
+        yield fold(Array(weight, bias), norms)
 
 
-def fold(array: Array, norm: nn.BatchNorm2d) -> Array:
-    """The array with the norm after it folded in."""
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).float().cpu()
-    bias = (array.bias - norm.running_mean.float().cpu()) * scale + norm.bias.float().cpu()
-    return Array(array.weight * scale.view(-1, *[1] * (array.weight.ndim - 1)), bias)
+def fold(array: Array, norms: Norms) -> Array:
+    """The array with the norms after it folded; several are those of a shared weight."""
+    if not norms:
+        return array
+    scales, biases = zip(*(_affine(norm, array.bias) for norm in norms), strict=True)
+    if len(norms) > 1:
+        return Array(array.weight, torch.stack(biases), torch.stack(scales))
+    return Array(array.weight * scales[0].view(-1, *[1] * (array.weight.ndim - 1)), biases[0])
+
+
+def _affine(norm: nn.BatchNorm2d | Affine, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and bias that are the norm after a convolution which has that bias."""
+    scale: torch.Tensor = norm.weight
+    mean = torch.zeros_like(scale)
+    if isinstance(norm, nn.BatchNorm2d):
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale, mean = scale / (norm.running_var + norm.eps).sqrt(), norm.running_mean
+    scale = scale.float().cpu()
+    return scale, (bias - mean.float().cpu()) * scale + norm.bias.float().cpu()
 
 
 def convert(source: Path, format: str, path: Path) -> int:
@@ -155,10 +176,15 @@ def read(path: Path) -> StoredStudent:
 @torch.no_grad()
 def fill(student: Student, arrays: Iterable[Array]) -> None:
     """Give a folded student its weights, in the order of `space.file_format.weights`."""
-    for (_, layer, _), (weight, bias) in zip(student.weighted(), arrays, strict=True):
-        layer.weight.copy_(weight)
-        assert layer.bias is not None
-        layer.bias.copy_(bias)
+    for (_, layer, norms), array in zip(student.weighted(), arrays, strict=True):
+        layer.weight.copy_(array.weight)
+        if array.scale is None:
+            assert layer.bias is not None
+            layer.bias.copy_(array.bias)
+        else:
+            for norm, scale, bias in zip(norms, array.scale, array.bias, strict=True):
+                norm.weight.copy_(scale)
+                norm.bias.copy_(bias)
 
 
 def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,33 +200,44 @@ def quantise(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _encode_int8(arrays: list[Array]) -> Flat:
-    quantised = [quantise(array.weight) for array in arrays]
-    rest = [(scale, array.bias) for (_, scale), array in zip(quantised, arrays, strict=True)]
-    return {
-        "q": torch.cat([codes.flatten() for codes, _ in quantised]),
-        "h": _half(torch.cat([part for parts in rest for part in parts])),
-    }
+    codes, rest = [], []
+    for array in arrays:
+        found, scale = quantise(array.weight)
+        codes.append(found.flatten())
+        scales = scale if array.scale is None else array.scale * scale
+        rest += [scales.flatten(), array.bias.flatten()]
+    return {"q": torch.cat(codes), "h": _half(torch.cat(rest))}
 
 
 def _decode_int8(flat: Flat, weights: Iterable[Weight]) -> Iterator[Array]:
     codes, rest = _Reader(flat["q"]), _Reader(flat["h"])
     for weight in weights:
-        rows = weight.shape[0]
-        scaled = codes.take(weight.elements).view(rows, -1) * rest.take(rows)[:, None]
-        yield Array(scaled.view(weight.shape), rest.take(rows))
+        own = codes.take(weight.elements).view(weight.shape[0], -1)
+        scale, bias = (_by_application(rest.take(weight.biases), weight) for _ in range(2))
+        if weight.applications > 1:  # each has its own scale: the weight is left below 1
+            yield Array((own / UNIT).view(weight.shape), bias, scale * UNIT)
+        else:
+            yield Array((own * scale[:, None]).view(weight.shape), bias)
+
+
+def _by_application(values: torch.Tensor, weight: Weight) -> torch.Tensor:
+    return values.view(weight.applications, -1) if weight.applications > 1 else values
 
 
 def _floats(name: str, stored: Callable[[torch.Tensor], torch.Tensor]) -> Codec:
     """Every number as it is, in one tensor of that name."""
 
     def encode(arrays: list[Array]) -> Flat:
-        return {name: stored(torch.cat([part.flatten() for array in arrays for part in array]))}
+        parts = [part.flatten() for array in arrays for part in array.parts]
+        return {name: stored(torch.cat(parts))}
 
     def decode(flat: Flat, weights: Iterable[Weight]) -> Iterator[Array]:
         numbers = _Reader(flat[name])
         for weight in weights:
             elements = numbers.take(weight.elements).view(weight.shape)
-            yield Array(elements, numbers.take(weight.shape[0]))
+            scale = numbers.take(weight.scales)
+            bias = _by_application(numbers.take(weight.biases), weight)
+            yield Array(elements, bias, scale.view_as(bias) if weight.scales else None)
 
     return Codec(encode, decode)
 

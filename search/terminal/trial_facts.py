@@ -8,7 +8,7 @@ import pandas as pd
 from search.study.plan import is_plan
 from space.architecture import Architecture
 from space.count import layer_costs
-from space.file_format import ELEMENT_BYTES, layer_weights, tensors
+from space.file_format import ELEMENT_BYTES, arrays_payload, layer_weights
 from space.layers import Layer
 from space.solver import format_bytes
 from trainers.ranges import suffix, values_words
@@ -100,10 +100,7 @@ def layers_of(row: pd.Series, spec: Mapping[str, Any]) -> list[LayerRow]:
 
 def _stored(layer: Layer, format: str) -> int:
     """Bytes of a layer's arrays in the file."""
-    arrays = layer_weights(layer)
-    elements = sum(array.elements for array in arrays)
-    rows = sum(array.shape[0] for array in arrays)
-    flat = tensors(elements, rows, format).values()
+    flat = arrays_payload(layer_weights(layer), format).values()
     return sum(ELEMENT_BYTES[dtype] * count for dtype, count in flat)
 
 
@@ -112,4 +109,5 @@ def _type(layer: Layer) -> str:
     kernel = f" {layer.kernel}x{layer.kernel}" if has_kernel else ""
     groups = f" g{layer.groups}" if layer.groups > 1 else ""
     stride = f" /{layer.stride}" if layer.stride > 1 else ""
-    return f"{layer.op}{kernel}{groups}{stride}"
+    times = f", {layer.times} times" if layer.times > 1 else ""
+    return f"{layer.op}{kernel}{groups}{stride}{times}"

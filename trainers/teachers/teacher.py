@@ -17,9 +17,10 @@ import torch
 import torchvision.models
 from torch import nn
 
-from space.build import build, with_sound_convolutions
+from space.build import build
 from space.errors import InputError, first_line, require_one_of
 from space.file_format import MAX_SIZE, normalisation
+from space.modules import with_sound_convolutions
 from space.references import REFERENCES, reference
 from space.schema import read
 from trainers.data.datasets import Data
