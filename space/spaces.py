@@ -83,30 +83,21 @@ class SearchSpace:
     def stage(self, params: Params, place: int) -> Stage:
         """The stage that the values mean at a place, at its nominal width; place 0: the stem."""
         values = {**self.fixed, **params}
-        stride = self.strides(params)[place]
+        stride, prefix = self.strides(params)[place], f"stage{place}_" if place else "stem_"
+        # What the stage chooses for itself stands in place of the network's choice.
+        values |= {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+        given = {name: values[name] for name in ("block", "activation")}
+        given |= {"stride": stride, "expansion": values.get("expansion", 1)}
         if place == 0:
-            return _stage(
-                width=STEM_STEPS * self.step,
-                block=values["stem_block"],
-                stride=stride,
-                expansion=values.get("expansion", 1),
-                activation=values["activation"],
-            )
-        prefix = f"stage{place}_"
-        relative = float(values["growth"]) ** place * float(values[f"{prefix}width"])
+            return _stage(width=STEM_STEPS * self.step, **given)
+        relative = float(values["growth"]) ** place * float(values["width"])
         steps = max(1, round(STEM_STEPS * relative))
         return _stage(
             width=self.step * steps,
-            block=values[f"{prefix}block"],
-            depth=values[f"{prefix}depth"],
-            stride=stride,
-            kernel=values["kernel"] if "kernel" in values else values[f"{prefix}kernel"],
-            groups=values.get(f"{prefix}groups", 1),
+            **given,
+            **{name: values[name] for name in ("depth", "kernel", "se", "residual")},
+            groups=values.get("groups", 1),
             shuffle=values.get("shuffle", False),
-            expansion=values.get("expansion", 1),
-            se=values[f"{prefix}se"],
-            residual=values["residual"],
-            activation=values["activation"],
         )
 
     def strides(self, params: Params) -> tuple[int, ...]:
@@ -138,13 +129,20 @@ def search_space(space: str | Table, *, size: int, compressed_stem: bool = False
         "activation": found.activations,
         "residual": found.residual,
     }
-    blocks = (*map(str, values["stem_block"]), *found.early, *found.late)
+    stems = tuple(map(str, values["stem_block"]))
+    blocks = (*stems, *found.early, *found.late)
     if _some_read("expansion", blocks):
         values["expansion"] = found.expansions
     if _some_read("shuffle", blocks):
         values["shuffle"] = found.shuffle
-    if found.stage_kernels:
-        del values["kernel"]
+    for name, of_stages in (
+        ("kernel", found.stage_kernels),
+        ("expansion", found.stage_expansions),
+        ("activation", found.stage_activations),
+    ):
+        if of_stages:
+            values.pop(name, None)
+    values |= _own_choices("stem_", stems, replace(found, stage_kernels=()))
     values["halvings"] = halvings(size) if found.fewer_halvings else halvings(size)[:1]
     values["placing"] = found.placings
     for index in range(1, stages + 1):
@@ -170,8 +168,21 @@ def _stage_choices(
         f"{prefix}width": found.widths,
         f"{prefix}se": found.se,
         **({f"{prefix}groups": found.groups} if _some_read("groups", blocks) else {}),
-        **({f"{prefix}kernel": found.stage_kernels} if found.stage_kernels else {}),
+        **_own_choices(prefix, blocks, found),
     }
+
+
+def _own_choices(
+    prefix: str, blocks: tuple[str, ...], found: Choices
+) -> dict[str, tuple[Value, ...]]:
+    """What a stage, or the stem, chooses for itself in place of the network."""
+    expands = _some_read("expansion", blocks)
+    given: dict[str, tuple[Value, ...]] = {
+        f"{prefix}kernel": found.stage_kernels,
+        f"{prefix}expansion": found.stage_expansions if expands else (),
+        f"{prefix}activation": found.stage_activations,
+    }
+    return {name: values for name, values in given.items() if values}
 
 
 def _some_read(setting: str, blocks: tuple[str, ...]) -> bool:
@@ -270,6 +281,9 @@ def _extreme(
     pick = -1 if largest else 0
     choices = search_space.choices.items()
     whole = {name: vs[pick] for name, vs in choices if not name.startswith(("stem_", "stage"))}
+    if budget.macs is None and budget.ram is None and "halvings" in whole:
+        # Pixels are not stored, but each halving is, in the header.
+        whole["halvings"] = search_space.choices["halvings"][-1 - pick]
     places: list[list[Stage]] = []
     for place in range(search_space.stages + 1):
         prefix = f"stage{place}_" if place else "stem_"
@@ -286,5 +300,13 @@ def _extreme(
 
 
 def _that_matter(name: str, values: tuple[Value, ...], pick: int) -> tuple[Value, ...]:
-    """Values that an extreme may have: widths are at their smallest, and depth only costs."""
-    return values[pick:][:1] if name.endswith(("_width", "_depth")) else values
+    """Values that an extreme may have, widths being at their smallest.
+
+    Depths, kernels and expansions are ordered; of an activation only the name costs anything, in
+    the header, and the default none.
+    """
+    if name.endswith("_activation"):
+        values = tuple(sorted(values, key=lambda value: (value != "relu", len(str(value)))))
+    elif not name.endswith(("_width", "_depth", "_kernel", "_expansion")):
+        return values
+    return values[pick:][:1]
