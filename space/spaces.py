@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from math import lcm
 
-from space.architecture import BLOCK_SETTINGS, Architecture, Stage
+from space.architecture import BLOCK_SETTINGS, MAX_WIDTH, Architecture, Stage
 from space.choices import FAMILIES, PLACINGS, Choices, choices, name_of
 from space.errors import InputError, shown
 from space.file_format import StudentMetadata
@@ -91,7 +91,7 @@ class SearchSpace:
         if place == 0:
             return _stage(width=STEM_STEPS * self.step, **given)
         relative = float(values["growth"]) ** place * float(values["width"])
-        steps = max(1, round(STEM_STEPS * relative))
+        steps = min(max(1, round(STEM_STEPS * relative)), MAX_WIDTH // self.step)
         return _stage(
             width=self.step * steps,
             **given,

@@ -121,6 +121,14 @@ def test_expansion_and_activation_of_a_stage() -> None:
     assert not [name for name in plain.choices if name.endswith("expansion")]
 
 
+def test_widths_that_grow_beyond_the_largest_stop_there() -> None:
+    steep: Table = {"growths": [100.0], "widths": [100.0]}
+    space = search_space(steep, size=64)
+    shape = space.shape(random_params(space, random.Random(0)), classes=10, channels=3, size=64)
+    found = solve(shape, Budget.parse("100KB"), plain_card(shape, 64))
+    assert found.share > 0.9
+
+
 def test_names() -> None:
     assert [name_of("mixed"), name_of({}), name_of({"base": "group"})] == [
         *("mixed", "own (mixed)", "own (group)")
