@@ -1,6 +1,5 @@
 """How many students are trained at once: the number given, or the fastest that is measured."""
 
-import random
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,16 +8,14 @@ from rich.console import Console
 
 from search.study.spec import SearchSpec
 from search.training.context import ContextSpec, TrainingContext
+from search.training.costs import middle, sampled_students
 from search.workers.child import Probe
 from search.workers.executor import Executor, InProcessExecutor
 from search.workers.processes import ProcessExecutor
-from space import spaces
 from space.architecture import Architecture
-from space.solver import Solution, solve
 from trainers.machine import cores, free_memory
 from trainers.recipe import Recipe
 
-SAMPLED = 20  # students that represent a space
 # Memory of one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a step
 # needs for each pixel of its batch.
 PROCESS_BYTES, PIXEL_BYTES = 500_000_000, 1_000
@@ -121,26 +118,9 @@ def _room(device: torch.device, each: int) -> int:
 
 
 def typical_student(spec: SearchSpec) -> Typical:
-    """The student of middle size among random ones of a study's space."""
-    return Typical(middle_student(sampled_students(spec, spec.seed)), spec.recipe)
-
-
-def sampled_students(spec: SearchSpec, seed: int) -> list[Solution]:
-    """Random students of a study's space."""
-    rng = random.Random(seed)
-    students = []
-    for _ in range(SAMPLED):
-        params = spaces.random_params(spec.search_space, rng)
-        shape = spec.search_space.shape(
-            params, classes=len(spec.classes), channels=spec.channels, size=spec.size
-        )
-        students.append(solve(shape, spec.budget, spec.metadata, multiple=spec.multiple))
-    return students
-
-
-def middle_student(students: list[Solution]) -> Architecture:
-    """The student of middle size."""
-    return sorted(students, key=lambda student: student.cost)[len(students) // 2].architecture
+    """The student of the median MACs among random ones of a study's space."""
+    students = sampled_students(spec, spec.seed)
+    return Typical(middle(students).student.architecture, spec.recipe)
 
 
 def _say(console: Console, text: str) -> None:
