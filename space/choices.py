@@ -13,14 +13,17 @@ PLACINGS = ("early", "even", "late")  # of the halvings; from the fewest MACs to
 MOST_VALUES = 16  # of one parameter: samplers learn little of more
 LARGEST_RATIO = 100.0  # of widths and growths
 LARGEST_GROUPS = 4096  # the least common multiple of a space's group counts
-MAY_BE_EMPTY = ("stage_kernels", "sizes")
+# Lists that, unless they are empty, stand in place of a choice for the whole network.
+A_STAGE = ("stage_kernels", "stage_expansions", "stage_activations")
+MAY_BE_EMPTY = (*A_STAGE, "sizes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
     """The values that a space's parameters may have; the fields are those of `[space]` in TOML.
 
-    Lists hold at least one value, each once. A parameter with one value is not sampled. Of
+    Lists hold at least one value, each once; only those that begin with `stage_` may be empty, and
+    then the choice is one for the whole network. A parameter with one value is not sampled. Of
     `expansions`, `groups` and `shuffle` only blocks that have them read anything.
     """
 
@@ -33,13 +36,15 @@ class Choices:
     growths: tuple[float, ...] = (1.41, 1.68, 2.0)  # of the profile from stage to stage
     kernels: tuple[int, ...] = (3, 5)  # of the whole network
     stage_kernels: tuple[int, ...] = ()  # of each stage, in place of `kernels`
-    expansions: tuple[int, ...] = (2, 3, 4, 6)
+    expansions: tuple[int, ...] = (2, 3, 4, 6)  # of the whole network
+    stage_expansions: tuple[int, ...] = ()  # of stem and stages each, in place of `expansions`
     groups: tuple[int, ...] = (2, 4, 8)
     shuffle: tuple[bool, ...] = (False, True)
     se: tuple[int, ...] = (0, 4, 16)  # reductions of squeeze-and-excitation; 0: none
     residual: tuple[bool, ...] = (False, True)
     repeats: tuple[int, ...] = (1,)  # applications of every block of a stage but the first
-    activations: tuple[str, ...] = ("relu", "hardswish")
+    activations: tuple[str, ...] = ("relu", "hardswish")  # of the whole network
+    stage_activations: tuple[str, ...] = ()  # of stem and stages each, in place of `activations`
     # Whether the number of halvings is a choice: else as many as leave 4 x 4 pixels.
     fewer_halvings: bool = False
     placings: tuple[str, ...] = ("early",)  # of the halvings
@@ -60,11 +65,13 @@ class Choices:
         for block in self.stem_blocks:
             rule = "a block that does not divide its channels, of which an image has too few"
             require("space: stem_blocks", block, block not in CHANNEL_PARTS, rule)
-        for name, known in (("activations", ACTIVATIONS), ("placings", PLACINGS)):
+        named = dict.fromkeys(("activations", "stage_activations"), ACTIVATIONS)
+        for name, known in (named | {"placings": PLACINGS}).items():
             for value in getattr(self, name):
                 require_one_of(f"space: {name}", value, known)
         largest = {"depths": "depth", "kernels": "kernel", "expansions": "expansion"}
-        for name, setting in (largest | {"stage_kernels": "kernel", "repeats": "repeat"}).items():
+        of_stages = {"stage_kernels": "kernel", "stage_expansions": "expansion"}
+        for name, setting in (largest | of_stages | {"repeats": "repeat"}).items():
             most = LARGEST[setting]
             for value in getattr(self, name):
                 odd = value % 2 == 1 or setting != "kernel"
@@ -132,8 +139,8 @@ FAMILIES: dict[str, Choices] = {
 }
 # From the cheapest to the dearest: samplers and the solver's floor rely on it.
 ORDERED = (
-    *("depths", "widths", "growths", "kernels", "stage_kernels", "expansions", "groups"),
-    *("shuffle", "residual", "repeats", "sizes"),
+    *("depths", "widths", "growths", "kernels", "stage_kernels", "expansions"),
+    *("stage_expansions", "groups", "shuffle", "residual", "repeats", "sizes"),
 )
 BASE = "base"  # in a table: the named space whose choices hold where the table says nothing
 SIZES = "sizes"

@@ -276,7 +276,14 @@ def head_peaks(part: Head, classes: int, bias: bool, size: int) -> tuple[Linear,
 
 def _linear(at: Callable[[int, int], list[int]]) -> tuple[Linear, ...]:
     found = zip(at(1, 1), at(2, 1), at(1, 2), strict=True)
-    return tuple(Linear(p - (q - p) - (r - p), q - p, r - p) for p, q, r in found)
+    layers = {Linear(p - (q - p) - (r - p), q - p, r - p) for p, q, r in found}
+    # What is nowhere above another layer is never the peak: most layers.
+    return tuple(one for one in layers if not any(_is_below(one, other) for other in layers))
+
+
+def _is_below(one: Linear, other: Linear) -> bool:
+    """Whether another layer has at least as many elements at all widths."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 def stage_costs(stage: Stage, inputs: int, size: int, bias: bool = False) -> Iterator[LayerCost]:

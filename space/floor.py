@@ -120,6 +120,9 @@ def _extreme(
     pick = -1 if largest else 0
     choices = search_space.choices.items()
     whole = {name: vs[pick] for name, vs in choices if not name.startswith(("stem_", "stage"))}
+    if budget.macs is None and budget.ram is None and "halvings" in whole:
+        # Pixels are not stored, but each halving is, in the header.
+        whole["halvings"] = search_space.choices["halvings"][-1 - pick]
     places: list[list[Stage]] = []
     for place in range(search_space.stages + 1):
         prefix = f"stage{place}_" if place else "stem_"
@@ -136,5 +139,13 @@ def _extreme(
 
 
 def _that_matter(name: str, values: tuple[Value, ...], pick: int) -> tuple[Value, ...]:
-    """Values that an extreme may have: widths are the smallest; depth and repeats only cost."""
-    return values[pick:][:1] if name.endswith(("_width", "_depth", "_repeat")) else values
+    """Values that an extreme may have, widths being at their smallest.
+
+    Depths, kernels, expansions and repeats are ordered; of an activation only the name costs
+    anything, in the header, and the default none.
+    """
+    if name.endswith("_activation"):
+        values = tuple(sorted(values, key=lambda value: (value != "relu", len(str(value)))))
+    elif not name.endswith(("_width", "_depth", "_kernel", "_expansion", "_repeat")):
+        return values
+    return values[pick:][:1]

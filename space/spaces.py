@@ -8,10 +8,10 @@ not have means the nearest that it has.
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import lcm
 
-from space.architecture import BLOCK_SETTINGS, Architecture, Stage
+from space.architecture import BLOCK_SETTINGS, MAX_WIDTH, Architecture, Stage
 from space.choices import FAMILIES, PLACINGS, Choices, choices, name_of
 from space.errors import InputError, shown
 from space.pyramid import halvings, nearest, pyramid, strides
@@ -79,31 +79,22 @@ class SearchSpace:
     def stage(self, params: Params, place: int) -> Stage:
         """The stage that the values mean at a place, at its nominal width; place 0: the stem."""
         values = {**self.fixed, **params}
-        stride = self.strides(params)[place]
+        stride, prefix = self.strides(params)[place], f"stage{place}_" if place else "stem_"
+        # What the stage chooses for itself stands in place of the network's choice.
+        values |= {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+        given = {name: values[name] for name in ("block", "activation")}
+        given |= {"stride": stride, "expansion": values.get("expansion", 1)}
         if place == 0:
-            return _stage(
-                width=STEM_STEPS * self.step,
-                block=values["stem_block"],
-                stride=stride,
-                expansion=values.get("expansion", 1),
-                activation=values["activation"],
-            )
-        prefix = f"stage{place}_"
-        relative = float(values["growth"]) ** place * float(values[f"{prefix}width"])
-        steps = max(1, round(STEM_STEPS * relative))
+            return _stage(width=STEM_STEPS * self.step, **given)
+        relative = float(values["growth"]) ** place * float(values["width"])
+        steps = min(max(1, round(STEM_STEPS * relative)), MAX_WIDTH // self.step)
         return _stage(
             width=self.step * steps,
-            block=values[f"{prefix}block"],
-            depth=values[f"{prefix}depth"],
-            stride=stride,
-            kernel=values["kernel"] if "kernel" in values else values[f"{prefix}kernel"],
-            groups=values.get(f"{prefix}groups", 1),
+            **given,
+            **{name: values[name] for name in ("depth", "kernel", "se", "residual")},
+            groups=values.get("groups", 1),
             shuffle=values.get("shuffle", False),
-            expansion=values.get("expansion", 1),
-            se=values[f"{prefix}se"],
-            residual=values["residual"],
-            activation=values["activation"],
-            repeat=values[f"{prefix}repeat"],
+            repeat=values["repeat"],
         )
 
     def strides(self, params: Params) -> tuple[int, ...]:
@@ -148,13 +139,20 @@ def search_space(space: str | Table, *, size: int, compressed_stem: bool = False
         "activation": found.activations,
         "residual": found.residual,
     }
-    blocks = (*map(str, values["stem_block"]), *found.early, *found.late)
+    stems = tuple(map(str, values["stem_block"]))
+    blocks = (*stems, *found.early, *found.late)
     if _some_read("expansion", blocks):
         values["expansion"] = found.expansions
     if _some_read("shuffle", blocks):
         values["shuffle"] = found.shuffle
-    if found.stage_kernels:
-        del values["kernel"]
+    for name, of_stages in (
+        ("kernel", found.stage_kernels),
+        ("expansion", found.stage_expansions),
+        ("activation", found.stage_activations),
+    ):
+        if of_stages:
+            values.pop(name, None)
+    values |= _own_choices("stem_", stems, replace(found, stage_kernels=()))
     counts = halvings(sizes[-1])[:1]
     if found.fewer_halvings:
         counts = tuple(sorted({n for pixels in sizes for n in halvings(pixels)}, reverse=True))
@@ -186,8 +184,21 @@ def _stage_choices(
         f"{prefix}se": found.se,
         f"{prefix}repeat": found.repeats,
         **({f"{prefix}groups": found.groups} if _some_read("groups", blocks) else {}),
-        **({f"{prefix}kernel": found.stage_kernels} if found.stage_kernels else {}),
+        **_own_choices(prefix, blocks, found),
     }
+
+
+def _own_choices(
+    prefix: str, blocks: tuple[str, ...], found: Choices
+) -> dict[str, tuple[Value, ...]]:
+    """What a stage, or the stem, chooses for itself in place of the network."""
+    expands = _some_read("expansion", blocks)
+    given: dict[str, tuple[Value, ...]] = {
+        f"{prefix}kernel": found.stage_kernels,
+        f"{prefix}expansion": found.stage_expansions if expands else (),
+        f"{prefix}activation": found.stage_activations,
+    }
+    return {name: values for name, values in given.items() if values}
 
 
 def _some_read(setting: str, blocks: tuple[str, ...]) -> bool:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from hypothesis import settings as settings
 from hypothesis import strategies as st
 
+from benchmarks.random_spaces import random_table
 from space.architecture import ACTIVATIONS, BLOCK_SETTINGS, DOWNSAMPLES, Architecture, Head, Stage
 from space.file_format import StudentMetadata
 from space.solver import smallest_stage
+from space.spaces import random_params, search_space
 
 # The same examples every time, and no deadline: the machine may be busy with other tests.
 settings.register_profile("stable", deadline=None, derandomize=True)
@@ -74,6 +76,18 @@ def cards(draw: st.DrawFn, architecture: Architecture) -> StudentMetadata:
         std=tuple(draw(st.lists(number, min_size=channels, max_size=channels))),
         recipe=draw(st.text("0123456789abcdef", min_size=12, max_size=12)),
     )
+
+
+# Tables `[space]` that are let pass.
+TABLES = st.randoms(use_true_random=False).map(random_table)
+
+
+@st.composite
+def shapes_of_own_spaces(draw: st.DrawFn, size: int) -> Architecture:
+    """A shape, at nominal widths, of a random space of one's own."""
+    space = search_space(draw(TABLES), size=size)
+    params = random_params(space, draw(st.randoms(use_true_random=False)))
+    return space.shape(params, classes=10, channels=3, size=size)
 
 
 def repaired_fully(shape: Architecture) -> Architecture:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import optuna
@@ -11,6 +12,7 @@ from commands import SMALL, Answer, distilnas, inside, refused
 from search.cli.main import cli
 from search.database import table
 from search.database.engine import open_engine
+from space import count
 from space.architecture import Architecture
 from space.summary import summary
 
@@ -147,10 +149,67 @@ def test_views_are_json_or_tables(searched: tuple[Path, Answer]) -> None:
 
 def test_dry_run_trains_nothing(tmp_path: Path) -> None:
     answer = inside(tmp_path, "search", "--dry-run", "--cache", "cache", "--json")
-    assert len(answer.json["shares"]) == 20
+    assert len(answer.json["shares"]) == 200
     assert max(answer.json["shares"]) <= 1
     assert not (tmp_path / "studies.db").exists()
     assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_says_what_students_cost(tmp_path: Path) -> None:
+    flags = (
+        *("--space", "pyramid", "--budget", "30KB", "--ram", "5KB", "--epochs", "3"),
+        *("--trials", "4", "--teacher", "none", "--device", "cpu", "--cache", "cache"),
+    )
+    answer = inside(tmp_path, "search", "--dry-run", *flags, "--json")
+    document = answer.json
+    cheapest, median, dearest = document["costs"].values()
+    assert list(document["costs"]) == ["cheapest", "median", "dearest"]
+    assert cheapest["macs"] < median["macs"] < dearest["macs"] <= 10 * median["macs"]
+    assert document["remark"] is None
+    for cost in document["costs"].values():
+        network = Architecture.from_dict(cost["architecture"])
+        assert cost["macs"] == count.macs(network, 8)
+        assert cost["ram"] == count.activation_peak(network, 8) <= 5_000
+        assert cost["cost"] <= 30_000
+        assert cost["seconds"] == pytest.approx(3 * cost["seconds_per_epoch"])
+    assert document["seconds"] == pytest.approx(4 * median["seconds"])
+
+
+UNEVEN = """\
+[space]
+base = "plain"
+early = ["conv"]
+late = ["conv"]
+depths = [1]
+growths = [3.0]
+widths = [0.01, 1.0, 1.1]
+kernels = [3]
+placings = ["late"]
+"""
+
+
+def test_dry_run_warns_of_students_that_cost_far_more_than_most(
+    tmp_path: Path, make_folder: Callable[[Path, Mapping[str, int]], Path]
+) -> None:
+    make_folder(
+        tmp_path / "photos",
+        {f"{where}/{{}}.jpg": 8 for where in ("train/a", "train/b", "val/a", "val/b")},
+    )
+    (tmp_path / "c.toml").write_text(UNEVEN)
+    flags = (
+        *("search", "--config", "c.toml", "--data", "photos", "--size", "32", "--dry-run"),
+        *("--teacher", "none", "--device", "cpu", "--cache", "cache"),
+    )
+    answer = inside(tmp_path, *flags)
+    assert all(f"\n {name} " in answer.out for name in ("cheapest", "median", "dearest"))
+    assert "for 16 trials of " in answer.out
+    assert "each as the median, one after the other, none stopped early" in answer.out
+    (told,) = [line for line in answer.out.splitlines() if "--macs" in line]
+    assert told.startswith("warning: the dearest student takes 1")
+    limit = int(told.split("--macs ")[1].split()[0])
+    limited = inside(tmp_path, *flags, "--macs", str(limit), "--json").json
+    assert limited["costs"]["dearest"]["macs"] <= limit
+    assert limited["remark"] is None
 
 
 def test_flags_override_the_config(tmp_path: Path) -> None:

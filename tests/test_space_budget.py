@@ -5,12 +5,14 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from statistics import median
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import architectures, plain_card, repaired_fully
 
+from benchmarks.random_spaces import random_table
 from space import count
 from space.architecture import Architecture
 from space.errors import InputError
@@ -187,6 +189,18 @@ def test_the_budget_is_filled(name: str, text: str, least: float) -> None:
     if (name, text) == ("pyramid", "20KB"):
         least = 0.95  # a step of four channels weighs more with fused blocks of 7 x 7 pixels
     assert sum(share >= least for share in shares) >= 990
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("text", ["11400B", "20KB", "300KB"])
+def test_random_spaces_of_ones_own_fill_it(text: str, size: int) -> None:
+    rng, budget, shares = random.Random(0), Budget.parse(text), []
+    for _ in range(200):
+        space = search_space(random_table(rng), size=size)
+        shape = space.shape(random_params(space, rng), classes=10, channels=3, size=size)
+        shares.append(solve(shape, budget, plain_card(shape, size)).share)
+    assert max(shares) <= 1
+    assert median(shares) >= 0.99
 
 
 def test_a_large_budget_is_not_overrun_at_the_widest() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from counting import measured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import BLOCKS, architectures, plain_card
@@ -14,37 +15,12 @@ from torch import Tensor, nn
 
 from space import count
 from space.architecture import Architecture, Stage
-from space.build import Student, build
+from space.build import build
 from space.errors import InputError
 from space.file_format import FORMATS, layer_weights, weights
 from space.layers import Layer
 from space.modules import Affine, Cheap, ConvNorm, Gate, Shuffle, Split
 from space.spaces import reference
-
-
-def measured(student: Student, channels: int, size: int) -> tuple[int, Counter[str]]:
-    """MACs seen by hooks on the modules, and the outputs' sizes by kind."""
-    total, shapes = 0, Counter[str]()
-
-    def conv(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Conv2d)
-        per_output = module.in_channels // module.groups * module.kernel_size[0] ** 2
-        total += output.numel() * per_output
-        shapes[str(tuple(output.shape[1:]))] += 1
-
-    def linear(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Linear)
-        total += output.numel() * module.in_features
-
-    for module in student.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(conv)
-        if isinstance(module, nn.Linear):
-            module.register_forward_hook(linear)
-    student.eval()(torch.zeros(1, channels, size, size))
-    return total, shapes
 
 
 @settings(max_examples=200)

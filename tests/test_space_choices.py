@@ -9,18 +9,24 @@ from pathlib import Path
 
 import pytest
 from commands import inside, refused
+from counting import measured
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies import plain_card
+from strategies import TABLES, plain_card, shapes_of_own_spaces
 
-from space.architecture import ACTIVATIONS
-from space.choices import EVERY_BLOCK, FAMILIES, PLACINGS, choices, name_of, to_toml, with_sizes
+from space import count
+from space.architecture import Architecture
+from space.build import build
+from space.changes import change
+from space.choices import FAMILIES, PLACINGS, choices, name_of, to_toml, with_sizes
 from space.errors import InputError
-from space.file_format import StudentMetadata
+from space.file_format import FORMATS, StudentMetadata, stored_bytes
 from space.floor import check, floor_range
 from space.pyramid import halvings
+from space.schema import Table
 from space.solver import Budget, InfeasibleError, solve
-from space.spaces import random_params, search_space
+from space.spaces import Params, random_params, search_space
+from trainers import export
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -31,39 +37,13 @@ def test_a_named_space_is_a_table_of_the_same_form(name: str) -> None:
     assert (stated.choices, stated.fixed) == (named.choices, named.fixed)
 
 
-def lists(values: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:
-    return st.lists(values, min_size=1, max_size=4, unique=True)
-
-
-TABLES = st.fixed_dictionaries(
-    {},
-    optional={
-        "base": st.sampled_from(sorted(FAMILIES)),
-        "early": lists(st.sampled_from(EVERY_BLOCK)),
-        "late": lists(st.sampled_from(EVERY_BLOCK)),
-        "depths": lists(st.integers(1, 6)),
-        "widths": lists(st.sampled_from([0.25, 0.5, 1, 1.5, 3])),
-        "growths": lists(st.sampled_from([1, 1.2, 2.0, 2.5])),
-        "kernels": lists(st.sampled_from([1, 3, 5, 7, 9])),
-        "stage_kernels": st.lists(st.sampled_from([1, 3, 5, 7]), max_size=3, unique=True),
-        "expansions": lists(st.integers(1, 8)),
-        "groups": lists(st.sampled_from([2, 3, 4, 6, 8, 16])),
-        "se": lists(st.sampled_from([0, 2, 4, 16])),
-        "residual": lists(st.booleans()),
-        "repeats": lists(st.integers(1, 4)),
-        "activations": lists(st.sampled_from(ACTIVATIONS)),
-        "fewer_halvings": st.booleans(),
-        "placings": lists(st.sampled_from(PLACINGS)),
-    },
-)
-
-
-@settings(max_examples=200, deadline=None)
-@given(TABLES, st.sampled_from([8, 32, 96]), st.integers(0, 2**32))
+@pytest.mark.slow
+@settings(max_examples=100)
+@given(TABLES, st.sampled_from([8, 32, 96]), st.randoms(use_true_random=False))
 def test_every_table_that_is_let_pass_makes_students(
-    table: dict[str, object], size: int, seed: int
+    table: dict[str, object], size: int, rng: random.Random
 ) -> None:
-    space, rng = search_space(table, size=size), random.Random(seed)
+    space = search_space(table, size=size)
     shape = space.shape(random_params(space, rng), classes=10, channels=3, size=size)
     budget, metadata = Budget.parse("100KB", macs="1G", ram="2MB"), plain_card(shape, size)
     low, high = floor_range(space, budget, metadata)
@@ -74,6 +54,22 @@ def test_every_table_that_is_let_pass_makes_students(
         assert high.share > 1
         return
     assert found.cost == budget.count(found.architecture, metadata) <= budget.limit
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(shapes_of_own_spaces(16), st.sampled_from(list(FORMATS)))
+def test_students_of_own_spaces_take_what_is_counted(
+    tmp_path_factory: pytest.TempPathFactory, shape: Architecture, format: str
+) -> None:
+    """The counter, torch and the file on the disk."""
+    metadata = plain_card(shape, 16)
+    found = solve(shape, Budget(60_000, format=format), metadata).architecture
+    student = build(found, seed=0)
+    assert count.parameters(found) == sum(p.numel() for p in student.parameters())
+    path = tmp_path_factory.getbasetemp() / "own.safetensors"
+    assert export.write(student, metadata, format, path) == stored_bytes(found, format, metadata)
+    assert count.macs(found, 16) == measured(student, 3, 16)[0]
 
 
 @pytest.mark.parametrize(
@@ -98,6 +94,9 @@ def test_every_table_that_is_let_pass_makes_students(
         ({"se": [-1]}, "space: se must be 0 (none) or more"),
         ({"placings": ["middle"]}, "space: placings must be one of early, even, late"),
         ({"activations": ["tanh"]}, "space: activations must be one of relu"),
+        ({"stage_activations": ["tanh"]}, "space: stage_activations must be one of relu"),
+        ({"stage_expansions": [65]}, "space: stage_expansions must be 1 to 64, but got 65"),
+        ({"stage_expansions": [2, 2]}, "space: stage_expansions must be a list of 1 to 16"),
     ],
 )
 def test_what_cannot_be_is_one_line(table: dict[str, object], told: str) -> None:
@@ -105,6 +104,37 @@ def test_what_cannot_be_is_one_line(table: dict[str, object], told: str) -> None
         choices(table)
     assert str(error.value).startswith(told)
     assert "\n" not in str(error.value)
+
+
+def test_expansion_and_activation_of_a_stage() -> None:
+    own: Table = {
+        "base": "mobile",
+        "stage_expansions": [6, 2],
+        "stage_activations": ["silu", "relu"],
+    }
+    space = search_space(own, size=32, compressed_stem=True)
+    assert not {"expansion", "activation"} & {*space.choices, *space.fixed}
+    params = random_params(space, random.Random(0)) | {"stem_block": "inverted"}
+    for ending, value in (("_block", "inverted"), ("_expansion", 2), ("_activation", "relu")):
+        params.update({name: value for name in params if name.endswith(ending)})
+    given: Params = {"stem_expansion": 6, "stage2_activation": "silu", "stage3_expansion": 6}
+    shape = space.shape({**params, **given}, classes=10, channels=3, size=32)
+    built = [(stage.expansion, stage.activation) for stage in (shape.stem, *shape.stages)]
+    assert built == [(6, "relu"), (2, "relu"), (2, "silu"), (6, "relu"), (2, "relu")]
+    changed = change(shape, "stage2_activation", "hardswish")
+    assert [stage.activation for stage in changed.stages].index("hardswish") == 1
+    # From the cheapest to the dearest, whatever the table's order: what the floor relies on.
+    assert space.choices["stage1_expansion"] == space.choices["stem_expansion"] == (2, 6)
+    plain = search_space({**own, "base": "plain"}, size=32)
+    assert not [name for name in plain.choices if name.endswith("expansion")]
+
+
+def test_widths_that_grow_beyond_the_largest_stop_there() -> None:
+    steep: Table = {"growths": [100.0], "widths": [100.0]}
+    space = search_space(steep, size=64)
+    shape = space.shape(random_params(space, random.Random(0)), classes=10, channels=3, size=64)
+    found = solve(shape, Budget.parse("100KB"), plain_card(shape, 64))
+    assert found.share > 0.9
 
 
 def test_names() -> None:

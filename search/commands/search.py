@@ -28,18 +28,15 @@ from search.study.study import (
 from search.terminal import output
 from search.terminal.dry_run import planned
 from search.training.context import ContextSpec
+from search.training.costs import sampled_students, space_costs
 from search.training.teacher_cache import TeacherSpec, keep_teachers, read_teacher
 from search.workers import on_ray
-from search.workers.auto import middle_student, sampled_students
 from space import floor
-from space.build import build
 from space.choices import name_of
 from space.errors import InputError
 from trainers.data.datasets import Data, load
 from trainers.data.survey import survey
 from trainers.engine.evaluation import choose_device
-from trainers.engine.training import seconds_per_epoch
-from trainers.model import Model
 from trainers.ranges import searched_words
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teacher import Teacher
@@ -184,7 +181,7 @@ def named_teacher(settings: Settings) -> Path | None:
 
 
 def dry_run(settings: Settings, as_json: bool) -> None:
-    """Print what a search would do: its settings, the space at this budget, the time."""
+    """Print what a search would do: its settings, what students of the space cost, the time."""
     with database_errors(settings.storage):
         data, device, _ = checked(settings, output.console(stderr=True))
     spec = make_spec(settings, data, "")
@@ -195,16 +192,6 @@ def dry_run(settings: Settings, as_json: bool) -> None:
     low = min((smallest for smallest, _ in floors), key=lambda student: student.cost)
     high = max((largest for _, largest in floors), key=lambda student: student.cost)
     students = sampled_students(spec, settings.seed)
-    middle = middle_student(students)
-    metadata = spec.metadata_for(spec.recipe, middle.size)
-    model = Model(
-        build(middle.solution.architecture, seed=0),
-        size=metadata.size,
-        mean=metadata.mean,
-        std=metadata.std,
-    )
-    an_epoch = seconds_per_epoch(model, spec.recipe, data.at(middle.size), device)
-    seconds = an_epoch * spec.recipe.epochs * settings.trials
+    costs = space_costs(students, spec, data, device)
     seen = survey(settings.data, data, settings.cache_folder)
-    shares = [student.solution.share for student in students]
-    planned(settings, spec, low, high, shares, an_epoch, seconds, seen, as_json)
+    planned(settings, spec, low, high, students, costs, seen, as_json)

@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from rich.table import Table
+
 from search.database.table import shown_budget
 from search.study.limits import duration
 from search.study.settings import Settings
 from search.study.spec import SearchSpec
 from search.terminal import output
 from search.terminal.data import print_survey, survey_document
-from space.solver import Budget, Solution
+from search.training.costs import DEAR, SpaceCosts, StudentCost, TimedCost
+from space.solver import Budget, Solution, format_bytes
 from trainers.data.survey import Survey
 from trainers.ranges import searched_words
 
@@ -19,15 +22,15 @@ def planned(
     spec: SearchSpec,
     low: Solution,
     high: Solution,
-    shares: Sequence[float],
-    epoch_seconds: float,
-    seconds: float,
+    students: Sequence[StudentCost],
+    costs: SpaceCosts,
     seen: Survey,
     as_json: bool,
 ) -> None:
     """A dry run's answer."""
     budget, words = spec.budget, Budget(**shown_budget(spec.to_dict()))
-    shares = sorted(shares)
+    shares = sorted(one.student.share for one in students)
+    seconds = costs.median.seconds * settings.trials
     if as_json:
         output.print_json(
             {
@@ -38,8 +41,10 @@ def planned(
                 "smallest": {"cost": low.cost, "architecture": low.architecture.to_dict()},
                 "largest_floor": {"cost": high.cost, "architecture": high.architecture.to_dict()},
                 "shares": shares,
-                "seconds_per_epoch": epoch_seconds,
+                "costs": {name: cost_document(cost) for name, cost in costs._asdict().items()},
+                "seconds_per_epoch": costs.median.seconds_per_epoch,
                 "seconds": seconds,
+                "remark": remark(costs),
                 "survey": survey_document(seen),
             }
         )
@@ -75,9 +80,49 @@ def planned(
         f"(median {shares[len(shares) // 2]:.1%})",
         soft_wrap=True,
     )
+    out.print(costs_table(costs))
     out.print(
-        f"time: about {duration(epoch_seconds)} an epoch, at most {duration(seconds)} for "
-        f"{settings.trials} trials of {spec.recipe.epochs} epochs one after the other, "
-        "without the teacher",
+        f"time: about {duration(seconds)} for {settings.trials} trials of {spec.recipe.epochs} "
+        "epochs, each as the median, one after the other, none stopped early, without the teacher",
         soft_wrap=True,
+    )
+    told = remark(costs)
+    if told is not None:
+        out.print(f"warning: {told}", soft_wrap=True)
+
+
+def costs_table(costs: SpaceCosts) -> Table:
+    made = output.rows_table("by MACs", "MACs", "RAM", "trial takes", "architecture")
+    for name, (cost, _, a_trial) in costs._asdict().items():
+        made.add_row(
+            name,
+            output.short(cost.macs),
+            format_bytes(cost.ram),
+            duration(a_trial),
+            cost.student.architecture.words,
+        )
+    return made
+
+
+def cost_document(timed: TimedCost) -> dict[str, object]:
+    cost = timed.cost
+    return {
+        "macs": cost.macs,
+        "ram": cost.ram,
+        "cost": cost.student.cost,
+        "seconds_per_epoch": timed.seconds_per_epoch,
+        "seconds": timed.seconds,
+        "architecture": cost.student.architecture.to_dict(),
+    }
+
+
+def remark(costs: SpaceCosts) -> str | None:
+    """The way out of a space whose dearest students cost far more than most; None elsewhere."""
+    if costs.spread <= DEAR:
+        return None
+    limit = 2 * costs.median.cost.macs
+    return (
+        f"the dearest student takes {costs.spread:.0f} times the MACs of the median and "
+        f"{duration(costs.dearest.seconds)} a trial; --macs {limit} keeps all students within "
+        "twice the median"
     )

@@ -1,24 +1,21 @@
 """How many students are trained at once: the number given, or the fastest that is measured."""
 
-import random
 from collections.abc import Callable
-from itertools import cycle
 from typing import NamedTuple
 
 import torch
 from rich.console import Console
 
-from search.study.spec import SearchSpec, Student, solved
+from search.study.spec import SearchSpec
 from search.training.context import ContextSpec, TrainingContext
+from search.training.costs import middle, sampled_students
 from search.workers.child import Probe
 from search.workers.executor import Executor, InProcessExecutor
 from search.workers.processes import ProcessExecutor
-from space import spaces
 from space.architecture import Architecture
 from trainers.machine import cores, free_memory
 from trainers.recipe import Recipe
 
-SAMPLED = 20  # students that represent a space
 # Memory of one process on the CPU (`python benchmarks/memory.py`): PyTorch itself, and what a step
 # needs for each pixel of its batch.
 PROCESS_BYTES, PIXEL_BYTES = 500_000_000, 1_000
@@ -122,24 +119,9 @@ def _room(device: torch.device, each: int) -> int:
 
 
 def typical_student(spec: SearchSpec) -> Typical:
-    """The student of middle size among random ones of a study's space."""
-    student = middle_student(sampled_students(spec, spec.seed))
-    return Typical(student.solution.architecture, spec.recipe, student.size)
-
-
-def sampled_students(spec: SearchSpec, seed: int) -> list[Student]:
-    """Random students of a study's space, in each storage format in turn."""
-    rng, space = random.Random(seed), spec.search_space
-    return [
-        solved(spec, spaces.random_params(space, rng), budget)
-        for _, budget in zip(range(SAMPLED), cycle(spec.budgets), strict=False)
-    ]
-
-
-def middle_student(students: list[Student]) -> Student:
-    """The student of middle size."""
-    ordered = sorted(students, key=lambda student: student.solution.cost)
-    return ordered[len(students) // 2]
+    """The student of the median MACs among random ones of a study's space."""
+    student = middle(sampled_students(spec, spec.seed))
+    return Typical(student.student.architecture, spec.recipe, student.size)
 
 
 def _say(console: Console, text: str) -> None:
