@@ -160,8 +160,10 @@ class Chain:
             i, o = inputs // unit, width // unit
             total += constant + i * (x + xx * i) + o * (y + yy * o + xy * i)
             if reduction:
-                total += se_count(self.measure, width, reduction, 1)
-                total += later * se_count(self.measure, width, reduction, repeat)
+                once = again = se_count(self.measure, width, reduction, 1)
+                if repeat > 1:  # rarely: the solver asks for nothing more often than for this
+                    again = se_count(self.measure, width, reduction, repeat)
+                total += once + later * again
             inputs = width
         return total
 
