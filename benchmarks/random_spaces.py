@@ -21,6 +21,7 @@ VALUES: dict[str, Sequence[object]] = {
     "expansions": range(1, 9),
     "stage_expansions": range(1, 9),
     "groups": (2, 3, 4, 6, 8, 16),
+    "repeats": range(1, 5),
     "shuffle": (False, True),
     "se": (0, 2, 4, 16),
     "residual": (False, True),
