@@ -23,6 +23,7 @@ from space.cost_model import (
 )
 from space.errors import InputError
 from space.file_format import StudentMetadata
+from space.pyramid import most_halvings
 
 __all__ = ["Budget", "InfeasibleError", "Solution", "format_bytes", "solve"]
 
@@ -32,7 +33,9 @@ EXCHANGES = 8  # at most
 PRECISION = 2**-6  # of the logarithm (base 2) of the scale; the fill step does the rest
 MIN_KERNEL = 3  # below it a stage would see no neighbours
 REPAIRS = ("depth", "expansion", "kernel", "repeat")  # in this order
-MAC_REPAIRS = ("repeat", "depth", "expansion", "kernel")  # where it is the MACs that exceed
+HALVING = "halving"  # of the image, in an earlier stage; costs bytes in the header alone
+MAC_REPAIRS = ("repeat", "depth", "expansion", "kernel", HALVING)  # where the MACs exceed
+RAM_REPAIRS = (HALVING, "expansion", "depth", "kernel", "repeat")  # where the activations do
 SMALLEST = {"depth": 1, "expansion": 1, "kernel": MIN_KERNEL, "repeat": 1}
 
 
@@ -53,7 +56,8 @@ def solve(
 
     Scales all widths by one factor, fills what their lattice leaves over, then exchanges. A shape
     that does not fit at its smallest widths loses depth, then expansion, then kernel size; where it
-    is the MACs that exceed, repetitions first: they cost little else.
+    is the MACs that exceed, repetitions first: they cost little else. Where the activations exceed,
+    the image is halved in earlier stages: at one place, depth costs no memory.
 
     Args:
         shape: widths are relative to each other; everything else is kept.
@@ -119,9 +123,12 @@ class Meter:
             share = max(share, self.peak.total(widths) / self.ram_limit)
         return share
 
-    def exceeds_macs(self, widths: Widths) -> bool:
-        """Whether the widths are over the limit of MACs."""
-        return self.macs is not None and self.macs.total(widths) > self.mac_limit
+    def repairs(self, widths: Widths) -> tuple[str, ...]:
+        """What to make smaller, in this order, where the widths exceed the budget."""
+        if self.peak is not None and self.peak.total(widths) > self.ram_limit:
+            return RAM_REPAIRS
+        over = self.macs is not None and self.macs.total(widths) > self.mac_limit
+        return MAC_REPAIRS if over else REPAIRS
 
 
 class WidthSearch:
@@ -219,11 +226,16 @@ def repair(
 
     One unit at a time from the deepest stage (of equals, the last); when all have depth 1, from
     the largest expansion, then from the largest kernel; repetitions first while the MACs exceed
-    their limit, else last. Every step makes a number smaller that has a lower bound, so this ends.
+    their limit, else last. While the activations exceed theirs, the first halving that can moves
+    to the stage before it; when all are as early as can be, one more is made while 4 x 4 pixels
+    are left. Every step makes a number smaller that has a lower bound, so this ends.
     """
     while (meter := Meter(shape, budget, metadata)).share(widths := steps(shape, multiple)) > 1:
-        order = MAC_REPAIRS if meter.exceeds_macs(widths) else REPAIRS
-        smaller = next(filter(None, (_reduced(shape, setting) for setting in order)), None)
+        tried = (
+            _halved_earlier(shape, metadata.size) if what == HALVING else _reduced(shape, what)
+            for what in meter.repairs(widths)
+        )
+        smaller = next(filter(None, tried), None)
         if smaller is None:
             raise budget.refusal(narrowest(shape, multiple), metadata, "this shape")
         shape = smaller
@@ -248,6 +260,19 @@ def _reduced(shape: Architecture, setting: str) -> Architecture | None:
     )
 
 
+def _halved_earlier(shape: Architecture, size: int) -> Architecture | None:
+    """The shape with one halving a stage earlier, or one more; None if neither can be."""
+    strides = [stage.stride for stage in (shape.stem, *shape.stages)]
+    later = [i for i in range(1, len(strides)) if strides[i - 1] < strides[i]]
+    if later:
+        strides[later[0] - 1], strides[later[0]] = strides[later[0]], strides[later[0] - 1]
+    elif 1 in strides and strides.count(2) < most_halvings(size):
+        strides[strides.index(1)] = 2
+    else:
+        return None
+    return _map_stages(shape, lambda i, stage: replace(stage, stride=strides[i]))
+
+
 def _map_stages(shape: Architecture, change: Callable[[int, Stage], Stage]) -> Architecture:
     stages = tuple(change(index, stage) for index, stage in enumerate(shape.stages, 1))
     return replace(shape, stem=change(0, shape.stem), stages=stages)
@@ -260,6 +285,6 @@ def repairs(before: Architecture, after: Architecture) -> tuple[str, ...]:
         f"{f'stage {index}' if index else 'stem'}: {setting} {getattr(old, setting)} -> "
         f"{getattr(new, setting)}"
         for index, (old, new) in enumerate(pairs)
-        for setting in REPAIRS
+        for setting in (*REPAIRS, "stride")
         if getattr(old, setting) != getattr(new, setting)
     )

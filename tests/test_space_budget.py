@@ -230,6 +230,25 @@ def test_repair_takes_depth_then_expansion_then_kernel() -> None:
     assert {"depth", "expansion"} in settings_seen
 
 
+@pytest.mark.parametrize(("limit", "rule"), [("32KB", "ram"), ("300k", "macs")])
+def test_where_maps_are_too_large_the_image_is_halved_earlier(limit: str, rule: str) -> None:
+    """No shape of a space of late halvings is refused for what halving earlier mends."""
+    space, rng = search_space("pyramid", size=64), random.Random(0)
+    budget, moved = Budget.parse("100KB", **{rule: limit}), 0
+    for _ in range(60):
+        shape = space.shape(random_params(space, rng), classes=10, channels=3, size=64)
+        found = solve(shape, budget, plain_card(shape, 64))
+        assert found.share <= 1
+        before, after = ([s.stride for s in (x.stem, *x.stages)] for x in (shape, found[0]))
+        assert after.count(2) <= 4  # 4 x 4 pixels are left
+        told = {repair.split()[-4] for repair in found.repairs}
+        assert ("stride" in told) == (before != after)
+        moved += before != after
+        if rule == "ram" and before == after:
+            assert "depth" not in told  # which needs no memory
+    assert moved > 10
+
+
 def test_an_infeasible_shape_names_a_size_that_is_enough() -> None:
     space = search_space("plain", size=8)
     shape = space.shape(random_params(space, random.Random(0)), classes=10, channels=1, size=8)
