@@ -27,6 +27,7 @@ NEW: dict[str, Any] = {  # a value of every setting that is not the default
     "residual": True,
     "activation": "silu",
     "downsample": "maxpool",
+    "repeat": 2,
 }
 REACHED = {  # scope -> places that it means in networks of 1 to 5 stages; 0 is the stem
     "": [{1}, {1, 2}, {1, 2, 3}, {1, 2, 3, 4}, {1, 2, 3, 4, 5}],
