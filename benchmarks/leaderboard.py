@@ -25,6 +25,7 @@ from benchmarks import results
 from benchmarks.studies import distilnas, ended
 from search.database import table
 from search.database.engine import open_engine
+from search.terminal.output import short
 from space.errors import InputError
 from space.spaces import random_params, search_space
 from trainers.engine.evaluation import choose_device, device_name
@@ -231,7 +232,7 @@ def summary(rows: list[dict[str, Any]]) -> Iterator[list[str]]:
         yield [
             name,
             f"{int(own[0]['bytes']):,}",
-            f"{int(own[0]['macs']) / 1e6:.1f} M",
+            short(int(own[0]["macs"])),
             str(len(own)),
             *(_spread([float(row[split]) for row in own]) for split in ("validation", "test")),
             f"{float(own[0]['search_s']) / 3600:.1f}" if float(own[0]["search_s"]) else "",

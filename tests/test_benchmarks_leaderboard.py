@@ -33,8 +33,8 @@ def test_the_page_has_the_newest_figures_beside_the_published_ones(tmp_path: Pat
         results.write_csv(tmp_path / f"{date}-leaderboard-cifar10-20KB-torch-cpu-2.csv", rows)
     leaderboard.write_page(tmp_path, page)
     lines = [line for line in page.read_text().splitlines() if line.startswith("| ")]
-    assert lines[2] == "| found | 19,900 | 3.2 M | 2 | 81.0 ± 1.4 % | 82.0 ± 1.4 % | 2.0 |"
-    assert lines[3] == "| random | 19,900 | 3.2 M | 1 | 69.0 % | 70.0 % |  |"
+    assert lines[2] == "| found | 19,900 | 3.2M | 2 | 81.0 ± 1.4 % | 82.0 ± 1.4 % | 2.0 |"
+    assert lines[3] == "| random | 19,900 | 3.2M | 1 | 69.0 % | 70.0 % |  |"
     assert [line.split(" | ")[0].lstrip("| ") for line in lines[4:]] == [
         anchor.name for anchor in leaderboard.ANCHORS
     ]
