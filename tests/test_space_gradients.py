@@ -176,6 +176,6 @@ def test_random_students_end_no_process(space: str, size: int) -> None:
 @pytest.mark.parametrize("size", [64, 128, 256, 384])
 @pytest.mark.parametrize("space", spaces.FAMILIES)
 def test_many_random_students_end_no_process(space: str, size: int) -> None:
-    if space == "pyramid" and size > 128:
+    if space == "pyramid" and size > 64:
         pytest.skip("late halvings of large images take many minutes")
     trained(space, size, 9)
