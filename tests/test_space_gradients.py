@@ -178,4 +178,4 @@ def test_random_students_end_no_process(space: str, size: int) -> None:
 def test_many_random_students_end_no_process(space: str, size: int) -> None:
     if space == "pyramid" and size > 64:
         pytest.skip("late halvings of large images take many minutes")
-    trained(space, size, 9)
+    trained(space, size, 9 if size <= 128 else 3)
