@@ -13,7 +13,7 @@ from benchmarks import leaderboard, results
 SCRIPT = ROOT / "benchmarks" / "leaderboard.py"
 TINY = (
     *("--data", "digits", "--size", "8", "--budgets", "8KB", "--macs", "2M", "--trials", "2"),
-    *("--epochs", "2", "--final-epochs", "2", "--seeds", "2"),
+    *("--epochs", "2", "--final-epochs", "2", "--seeds", "1"),
 )
 
 
@@ -76,7 +76,7 @@ def test_searches_trains_and_scores_and_goes_on(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     students = {line["student"] for line in rows}
     assert students == {"found", "found in mixed", "random", *leaderboard.HAND_MADE}
-    assert sorted(line["seed"] for line in rows) == ["0"] * 6 + ["1"] * 6
+    assert len(rows) == len(students)
     assert all(7_000 < int(line["bytes"]) <= 8_000 for line in rows)
     assert all(int(line["macs"]) <= 2_000_000 for line in rows)
     assert all(0 < float(line["test"]) <= 1 for line in rows)
