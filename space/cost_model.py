@@ -12,13 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from space.architecture import Architecture, Head, Stage, se_width
-from space.count import (
-    LayerCost,
-    block_costs,
-    layer_macs,
-    layer_parameters,
-    output_size,
-)
+from space.count import LayerCost, block_costs, layer_macs, layer_parameters, output_size
 from space.file_format import StudentMetadata, file_bytes, layer_weights, metadata_length, tensors
 from space.layers import Block, Layer, Position, block, head
 

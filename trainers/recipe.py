@@ -126,7 +126,10 @@ class Recipe:
             require(MIX, mix, type(mix) in (int, float), "a number")
             phases = [[begin, mix if share else share] for begin, share in recipe.phases]
             recipe = recipe.with_settings({"phases": phases})
-        if isinstance(switch, float | int) and 0 < switch <= 1 and switch is not True:
+        if switch is not None:
+            valid = isinstance(switch, float | int) and switch is not True and 0 < switch <= 1
+            require(SWITCH, switch, valid, "above 0, up to 1")
+            assert isinstance(switch, float | int), "as was required"
             begun = [(begin, share) for begin, share in recipe.phases if begin < switch]
             if not any(share for _, share in begun):
                 raise InputError(
@@ -135,8 +138,7 @@ class Recipe:
             while len(begun) > 1 and not begun[-1][1]:
                 begun.pop()
             ended = [(float(switch), 0.0)] if switch < 1 else []
-            return recipe.with_settings({"phases": [*begun, *ended]})
-        require(SWITCH, switch, switch is None, "above 0, up to 1")
+            recipe = recipe.with_settings({"phases": [*begun, *ended]})
         return recipe
 
     @property
