@@ -6,6 +6,7 @@ from itertools import product
 
 from space.architecture import Architecture, Stage
 from space.file_format import StudentMetadata
+from space.pyramid import earliest
 from space.smallest import extreme
 from space.solver import Budget, Meter, Solution, smallest_stage
 from space.spaces import SIZE, SearchSpace, Value
@@ -117,10 +118,10 @@ def _extreme(
 
     Values that hold for the whole network are ordered from the cheapest to the dearest.
     """
-    pick = -1 if largest else 0
+    pick, limited = -1 if largest else 0, budget.macs is not None or budget.ram is not None
     choices = search_space.choices.items()
     whole = {name: vs[pick] for name, vs in choices if not name.startswith(("stem_", "stage"))}
-    if budget.macs is None and budget.ram is None and "halvings" in whole:
+    if not limited and "halvings" in whole:
         # Pixels are not stored, but each halving is, in the header.
         whole["halvings"] = search_space.choices["halvings"][-1 - pick]
     places: list[list[Stage]] = []
@@ -132,9 +133,12 @@ def _extreme(
             for values in product(*(_that_matter(n, vs, pick) for n, vs in placed.items()))
         )
         stages = (search_space.stage(whole | combination, place) for combination in combinations)
-        places.append(
-            list(dict.fromkeys((s if largest else smallest_stage(s)).canonical() for s in stages))
-        )
+        if not largest:
+            stages = (smallest_stage(stage) for stage in stages)
+        if limited and not largest:  # repair halves the image as early as can be
+            stride = earliest(search_space.size, search_space.stages)[place]
+            stages = (replace(stage, stride=stride) for stage in stages)
+        places.append(list(dict.fromkeys(stage.canonical() for stage in stages)))
     return extreme(places, budget, metadata, multiple, largest=largest)
 
 

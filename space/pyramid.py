@@ -48,6 +48,12 @@ def pyramid(count: int, placing: str, stages: int) -> tuple[int, ...]:
     return tuple(2 if place in halved else 1 for place in range(stages + 1))
 
 
+def earliest(size: int, stages: int) -> tuple[int, ...]:
+    """Strides where every place from the stem on halves, while 4 x 4 pixels or more are left."""
+    count = min(most_halvings(size), stages + 1)
+    return (2,) * count + (1,) * (stages + 1 - count)
+
+
 def halvings(size: int) -> tuple[int, ...]:
     """Numbers of halvings that leave a last map of at most 16 pixels, the most first."""
     most = most_halvings(size)

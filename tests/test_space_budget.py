@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from strategies import architectures, plain_card, repaired_fully
 
 from benchmarks.random_spaces import random_table
-from space import count
+from space import count, floor
 from space.architecture import Architecture
 from space.errors import InputError
 from space.file_format import FORMATS, stored_bytes
@@ -247,6 +247,16 @@ def test_where_maps_are_too_large_the_image_is_halved_earlier(limit: str, rule: 
         if rule == "ram" and before == after:
             assert "depth" not in told  # which needs no memory
     assert moved > 10
+
+
+def test_a_space_is_not_refused_for_halvings_that_repair_moves() -> None:
+    """At 64 pixels a stem that keeps them takes 28,672 bytes of activations alone."""
+    space, budget = search_space({"placings": ["late"]}, size=64), Budget.parse("100KB", ram="20KB")
+    shape = space.shape(random_params(space, random.Random(0)), classes=10, channels=3, size=64)
+    metadata = plain_card(shape, 64)
+    assert solve(shape, budget, metadata).share <= 1
+    floor.check(space, budget, metadata)
+    assert floor.smallest(space, budget, metadata).share <= 1
 
 
 def test_an_infeasible_shape_names_a_size_that_is_enough() -> None:
