@@ -8,13 +8,12 @@ from statistics import fmean
 
 import torch
 
-from search.study.plan import AblationSpec, Arm, training_key
+from search.study.plan import AblationSpec, training_key
+from search.training.costs import epoch_seconds
 from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached
-from space.build import build
 from trainers.data.datasets import Data, Split
 from trainers.engine.evaluation import evaluate
 from trainers.engine.training import images_per_second
-from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
 
@@ -56,23 +55,14 @@ def forecast(
 def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> float:
     """For one seed of every arm; arms with the same training count once."""
     arms = list({training_key(arm): arm for arm in plan.arms}.values())
-    measured = [_epoch_seconds(plan, arm, data, device) for arm in arms[:MEASURED_ARMS]]
+    measured = [
+        epoch_seconds(plan, arm.architecture, arm.recipe, arm.size, data, device, PROBE_SECONDS)
+        for arm in arms[:MEASURED_ARMS]
+    ]
     rest = [fmean(measured)] * (len(arms) - len(measured))
     return sum(
         arm.recipe.epochs * seconds for arm, seconds in zip(arms, measured + rest, strict=True)
     )
-
-
-def _epoch_seconds(plan: AblationSpec, arm: Arm, data: Data, device: torch.device) -> float:
-    metadata = plan.metadata_for(arm.recipe, arm.size)
-    data = data.at(metadata.size)
-    model = Model(
-        build(arm.architecture, seed=0), size=metadata.size, mean=metadata.mean, std=metadata.std
-    )
-    rate = images_per_second(model, arm.recipe, data, device, PROBE_SECONDS)
-    began = time.perf_counter()
-    evaluate(model, data.validation, device)
-    return len(data.train) / rate + time.perf_counter() - began
 
 
 def _teacher_seconds(wanted: TeacherSpec, data: Data, cache: Path, device: torch.device) -> float:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import torch
 
-from search.study.spec import SearchSpec, solved
+from search.study.spec import SearchSpec, StudySpec, solved
 from space import spaces
+from space.architecture import Architecture
 from space.build import build
 from space.count import activation_peak, macs
 from space.floor import smallest
@@ -17,8 +18,10 @@ from space.solver import InfeasibleError, Solution
 from trainers.data.datasets import Data
 from trainers.engine.training import seconds_per_epoch
 from trainers.model import Model
+from trainers.recipe import Recipe
 
 SAMPLED = 200  # shapes that represent a space
+PROBE_SECONDS = 1.5  # of each student's training
 DEAR = 10  # times the median's MACs: to be told of
 
 
@@ -89,8 +92,27 @@ def space_costs(
 
 def timed(cost: StudentCost, spec: SearchSpec, data: Data, device: torch.device) -> TimedCost:
     """Measure a student as the search would train it: batches, threads and precision."""
-    metadata = spec.metadata_for(spec.recipe, cost.size)
-    student = build(cost.student.architecture, seed=0)
-    model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
-    an_epoch = seconds_per_epoch(model, spec.recipe, data.at(cost.size), device)
+    network, size = cost.student.architecture, cost.size
+    an_epoch = epoch_seconds(spec, network, spec.recipe, size, data, device)
     return TimedCost(cost, an_epoch, an_epoch * spec.recipe.epochs)
+
+
+def epoch_seconds(
+    spec: StudySpec,
+    network: Architecture,
+    recipe: Recipe,
+    size: int | None,
+    data: Data,
+    device: torch.device,
+    probe: float = PROBE_SECONDS,
+) -> float:
+    """Seconds of an epoch of a study's student, validation included, measured on the network.
+
+    Args:
+        size: pixels of its input; the study's by default.
+        probe: seconds of training that it is measured by.
+    """
+    metadata = spec.metadata_for(recipe, size)
+    student = build(network, seed=0)
+    model = Model(student, size=metadata.size, mean=metadata.mean, std=metadata.std)
+    return seconds_per_epoch(model, recipe, data.at(metadata.size), device, probe)
