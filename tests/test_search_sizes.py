@@ -15,6 +15,7 @@ from dashboards.filters import Filters, misread
 from dashboards.library import Library
 from dashboards.pages import study as study_page
 from trainers import export
+from trainers.engine.training import train
 
 FLAGS = ("--cache", "cache", "--device", "cpu")
 SEARCH = (
@@ -115,7 +116,22 @@ def test_killed_and_resumed_equals_uninterrupted(searched: Path, tmp_path: Path)
         assert whole.read_bytes() == again.read_bytes()
 
 
-def test_one_shape_at_two_sizes_is_two_students(tmp_path: Path) -> None:
+@pytest.fixture
+def taught(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int, int]]:
+    """Of every training: pixels of the network's input, of the data, of the images themselves."""
+    seen: list[tuple[int, int, int]] = []
+
+    def watched(model: Any, recipe: Any, data: Any, *rest: Any, **named: Any) -> Any:
+        seen.append((model.size, data.size, data.train.images_NCHW.shape[-1]))
+        return train(model, recipe, data, *rest, **named)
+
+    monkeypatch.setattr("search.training.objective.train", watched)
+    return seen
+
+
+def test_one_shape_at_two_sizes_is_two_students(
+    tmp_path: Path, taught: list[tuple[int, int, int]]
+) -> None:
     """Sizes of one's own space; duplicates, finalists and ablations of a winner know the size."""
     (tmp_path / "own.toml").write_text(ONE_SHAPE)
     search = ("search", "--config", "own.toml", "--sampler", "random", "--name", "s", *FLAGS)
@@ -148,6 +164,8 @@ def test_one_shape_at_two_sizes_is_two_students(tmp_path: Path) -> None:
     assert [row["size"] for row in arms] == [winner["size"], *others]
     assert [size_of(file_of(tmp_path, n, "won")) for n in range(3)] == [r["size"] for r in arms]
     assert len({row["macs"] for row in arms}) == 3
+    # Images are decoded at a student's own size, not made smaller or larger for it.
+    assert set(taught) == {(size, size, size) for size in (8, 12, 16)}
 
 
 @pytest.mark.slow
