@@ -29,13 +29,13 @@ TOLD = f"trial 0: epoch 6/{EPOCHS}"  # a line of its progress, which tells every
 GO_ON = ("s", "--cache", "cache", "--device", "cpu")
 
 
-def test_sixty_trials_in_chaos(tmp_path: Path) -> None:
+def test_thirty_trials_in_chaos(tmp_path: Path) -> None:
     """Six workers, one killed every few seconds; the database restarted twice."""
     if postgres_server.missing():
         pytest.skip(f"needs PostgreSQL; missing: {postgres_server.missing()}")
     said: list[str] = []
     with Server() as server:
-        ordeal = chaos.Ordeal(tmp_path, server, "0", 6, 60, said.append)
+        ordeal = chaos.Ordeal(tmp_path, server, "0", 6, 30, said.append)
         try:
             ordeal.run(chaos.in_short(random.Random(0)))
         finally:

@@ -166,6 +166,8 @@ def test_stages_stay_in_their_columns(network: Architecture, depth: int) -> None
     owners = np.repeat(starts, counts)
     for shape, start in zip(shapes, owners, strict=True):
         assert start - 1e-9 <= shape.x0 < shape.x1 < start + steps[0]
+    lines = [line for words in stages_of(deep, 48)["settings"][1:-1] for line in words.split(", ")]
+    assert max(map(len, lines)) <= len("expanded 64x")  # a column's width on a telephone
 
 
 def test_a_curve_with_its_losses() -> None:

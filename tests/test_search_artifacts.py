@@ -169,16 +169,18 @@ def test_a_store_that_is_away_is_asked_again(
         late.wait()
 
 
-LATE = (
-    """
-import threading, boto3
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer(port={port}); server.start()
-boto3.client("s3", endpoint_url="http://127.0.0.1:{port}").create_bucket(Bucket="bucket")
-threading.Event().wait()
-""".strip()
-    .replace("\n", "; ")
-    .replace("; ; ", "; ")
+# Two servers of one process share their buckets: the bucket is there before its address answers.
+LATE = "; ".join(
+    (
+        "import threading, boto3",
+        "from moto.server import ThreadedMotoServer",
+        "first = ThreadedMotoServer('127.0.0.1', 0)",
+        "first.start()",
+        "address = 'http://{{}}:{{}}'.format(*first.get_host_and_port())",
+        "boto3.client('s3', endpoint_url=address).create_bucket(Bucket='bucket')",
+        "ThreadedMotoServer('127.0.0.1', {port}).start()",
+        "threading.Event().wait()",
+    )
 )
 
 

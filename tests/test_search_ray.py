@@ -68,7 +68,7 @@ def cluster() -> Iterator[TwoNodes]:
 def test_a_node_is_lost_and_the_study_completes(
     cluster: TwoNodes, tmp_path: Path, postgres: str
 ) -> None:
-    asked = ("--trials", "8", "--epochs", "40", "--storage", postgres)
+    asked = ("--trials", "4", "--epochs", "24", "--storage", postgres)
     process = cluster.start(tmp_path, *STUDY, *asked)
     until(lambda: states(postgres).count("RUNNING") == 2 and len(states(postgres)) > 2, process)
     cluster.lose_one()
@@ -76,19 +76,19 @@ def test_a_node_is_lost_and_the_study_completes(
     assert process.returncode == 0, err
     assert "2 workers on Ray (2 nodes), 0 GPUs each" in err
     assert "secret" not in out + err  # the database's password
-    assert states(postgres) == ["COMPLETE"] * 8
+    assert states(postgres) == ["COMPLETE"] * 4
     answer = distilnas(tmp_path, "doctor", "s", "--storage", postgres, "--json")
     document = json.loads(answer.out)
     left = [finding for finding in document["findings"] if not finding["mended"]]
     assert left == []
     assert answer.status == 0
-    assert len(list((tmp_path / "runs" / "s").glob("trial*/student.safetensors"))) == 8
+    assert len(list((tmp_path / "runs" / "s").glob("trial*/student.safetensors"))) == 4
 
 
 def test_ctrl_c_leaves_what_can_be_gone_on_with(
     cluster: TwoNodes, tmp_path: Path, postgres: str
 ) -> None:
-    asked = ("--trials", "3", "--epochs", "60", "--storage", postgres)
+    asked = ("--trials", "3", "--epochs", "24", "--storage", postgres)
     process = cluster.start(tmp_path, *STUDY, *asked)
     until(lambda: states(postgres).count("RUNNING") == 2, process)
     process.send_signal(signal.SIGINT)
@@ -132,7 +132,7 @@ def actors() -> list[int]:
 
 
 def test_a_crashed_worker_is_begun_anew_and_its_trial_goes_on(tmp_path: Path) -> None:
-    asked = ("--trials", "1", "--epochs", "60", "--workers", "1")
+    asked = ("--trials", "1", "--epochs", "30", "--workers", "1")
     process = start(tmp_path, *STUDY, *asked)
     until(lambda: epochs(tmp_path) > 2, process)
     (actor,) = actors()

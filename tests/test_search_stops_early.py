@@ -209,19 +209,15 @@ def readme_shows(answer: Answer, trials: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_a_default_search_saves_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`distilnas search` as it is typed, against the same without a pruner."""
-    monkeypatch.setenv("DISTILNAS_CACHE", "../cache")  # no flag, which the hints would repeat
-    spent: dict[str, Any] = {}
-    for pruner, flags in {"halving": (), "none": ("--pruner", "none")}.items():
-        folder = tmp_path / pruner
-        folder.mkdir()
-        answer = distilnas(folder, "search", *flags, timeout=600)
-        assert answer.status == 0, answer.err
-        trials = table.trials(open_engine(str(folder / "studies.db")), "digits-20KB-int8")
-        spent[pruner] = trials[trials["duplicate_of"].isna()]["epochs"].sum()
-        early = stopped(trials)
-        assert len(early) >= 5 if pruner == "halving" else early.empty
-        assert set(early["epochs"]) <= {5, 10}
-        if pruner == "halving":
-            readme_shows(answer, trials)
-    assert spent["halving"] < 0.7 * spent["none"]
+    """`distilnas search` as it is typed, against what it would take without a pruner."""
+    monkeypatch.setenv("DISTILNAS_CACHE", "cache")  # no flag, which the hints would repeat
+    answer = distilnas(tmp_path, "search", timeout=600)
+    assert answer.status == 0, answer.err
+    trials = table.trials(open_engine(str(tmp_path / "studies.db")), "digits-20KB-int8")
+    early = stopped(trials)
+    assert len(early) >= 5
+    assert set(early["epochs"]) <= {5, 10}
+    readme_shows(answer, trials)
+    trained = trials[trials["duplicate_of"].isna()]["epochs"]
+    assert trained.sum() < 0.7 * trained.max() * len(trained)
+    assert trained.max() == 20

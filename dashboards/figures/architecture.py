@@ -81,7 +81,7 @@ def settings_words(stage: Stage) -> str:
         f"expanded {stage.expansion}x" if stage.expansion > 1 else "",
         f"SE {stage.se}" if stage.se else "",
         "shortcuts" if stage.residual else "",
-        f"later blocks {stage.repeat} times" if stage.repeat > 1 else "",
+        f"repeated {stage.repeat}x" if stage.repeat > 1 else "",
         stage.activation,
     ]
     return ", ".join(filter(None, words))
