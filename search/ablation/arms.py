@@ -5,13 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search.ablation.design import (
-    RECIPE_SETTINGS,
-    SIZE_MATCHED,
-    Candidate,
-    Design,
-    Settings,
-)
+from search.ablation.design import SIZE_MATCHED, Candidate, Design
+from search.ablation.factors import RECIPE_SETTINGS, Settings
 from search.study.plan import FACTORIAL, ONE_FACTOR, Arm, training_key
 from search.study.settings import NO_TEACHER, training_recipe
 from search.study.spec import StudySpec
@@ -22,7 +17,8 @@ from space.file_format import StudentMetadata, check_format, stored_bytes
 from space.references import read_architecture
 from space.solver import Budget, solve
 from space.spaces import REFERENCES, reference
-from trainers.recipe import HARD_ONLY, MIX, SWITCH, Recipe
+from trainers.ranges import with_values
+from trainers.recipe import HARD_ONLY, Recipe
 
 REST = "(baseline)"  # level of a factor whose levels do not hold the baseline's
 
@@ -84,8 +80,7 @@ class ArmBuilder:
         design = self.design
         recipe = training_recipe(design.data, design.recipe, design.epochs)
         for part in (design.base, changes):  # one over the other, tables within them too
-            recipe = recipe.with_settings({k: v for k, v in part.items() if k in RECIPE_SETTINGS})
-            recipe = recipe.with_phases(part.get(MIX), part.get(SWITCH))
+            recipe = with_values(recipe, {k: v for k, v in part.items() if k in RECIPE_SETTINGS})
         if recipe.precision == "auto":
             recipe = replace(recipe, precision=self.precision)
         settings = {**design.base, **changes}

@@ -1,7 +1,8 @@
 """Batches of an epoch, on the device: pixels, draws, labels, the teacher's logits.
 
-Shape suffixes: N images, P photographs (the N images, and with mixup their N partners after
-them), C channels, H x W pixels, L lanes (draws of an image's view), K classes.
+Shape suffixes: N images, P photographs (the N images, and where they are mixed their N partners
+after them), C channels, H x W pixels, L lanes (draws of an image's view), 4 edges of a box, K
+classes.
 """
 
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from typing import NamedTuple
 
 import torch
 
-from trainers.data.augment import LANES, drawn_views, mixed, mixup_partners
+from trainers.data.augment import LANES, drawn_views
 from trainers.data.datasets import Split
+from trainers.data.mixing import mixed, mixing
 from trainers.data.random import uniforms
 from trainers.engine.steps import batch_indices
 from trainers.recipe import Recipe
@@ -24,7 +26,8 @@ class Batch(NamedTuple):
     pixels_PCHW: torch.Tensor  # uint8
     draws_PL: torch.Tensor  # float32, uniform
     labels_P: torch.Tensor  # int64
-    weight_N: torch.Tensor  # float32, of the image against its partner; 1 without mixup
+    weight_N: torch.Tensor  # float32, of the image's label against its partner's; 1: not mixed
+    box_N4: torch.Tensor  # float32, what of the partner is pasted; N x 0 without CutMix
     teacher_NK: torch.Tensor  # float32; N x 0 where it is not used
 
     def __len__(self) -> int:
@@ -39,7 +42,9 @@ class Batch(NamedTuple):
             torch.cat([tensor[s] for s in chosen])
             for tensor in (self.pixels_PCHW, self.draws_PL, self.labels_P)
         )
-        return Batch(pixels, draws, labels, self.weight_N[begin:end], self.teacher_NK[begin:end])
+        own = slice(begin, end)
+        weight_N, box_N4, teacher_NK = self.weight_N[own], self.box_N4[own], self.teacher_NK[own]
+        return Batch(pixels, draws, labels, weight_N, box_N4, teacher_NK)
 
 
 class Batches:
@@ -58,10 +63,11 @@ class Batches:
         every_N = torch.arange(self.count, device=self.device)
         self.draws_NL = uniforms(seed, epoch, every_N, LANES)
         self.weight_N = torch.ones(self.count, device=self.device)
+        self.box_N4 = torch.empty(self.count, 0, device=self.device)
         self.partner_N = None
-        if augment.mixup:
-            partner_N, self.weight_N = mixup_partners(
-                every_N, self.count, seed=seed, epoch=epoch, alpha=augment.mixup
+        if augment.mixes:
+            partner_N, self.weight_N, self.box_N4 = mixing(
+                every_N, self.count, seed=seed, epoch=epoch, augment=augment
             )
             self.partner_N = partner_N.to(self.images_NCHW.device)
         unheard_N0 = torch.empty(self.count, 0, device=self.device)
@@ -84,6 +90,7 @@ class Batches:
             self.draws_NL[photographs_P],
             self.labels_N[photographs_P],
             self.weight_N[index_N],
+            self.box_N4[index_N],
             self.teacher_NK[index_N],
         )
 
@@ -97,7 +104,9 @@ class Batches:
     def views(self, batch: Batch) -> torch.Tensor:
         """The views of a batch, mixed where the policy says so: float32 in [0, 1], NCHW."""
         view_PCHW = drawn_views(batch.pixels_PCHW, batch.draws_PL, self.recipe.augment)
-        return mixed(view_PCHW, batch.weight_N) if self.recipe.augment.mixup else view_PCHW
+        if not self.recipe.augment.mixes:
+            return view_PCHW
+        return mixed(view_PCHW, batch.weight_N, batch.box_N4)
 
 
 def resident(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -130,7 +130,7 @@ class Learner:
         logits_NK = self.model(self.batches.views(batch))
         smoothing, own_N = self.recipe.label_smoothing, batch.labels_P[: len(batch)]
         hard_N = hard_loss(logits_NK, own_N, smoothing)
-        if self.recipe.augment.mixup:
+        if self.recipe.augment.mixes:
             other_N = hard_loss(logits_NK, batch.labels_P[len(batch) :], smoothing)
             hard_N = batch.weight_N * hard_N + (1 - batch.weight_N) * other_N
         if batch.teacher_NK.shape[1] == 0:
