@@ -5,7 +5,7 @@ after them), C channels, H x W pixels, L lanes (draws of an image's view), 4 edg
 classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
 
     pixels_PCHW: torch.Tensor  # uint8
     draws_PL: torch.Tensor  # float32, uniform
-    labels_P: torch.Tensor  # int64
+    labels_P: torch.Tensor  # int64; NO_LABEL where there is none
     weight_N: torch.Tensor  # float32, of the image's label against its partner's; 1: not mixed
     box_N4: torch.Tensor  # float32, what of the partner is pasted; N x 0 without CutMix
     teacher_NK: torch.Tensor  # float32; N x 0 where it is not used
@@ -50,10 +50,20 @@ class Batch(NamedTuple):
 class Batches:
     """The training images of a run, and the tables of its current epoch."""
 
-    def __init__(self, split: Split, recipe: Recipe, device: torch.device) -> None:
-        self.recipe, self.device, self.count = recipe, device, len(split)
-        self.images_NCHW = resident(split.images_NCHW, device)
-        self.labels_N = split.labels_N.to(device)
+    def __init__(
+        self,
+        split: Split,
+        recipe: Recipe,
+        device: torch.device,
+        unlabelled: Split | None = None,
+    ) -> None:
+        """Take images, and after them those without labels, of which only a teacher speaks."""
+        splits = [split] if unlabelled is None else [split, unlabelled]
+        self.recipe, self.device, self.count = recipe, device, sum(map(len, splits))
+        self.images_NCHW, *more = resident(device, *(split.images_NCHW for split in splits))
+        self.more_NCHW = more[0] if more else None  # those without labels, where they lie apart
+        self.labels_N = torch.cat([split.labels_N for split in splits]).to(device)
+        self.some_unlabelled = unlabelled is not None
         self.begin(0)
 
     def begin(self, epoch: int, teacher_NK: torch.Tensor | None = None) -> None:
@@ -96,7 +106,10 @@ class Batches:
 
     def pixels(self, photographs_P: torch.Tensor) -> torch.Tensor:
         """Photographs, uint8, on the training device; streamed to it where they do not fit."""
-        chosen_PCHW = self.images_NCHW[photographs_P]
+        if self.more_NCHW is None:
+            chosen_PCHW = self.images_NCHW[photographs_P]
+        else:
+            chosen_PCHW = _from_both(self.images_NCHW, self.more_NCHW, photographs_P)
         if chosen_PCHW.device.type == self.device.type:
             return chosen_PCHW
         return chosen_PCHW.pin_memory().to(self.device, non_blocking=True)
@@ -109,14 +122,31 @@ class Batches:
         return mixed(view_PCHW, batch.weight_N, batch.box_N4)
 
 
-def resident(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The images on the device; where they do not fit, where they were.
+def resident(device: torch.device, *images_NCHW: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The images in one tensor on the device; where they do not fit, where they were.
 
-    On a CPU they stay a memory map: what is read of them comes from the disk once, and the
-    system takes the memory back when it is short.
+    On a CPU they stay memory maps: what is read of them comes from the disk once, and the system
+    takes the memory back when it is short. So none are copied to be joined.
     """
     if device.type != "cuda":
         return images_NCHW
     free, _ = torch.cuda.mem_get_info(device)
-    fits = images_NCHW.nbytes <= RESIDENT_SHARE * free
-    return images_NCHW.to(device) if fits else images_NCHW
+    if sum(images.nbytes for images in images_NCHW) > RESIDENT_SHARE * free:
+        return images_NCHW
+    first, counts = images_NCHW[0], [len(images) for images in images_NCHW]
+    joined_NCHW = torch.empty((sum(counts), *first.shape[1:]), dtype=first.dtype, device=device)
+    for place_NCHW, images in zip(joined_NCHW.split(counts), images_NCHW, strict=True):
+        place_NCHW.copy_(images)
+    return [joined_NCHW]
+
+
+def _from_both(
+    first_NCHW: torch.Tensor, second_NCHW: torch.Tensor, index_P: torch.Tensor
+) -> torch.Tensor:
+    """The images at places of two tensors, as if the second lay behind the first."""
+    count = len(first_NCHW)
+    chosen_PCHW = first_NCHW.new_empty((len(index_P), *first_NCHW.shape[1:]))
+    is_first_P = index_P < count
+    chosen_PCHW[is_first_P] = first_NCHW[index_P[is_first_P]]
+    chosen_PCHW[~is_first_P] = second_NCHW[index_P[~is_first_P] - count]
+    return chosen_PCHW
