@@ -168,7 +168,7 @@ def test_settings_stand_over_those_of_the_baseline(plan_of: Callable[..., Planne
 
 
 def test_settings_of_the_augmentation_are_factors(plan_of: Callable[..., Planned]) -> None:
-    """By their names with a dot, which TOML reads as tables; over the baseline's, and each other."""
+    """By names with a dot, which TOML reads as tables; over the baseline's, and each other."""
     factors = "[factors]\naugment.cutmix = [0, 1]\naugment.flip = [0, 0.5]\n"
     factorial = TOP + 'design = "factorial"\n'
     found = plan_of(spec(factors, top=factorial, baseline='augment = "light"'))

@@ -73,7 +73,20 @@ class ArmBuilder:
             teacher=teacher,
             budget_share=share,
             size=None if size == self.ground.size else size,
+            labelled_only=teacher is not None and not self.unlabelled(settings),
         )
+
+    def unlabelled(self, settings: Settings) -> bool:
+        """Whether an arm learns from the design's photographs without labels, if it has any."""
+        has_some = self.design.unlabelled is not None
+        given = settings.get("unlabelled", True)
+        require("unlabelled", given, isinstance(given, bool), "true or false, of an arm")
+        if "unlabelled" in settings and not has_some:
+            raise InputError(
+                "unlabelled is a setting of arms where the design names a folder of photographs "
+                'without labels; add: unlabelled = "FOLDER"'
+            )
+        return bool(given)
 
     def taught(self, changes: Settings) -> tuple[Recipe, str | None]:
         """The recipe, and the name of the teacher where somebody listens to it."""

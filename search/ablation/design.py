@@ -45,6 +45,7 @@ class Design:
     name: str
     question: str = ""
     data: str = DIGITS  # or a folder of photographs
+    unlabelled: str | None = None  # a folder of photographs without labels, to train on too
     size: int | None = None  # pixels; 64 for photographs, 8 for digits
     design: str = ONE_FACTOR
     widths: str = SIZE_MATCHED  # or "fixed"

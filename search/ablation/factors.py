@@ -19,7 +19,7 @@ RECIPE_SETTINGS = (
     *(f"{AUGMENT}.{f.name}" for f in fields(Augment)),
     *(MIX, SWITCH),
 )
-OTHER_SETTINGS = ("architecture", "budget", "format", "size", "teacher")
+OTHER_SETTINGS = ("architecture", "budget", "format", "size", "teacher", "unlabelled")
 
 
 def check_settings(where: str, settings: Settings) -> None:

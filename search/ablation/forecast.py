@@ -13,6 +13,7 @@ from search.training.costs import epoch_seconds
 from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached
 from trainers.data.datasets import Data, Split
 from trainers.engine.evaluation import evaluate
+from trainers.engine.steps import images_per_epoch
 from trainers.engine.training import images_per_second
 from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
@@ -56,7 +57,10 @@ def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> f
     """For one seed of every arm; arms with the same training count once."""
     arms = list({training_key(arm): arm for arm in plan.arms}.values())
     measured = [
-        epoch_seconds(plan, arm.architecture, arm.recipe, arm.size, data, device, PROBE_SECONDS)
+        epoch_seconds(
+            *(plan, arm.architecture, arm.recipe, arm.size),
+            *(data.labelled if arm.labelled_only else data, device, PROBE_SECONDS),
+        )
         for arm in arms[:MEASURED_ARMS]
     ]
     rest = [fmean(measured)] * (len(arms) - len(measured))
@@ -81,16 +85,19 @@ def _logits_seconds(
     device: torch.device,
 ) -> float:
     """At most: what earlier studies left in the cache is not looked for."""
-    banks: dict[tuple[str, str, int, int | None], Recipe] = {}
+    banks: dict[tuple[str, str, int, int | None, bool], Recipe] = {}
     for arm in plan.arms:
         if arm.teacher is not None:
-            key = arm.teacher, str(arm.recipe.augment), arm.recipe.view_seed, arm.size
+            views = str(arm.recipe.augment), arm.recipe.view_seed, arm.size, arm.labelled_only
+            key = arm.teacher, *views
             longest = max(arm.recipe, banks.get(key, arm.recipe), key=lambda recipe: recipe.epochs)
             banks[key] = longest
     seconds = {name: _image_seconds(its, data, device) for name, its in heard.items()}
     each = sum(
-        seconds[name] * len(data.train) * sum(map(recipe.hears_teacher, range(recipe.epochs)))
-        for (name, *_), recipe in banks.items()
+        seconds[name]
+        * images_per_epoch(data.labelled if labelled_only else data, recipe)
+        * sum(map(recipe.hears_teacher, range(recipe.epochs)))
+        for (name, *_, labelled_only), recipe in banks.items()
     )
     return each * (1 if plan.shared_views else seeds)
 

@@ -48,6 +48,12 @@ CACHE = click.option(
     show_envvar=True,
     help="Folder for decoded photographs, teachers and teacher logits.",
 )
+UNLABELLED = click.option(
+    "--unlabelled", help="Folder of photographs without labels: the teacher speaks of them."
+)
+UNLABELLED_NOW = click.option(
+    "--unlabelled", help="Where the photographs without labels lie now or here, if they moved."
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 GRACE = click.option(
     "--grace",

@@ -103,7 +103,8 @@ def seconds_per_epoch(
     Args:
         seconds: of training that it is measured by.
     """
-    training = images_per_epoch(data, recipe) / images_per_second(model, recipe, data, device, seconds)
+    rate = images_per_second(model, recipe, data, device, seconds)
+    training = images_per_epoch(data, recipe) / rate
     some = data.validation
     some = Split(some.images_NCHW[:EVALUATED], some.labels_N[:EVALUATED])
     began = time.perf_counter()
