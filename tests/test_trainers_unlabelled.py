@@ -28,7 +28,6 @@ from trainers.engine.modes import ComputeMode
 from trainers.engine.steps import images_per_epoch, steps_per_epoch
 from trainers.engine.training import _Training, train
 from trainers.losses import NO_LABEL, hard_loss, soft_loss
-from trainers.policies import Augment
 from trainers.recipe import Recipe
 from trainers.teachers.bank import LogitBank, bank_key
 
@@ -77,7 +76,7 @@ def test_each_image_has_its_losses(mix: str, loss: str, share: float) -> None:
         found = learner.loss(batch)
     labels = [*WITHOUT.train.labels_N.tolist(), *[None] * UNLABELLED]
     partner_N, weight_N, _ = mixing(
-        index_N, LABELLED + UNLABELLED, seed=0, epoch=1, augment=Augment(**MIXES[mix])
+        index_N, LABELLED + UNLABELLED, seed=0, epoch=1, augment=recipe.augment
     )
     guessed_N = TEACHER_NK[index_N].argmax(1)
     own_N = torch.tensor(

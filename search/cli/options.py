@@ -49,10 +49,10 @@ CACHE = click.option(
     help="Folder for decoded photographs, teachers and teacher logits.",
 )
 UNLABELLED = click.option(
-    "--unlabelled", help="Folder of photographs without labels: the teacher speaks of them."
+    "--unlabelled", help="Folder of photographs without labels, to train on by what the teacher says."
 )
 UNLABELLED_NOW = click.option(
-    "--unlabelled", help="Where the photographs without labels lie now or here, if they moved."
+    "--unlabelled", help="Where the photographs without labels lie on this machine, if they moved."
 )
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 GRACE = click.option(
