@@ -49,7 +49,7 @@ CACHE = click.option(
     help="Folder for decoded photographs, teachers and teacher logits.",
 )
 UNLABELLED = click.option(
-    "--unlabelled", help="Folder of photographs without labels, to train on by what the teacher says."
+    "--unlabelled", help="Folder of photographs without labels, taught by what the teacher says."
 )
 UNLABELLED_NOW = click.option(
     "--unlabelled", help="Where the photographs without labels lie on this machine, if they moved."
