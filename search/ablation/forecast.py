@@ -14,7 +14,6 @@ from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached
 from trainers.data.datasets import Data, Split
 from trainers.engine.evaluation import evaluate
 from trainers.engine.training import images_per_second
-from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
 
 MEASURED_ARMS = 16  # at most; the others count as their mean
@@ -68,8 +67,9 @@ def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> f
 def _teacher_seconds(wanted: TeacherSpec, data: Data, cache: Path, device: torch.device) -> float:
     if is_cached(wanted.path(data, cache)):
         return 0.0
-    model, _ = teachers.untrained(wanted.network, data, size=wanted.size)
-    rate = images_per_second(model, wanted.recipe, data, device, PROBE_SECONDS)
+    seen = wanted.seen(data)
+    model, _ = teachers.untrained(wanted.network, seen)
+    rate = images_per_second(model, wanted.recipe, seen, device, PROBE_SECONDS)
     return wanted.recipe.epochs * len(data.train) / rate
 
 
@@ -81,26 +81,24 @@ def _logits_seconds(
     device: torch.device,
 ) -> float:
     """At most: what earlier studies left in the cache is not looked for."""
-    banks: dict[tuple[str, str, int, int | None], Recipe] = {}
+    banks: dict[tuple[str, str, int], set[int]] = {}  # epochs of views, by what they depend on
     for arm in plan.arms:
         if arm.teacher is not None:
-            key = arm.teacher, str(arm.recipe.augment), arm.recipe.view_seed, arm.size
-            longest = max(arm.recipe, banks.get(key, arm.recipe), key=lambda recipe: recipe.epochs)
-            banks[key] = longest
+            key = arm.teacher, str(arm.recipe.augment), arm.recipe.view_seed
+            banks.setdefault(key, set()).update(arm.recipe.heard_views)
     seconds = {name: _image_seconds(its, data, device) for name, its in heard.items()}
-    each = sum(
-        seconds[name] * len(data.train) * sum(map(recipe.hears_teacher, range(recipe.epochs)))
-        for (name, *_), recipe in banks.items()
-    )
+    each = sum(seconds[name] * len(data.train) * len(views) for (name, *_), views in banks.items())
     return each * (1 if plan.shared_views else seeds)
 
 
 def _image_seconds(named: TeacherSource, data: Data, device: torch.device) -> float:
     """What a teacher takes to look at one image."""
     if isinstance(named, TeacherSpec):
-        model, _ = teachers.untrained(named.network, data, size=named.size)
+        data = named.seen(data)
+        model, _ = teachers.untrained(named.network, data)
     else:
-        model = teachers.load(named).model
+        loaded = teachers.load(named)
+        model, data = loaded.model, data.at(loaded.info.size)
     images_NCHW, labels_N = data.train.images_NCHW[:ASKED], data.train.labels_N[:ASKED]
     some = Split(images_NCHW, labels_N)
     began = time.perf_counter()

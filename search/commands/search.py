@@ -29,7 +29,7 @@ from search.terminal import output
 from search.terminal.dry_run import planned
 from search.training.context import ContextSpec
 from search.training.costs import sampled_students, space_costs
-from search.training.teacher_cache import TeacherSpec, keep_teachers, read_teacher
+from search.training.teacher_cache import TeacherSpec, keep_teachers, read_teacher, sizes_seen
 from search.workers import on_ray
 from space import floor
 from space.choices import name_of
@@ -71,7 +71,7 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
             teacher = own_teacher(settings, given, data, device, console)
             spec = make_spec(settings, data, teacher.hash if teacher else "")
             own = {OWN_TEACHER: teacher} if teacher is not None else {}
-            keep_teachers(folder, own)
+            own = keep_teachers(folder, own)
             asked = {TARGET: settings.trials, FINALISTS: settings.finalists} | settings.limits
             facts = {name: teacher.facts for name, teacher in own.items()}
             study = create(storage, name, spec, asked | where | {DESCRIBED: facts})
@@ -109,7 +109,7 @@ def checked(settings: Settings, console: Console) -> Checked:
     data = load(
         settings.data,
         sizes[-1] if sizes else settings.size,
-        others=sizes,
+        others={*sizes, *sizes_seen([teacher] if teacher is not None else [])},
         cache=settings.cache_folder,
     )
     console.print(data.words, soft_wrap=True)

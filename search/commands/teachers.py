@@ -41,7 +41,7 @@ def train(
     console, chosen = output.console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
-    images = load(data, size, cache=cache_folder(cache))
+    images = load(data, size or input_size, cache=cache_folder(cache))
     console.print(images.words, soft_wrap=True)
     with Display(console, trials=None, done=0) as display:
         display.began("teacher", network, plan.epochs)
@@ -143,7 +143,7 @@ def obtain(
         try:
             teacher = teach(
                 wanted.network,
-                data,
+                wanted.seen(data),
                 wanted.recipe,
                 path,
                 device=device,

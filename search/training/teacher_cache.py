@@ -1,6 +1,6 @@
 """Teachers that a study asks for: from a file, from the cache, or trained now and kept there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,14 +40,27 @@ class TeacherSpec:
             read_content(Path(str(self.weights)))
         self.recipe.check()
 
+    def seen(self, data: Data) -> Data:
+        """The photographs at the size of its input, which it is trained on."""
+        return data.at(self.size or data.size)
+
     def path(self, data: Data, cache: Path) -> Path:
         """Where it lies in the cache, or will."""
         source = self.weights if self.weights in (None, IMAGENET) else _digest(str(self.weights))
-        key = teacher_key(self.network, data, self.recipe, self.size, source)
+        key = teacher_key(self.network, self.seen(data), self.recipe, self.size, source)
         return cache / "teachers" / f"{self.network}-{key}.pt"
 
 
 TeacherSource = TeacherSpec | Path  # a teacher to train, or a file of one
+
+
+def sizes_seen(sources: Iterable[TeacherSource]) -> set[int]:
+    """Pixels that photographs are needed at for the teachers; InputError for what is no teacher."""
+    known = (
+        teachers.read_info(source).size if isinstance(source, Path) else source.size
+        for source in sources
+    )
+    return {size for size in known if size is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,19 +144,26 @@ def check_teachers(named: Mapping[str, TeacherSource], data: Data) -> None:
         if isinstance(its, Path):
             read_teacher(its, data)
         else:
-            teachers.untrained(its.network, data, size=its.size)
+            teachers.untrained(its.network, its.seen(data))
 
 
 def is_cached(path: Path) -> bool:
     return path.exists() and path.with_suffix(".json").exists()
 
 
-def keep_teachers(folder: Folder, teachers_by_name: Mapping[str, Teacher]) -> None:
-    """A study's own copies, to be written before the study: what can be resumed has them."""
-    for name, teacher in teachers_by_name.items():
+def keep_teachers(folder: Folder, own: Mapping[str, Teacher]) -> dict[str, Teacher]:
+    """A study's own copies, to be written before the study: what can be resumed has them.
+
+    Returns:
+        The teachers as the study asks them: about photographs of their own size.
+    """
+    kept = {}
+    for name, teacher in own.items():
         path = folder.teacher(name)
-        teachers.save(path, teacher.model, teacher.info)
+        info = replace(teacher.info, asked_at=teacher.info.size)
+        kept[name] = teachers.save(path, teacher.model, info)
         folder.keep(path.name, path.with_suffix(".json").name)
+    return kept
 
 
 def read_teacher(path: Path, data: Data) -> Teacher:

@@ -26,8 +26,12 @@ class StepScalars(NamedTuple):
     """What changes from step to step besides the batch."""
 
     learning_rate: float
-    soft_share: float  # of the loss
+    hard_weight: float  # of the labels' loss
+    soft_weight: float  # of the teacher's
     average_weight: float  # of the new parameters in their average
+
+
+NO_RATES = StepScalars(0.0, 0.0, 0.0, 0.0)  # a step that changes nothing
 
 
 def rates(recipe: Recipe, step: int, steps: int) -> StepScalars:
@@ -37,7 +41,8 @@ def rates(recipe: Recipe, step: int, steps: int) -> StepScalars:
         recipe.schedule, progress, start=recipe.lr, end=recipe.lr_end, warmup=recipe.warmup
     )
     share = soft_share(recipe.phases, progress)
-    return StepScalars(rate, share, averaging.weight(recipe.ema, step))
+    rise = min(1.0, progress / recipe.soft_warmup) if recipe.soft_warmup else 1.0
+    return StepScalars(rate, 1 - share, share * rise, averaging.weight(recipe.ema, step))
 
 
 class Learner:
@@ -51,9 +56,11 @@ class Learner:
         self.average = averaging.copy_of(self.model)
         # On the device, because a graph would keep a number's first value for ever.
         self.scalars = torch.zeros(len(StepScalars._fields), device=self.device)
-        self.learning_rate, self.soft_share, self.average_weight = self.scalars.unbind()
+        self.learning_rate, self.hard_weight, self.soft_weight, self.average_weight = (
+            self.scalars.unbind()
+        )
         self.optimizer = make_optimizer(self.model, recipe, self.learning_rate)
-        self.soft_loss = soft_loss(recipe.loss)
+        self.soft_loss = soft_loss(recipe.loss, recipe.beta)
         self.splits = 1  # micro-batches a batch
         self.graphs: dict[tuple[int, bool], GraphedStep] = {}
         self.fallback = ""  # why steps are not captured although the mode says so
@@ -126,7 +133,7 @@ class Learner:
             yield batch.part(int(index_N[0]), int(index_N[-1]) + 1)
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """Sum over the images of (1 - share) hard loss + share soft loss."""
+        """Sum over the images of the weighted hard and soft losses."""
         logits_NK = self.model(self.batches.views(batch))
         smoothing, own_N = self.recipe.label_smoothing, batch.labels_P[: len(batch)]
         hard_N = hard_loss(logits_NK, own_N, smoothing)
@@ -135,9 +142,8 @@ class Learner:
             hard_N = batch.weight_N * hard_N + (1 - batch.weight_N) * other_N
         if batch.teacher_NK.shape[1] == 0:
             return hard_N.sum()
-        share = self.soft_share
         soft_N = self.soft_loss(logits_NK, batch.teacher_NK, own_N, self.recipe.temperature)
-        return (1 - share) * hard_N.sum() + share * soft_N.sum()
+        return self.hard_weight * hard_N.sum() + self.soft_weight * soft_N.sum()
 
     def changing(self) -> Iterator[torch.Tensor]:
         """Every tensor that a step changes."""

@@ -50,6 +50,9 @@ class TeacherInfo:
     std: tuple[float, ...]
     accuracy: float | None = None  # validation
     trained: str = ""  # on what, from what
+    # Pixels of the photographs that a study asks it about; of a study's copy alone. None: those
+    # of the students, which it resizes to its own, as in studies of version 0.1.
+    asked_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
