@@ -39,6 +39,7 @@ from trainers.data.survey import survey
 from trainers.engine.evaluation import choose_device
 from trainers.ranges import searched_words
 from trainers.teachers import teacher as teachers
+from trainers.teachers.networks import is_network, names
 from trainers.teachers.teacher import Teacher
 
 
@@ -170,14 +171,16 @@ def own_teacher(
 def named_teacher(settings: Settings) -> Path | None:
     """The teacher's file, if the settings name one (rather than a network, or none)."""
     teacher = settings.teacher
-    if teacher in (None, NO_TEACHER) or teacher in teachers.networks():
+    if teacher is None or teacher == NO_TEACHER or teacher in names():
         return None
-    if not Path(str(teacher)).exists():
+    if Path(teacher).exists():
+        return Path(teacher)
+    if not is_network(teacher):
         raise InputError(
-            f"teacher must be a file, a torchvision classifier or {NO_TEACHER!r}, "
-            f"but {teacher!r} is none of them"
+            "teacher must be a file, a network (a torchvision classifier, timm:NAME, "
+            f"module:function) or {NO_TEACHER!r}, but {teacher!r} is none of them"
         )
-    return Path(str(teacher))
+    return None
 
 
 def dry_run(settings: Settings, as_json: bool) -> None:
