@@ -1,21 +1,26 @@
 """Teachers that a study asks for: from a file, from the cache, or trained now and kept there."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search.study.folder import Folder, check_name
 from search.study.settings import NO_TEACHER, default_network, stated_recipe, teacher_base
-from space.errors import InputError, require, require_one_of
+from space.errors import InputError, require
 from space.file_format import MAX_SIZE
 from space.fingerprint import DIGITS, file_fingerprint
 from space.schema import Table, read
 from trainers.data.datasets import Data
 from trainers.recipe import Recipe
+from trainers.teachers import networks
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teach import teacher_key
-from trainers.teachers.teacher import IMAGENET, Teacher
+from trainers.teachers.teacher import FACTORY, IMAGENET, Teacher
 from trainers.teachers.weights import read_content
+
+NAMED = (None, IMAGENET, FACTORY)  # weights that are no file
+SIGNS = re.compile(r"[^\w.-]")  # of a network's name, and of no file's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +29,7 @@ class TeacherSpec:
 
     network: str
     recipe: Recipe
-    weights: str | None = None  # what to fine-tune: "imagenet" or a file; None: from scratch
+    weights: str | None = None  # to fine-tune: a name of NAMED or a file; None: from scratch
     size: int | None = None  # pixels of its input; the data's by default
 
     @property
@@ -35,8 +40,8 @@ class TeacherSpec:
 
     def check(self) -> None:
         """Raise InputError, before anything is trained, for what cannot be had."""
-        require_one_of("teacher network", self.network, teachers.networks())
-        if self.weights not in (None, IMAGENET):
+        networks.check_name(self.network)
+        if self.weights not in NAMED:
             read_content(Path(str(self.weights)))
         self.recipe.check()
 
@@ -46,9 +51,9 @@ class TeacherSpec:
 
     def path(self, data: Data, cache: Path) -> Path:
         """Where it lies in the cache, or will."""
-        source = self.weights if self.weights in (None, IMAGENET) else _digest(str(self.weights))
+        source = self.weights if self.weights in NAMED else _digest(str(self.weights))
         key = teacher_key(self.network, self.seen(data), self.recipe, self.size, source)
-        return cache / "teachers" / f"{self.network}-{key}.pt"
+        return cache / "teachers" / f"{SIGNS.sub('-', self.network)}-{key}.pt"
 
 
 TeacherSource = TeacherSpec | Path  # a teacher to train, or a file of one
@@ -95,6 +100,8 @@ class TeacherTable:
         if recipe.needs_teacher:
             raise InputError("its recipe must learn from the labels alone: phases = [[0, 0]]")
         network = self.network or default_network(data)
+        networks.check_name(network)
+        size = size or teachers.own_size(network)
         wanted = TeacherSpec(network=network, recipe=recipe, weights=self.pretrained, size=size)
         wanted.check()
         return wanted
