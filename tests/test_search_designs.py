@@ -58,7 +58,7 @@ def spec(rest: str = TWO, *, top: str = TOP, baseline: str = "") -> str:
 
 def planned(file: Path, data: Data, quick: bool = False, /, **flags: Any) -> Planned:
     design = read_design(file, quick, flags, str(file.parent / "studies.db"))
-    named = named_teachers(design.data, design.teachers, None)
+    named = named_teachers(design.data, design.teacher_tables, None, design.asked)
     return Planned(*make_plan(design, data, named, tiny.CPU))
 
 

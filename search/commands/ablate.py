@@ -59,7 +59,7 @@ def ablate(
     chosen = choose_device(flags.device)
     if session.on != HERE:
         on_ray.require_ray()
-    teachers = named_teachers(design.data, design.teachers, pretrained)
+    teachers = named_teachers(design.data, design.teacher_tables, pretrained, design.asked)
     with database_errors(session.storage):
         # A dry run checks everything that the run would refuse.
         storage = reachable(session.storage)

@@ -1,7 +1,7 @@
 """Teachers that a study asks for: from a file, from the cache, or trained now and kept there."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,18 +108,18 @@ class TeacherTable:
 
 
 def named_teachers(
-    data: str, tables: Table | None, pretrained: str | None
+    data: str, tables: Table, pretrained: str | None, asked: Collection[str]
 ) -> dict[str, TeacherSource]:
-    """Teachers by name; where none is stated, one from scratch.
+    """Teachers by name.
 
     Args:
         pretrained: stands for every `pretrained` of the tables, where it is given.
+        asked: names of those that are needed.
 
     Raises:
         InputError: an unknown key, a file that is not there, a setting outside its rule.
     """
-    given: Table = {"scratch": {}} if tables is None else tables
-    stated = {name: _table(name, table) for name, table in given.items()}
+    stated = {name: _table(name, table) for name, table in tables.items()}
     if pretrained is not None:
         if all(table.pretrained is None for table in stated.values()):
             raise InputError(
@@ -132,6 +132,8 @@ def named_teachers(
         }
     found: dict[str, TeacherSource] = {}
     for name, table in stated.items():
+        if name not in asked:
+            continue
         try:
             found[name] = table.source(data)
         except InputError as error:
