@@ -22,6 +22,7 @@ from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
 from trainers.teachers import teacher as teachers
+from trainers.teachers.networks import names
 from trainers.teachers.teach import teach, teacher_key
 from trainers.teachers.teacher import Teacher
 
@@ -125,7 +126,7 @@ def make_task(asked: Asked, photographs: Path, report: Report) -> Task:
 
 def require_teacher(name: str) -> None:
     """Before anything is decoded: raise InputError unless it is a network or a file."""
-    if name not in teachers.networks() and not Path(name).is_file():
+    if name not in names() and not Path(name).is_file():
         raise InputError(f"teacher must be a file or a network's name, but got {name!r}")
 
 
@@ -142,7 +143,7 @@ def _files(listing: Listing, skipped: tuple[str, ...]) -> Files:
 def _teacher(asked: Asked, data: Data, report: Report) -> Teacher:
     """From a file; or a network from the cache or trained now: how good it is costs no time."""
     name = asked.teacher
-    if name not in teachers.networks():
+    if name not in names():
         teacher = teachers.load(Path(name))
         teachers.require_classes(teacher.info, data.classes)
         return teacher

@@ -65,10 +65,15 @@ def _that_meet(
 
 
 def with_sound_convolutions(network: nn.Module) -> nn.Module:
-    """Turn the convolutions of another library's network into these, in place; returns it."""
+    """Turn the convolutions of another library's network into these, in place; returns it.
+
+    Those stay that pad with something else than zeros, or by a rule ("same").
+    """
     for module in network.modules():
-        if type(module) is nn.Conv2d:
-            module.__class__ = Convolution
+        if type(module) is nn.Conv2d and module.padding_mode == "zeros":
+            module.padding = (0, 0) if module.padding == "valid" else module.padding
+            if not isinstance(module.padding, str):
+                module.__class__ = Convolution
     return network
 
 

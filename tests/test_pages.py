@@ -24,7 +24,7 @@ import torch
 from commands import ROOT, Answer, environment, inside
 from members import quick_train
 
-from trainers.teachers import teacher
+from trainers.teachers import networks
 
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
 PROGRAMS = ("distilnas", "make", "python", "pip", "sbatch", "createuser", "createdb", ".", "export")
@@ -162,7 +162,7 @@ def place(
     (tmp_path / "lunch.jpg").write_bytes((tmp_path / "photos/test/a/0.jpg").read_bytes())
     (tmp_path / "ablations").symlink_to(ROOT / "ablations")
     for file, network in (("weights.pt", "resnet50"), ("resnet18-cifar10.pt", "resnet18")):
-        made = teacher.make_network(network, classes=10, channels=3, seed=0).half()
+        made = networks.make_network(network, classes=10, channels=3, seed=0).half()
         torch.save(made.state_dict(), tmp_path / file)
     return tmp_path
 

@@ -94,8 +94,9 @@ def test_every_trial_has_its_own_input(searched: Path) -> None:
     assert "pixels" in shown.split("accuracy")[1].splitlines()[0]
 
 
-def test_a_bank_is_made_for_each_size(searched: Path) -> None:
-    assert len(list((searched / "cache" / "banks").iterdir())) == 2
+def test_one_bank_serves_students_of_all_sizes(searched: Path) -> None:
+    """The teacher is asked at its own size about crops that are the same at every size."""
+    assert len(list((searched / "cache" / "banks").iterdir())) == 1
 
 
 @pytest.mark.slow

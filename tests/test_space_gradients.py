@@ -22,7 +22,7 @@ from space.layers import Layer, layers
 from space.modules import Convolution, with_sound_convolutions
 from trainers.engine.modes import LAYOUTS, ComputeMode
 from trainers.recipe import PRECISIONS
-from trainers.teachers.teacher import make_network
+from trainers.teachers.networks import make_network
 
 MODES = [ComputeMode(layout, precision) for layout in LAYOUTS for precision in PRECISIONS[1:]]
 WRONG_BY = {"fp32": 1e-4, "bf16": 0.25}  # of the norm; a weight of nine that is not told: 0.33

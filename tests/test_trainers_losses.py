@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import one_thread
 
 from space.errors import InputError
-from trainers.losses import LOSSES, dist, dkd, hard_loss, kd, soft_loss, standardised_kd
+from trainers.losses import LOSSES, dist, dkd, hard_loss, kd, soft_loss, standardised_kd, wttm
 
 __all__ = ["one_thread"]
 
@@ -56,9 +56,11 @@ def test_one_value_an_image_never_below_zero(name: str) -> None:
 @names
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 20.0])
 def test_equal_logits_cost_nothing_and_pull_nowhere(name: str, temperature: float) -> None:
-    equal = logits(0)
-    assert LOSSES[name](equal, equal, LABELS, temperature).abs().max() < 1e-4 * temperature**2
-    pull = gradient(name, equal, equal, temperature).abs().max()
+    teacher = logits(0)
+    # Of wttm the teacher alone has a temperature.
+    equal = teacher / temperature if name == "wttm" else teacher
+    assert LOSSES[name](equal, teacher, LABELS, temperature).abs().max() < 1e-4 * temperature**2
+    pull = gradient(name, equal, teacher, temperature).abs().max()
     assert pull < 1e-2 * gradient(name, equal, logits(1), temperature).abs().max()
 
 
@@ -131,7 +133,7 @@ def test_an_image_is_alone(name: str) -> None:
 
 
 def test_unknown_loss_lists_the_known() -> None:
-    with pytest.raises(InputError, match="kd, kd-standardised, dkd, dist") as error:
+    with pytest.raises(InputError, match="kd, kd-standardised, dkd, dist, wttm") as error:
         soft_loss("fitnet")
     assert "\n" not in str(error.value)
 
@@ -225,6 +227,8 @@ def test_dkd_by_hand_at_the_paper_s_weights(temperature: float) -> None:
     target, others, _ = decoupled(temperature)
     value = dkd(logits(0), logits(1), LABELS, temperature)
     np.testing.assert_allclose(value.numpy(), temperature**2 * (target + 8 * others), rtol=2e-4)
+    small = soft_loss("dkd", 2.0)(logits(0), logits(1), LABELS, temperature)
+    np.testing.assert_allclose(small.numpy(), temperature**2 * (target + 2 * others), rtol=2e-4)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
@@ -286,3 +290,17 @@ def test_dist_s_first_term_lets_each_image_have_a_scale_of_its_own() -> None:
     # What is left is the second term, one number for the batch.
     assert loss_N.max() - loss_N.min() < 1e-5
     assert loss_N.min() > 1e-3
+
+
+# --- transformed teacher matching
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0, 10.0])
+def test_wttm_by_hand(temperature: float) -> None:
+    student, teacher = logits(0).double().numpy(), logits(1).double().numpy()
+    powers = softmax(teacher) ** (1 / temperature)
+    weight = powers.sum(1)
+    expected = weight * divergence(powers / weight[:, None], softmax(student))
+    value = wttm(logits(0), logits(1), LABELS, temperature)
+    np.testing.assert_allclose(value.numpy(), expected, rtol=1e-4)
+    assert (weight >= 1 - 1e-9).all()  # 1 for a teacher that is sure, more where it hesitates

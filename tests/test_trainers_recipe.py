@@ -12,7 +12,7 @@ from space.errors import InputError
 from space.file_format import RECIPE_DIGITS
 from trainers.losses import LOSSES
 from trainers.policies import POLICIES, UNCHANGED, Augment
-from trainers.recipe import OPTIMIZERS, RECIPES, Recipe, recipe
+from trainers.recipe import LOSS_SETTINGS, OPTIMIZERS, RECIPES, Recipe, recipe
 from trainers.schedules import SCHEDULES
 
 # One other valid value for every setting; the tests below fail when a setting is missing here.
@@ -37,6 +37,9 @@ OTHER: dict[str, Any] = {
     "seed": 1,
     "view_seed": 1,
     "precision": "fp32",
+    "beta": 2.0,
+    "soft_warmup": 0.1,
+    "views": 3,
 }
 OTHER_AUGMENT: dict[str, Any] = {
     "scale_min": 0.5,
@@ -196,6 +199,9 @@ def test_settings_that_version_0_1_did_not_have_are_written_where_they_matter() 
         ({"momentum": 1.0}, "momentum must be from 0 to below 1"),
         ({"weight_decay": -1e-9}, "weight_decay must be at least 0"),
         ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"beta": -1.0}, "beta must be at least 0"),
+        ({"soft_warmup": 1.0}, "soft_warmup must be from 0 to below 1"),
+        ({"views": -1}, "views must be at least 0 epochs"),
         ({"label_smoothing": 1.0}, "label_smoothing must be in"),
         ({"ema": 1.0}, "ema must be from 0 to below 1"),
         ({"bn_batches": 0}, "bn_batches must be at least 1"),
@@ -246,3 +252,62 @@ def test_report_adam() -> None:
 @pytest.mark.parametrize("name", ["teacher-scratch", "teacher-finetune", "teacher-digits"])
 def test_teachers_are_taught_without_a_teacher(name: str) -> None:
     assert not RECIPES[name].needs_teacher
+    assert RECIPES[name].label_smoothing == 0  # what a student learns from is in soft answers
+
+
+# --- losses at their authors' settings
+
+
+# Weight of cross-entropy, of the soft loss, temperature: as their papers and code have them.
+PUBLISHED = {
+    "kd": (0.1, 0.9, 4.0),
+    "kd-standardised": (0.1, 9.0, 2.0),
+    "dkd": (1.0, 1.0, 4.0),
+    "dist": (1.0, 1.0, 4.0),
+    "wttm": (1.0, 45.0, 10.0),
+}
+
+
+@pytest.mark.parametrize("loss", LOSS_SETTINGS)
+def test_a_loss_that_is_named_brings_its_published_settings(loss: str) -> None:
+    hard, soft, temperature = PUBLISHED[loss]
+    taught = RECIPES["default"].with_settings({"loss": loss})
+    assert taught.temperature == temperature
+    ((begin, share),) = taught.phases
+    assert begin == 0
+    assert share == pytest.approx(soft / (hard + soft))
+    assert (taught.beta, taught.soft_warmup) == ((2.0, 20 / 240) if loss == "dkd" else (8.0, 0.0))
+    stated = taught.with_settings({"loss": loss, "temperature": 3, "phases": [[0, 0.3]]})
+    assert (stated.temperature, stated.phases) == (3, ((0, 0.3),))
+    assert taught.with_settings({"beta": 5, "lr": 0.05}).beta == 5
+
+
+def test_a_loss_leaves_when_the_teacher_is_heard_as_it_is() -> None:
+    """Its share takes the place of the others', but hard only stays hard only."""
+    named = RECIPES["report-sgd"].with_settings({"loss": "kd-standardised"})
+    assert named.phases == ((0.0, 9 / 9.1), (250 / 400, 0.0))
+    assert not RECIPES["teacher-scratch"].with_settings({"loss": "dkd"}).needs_teacher
+
+
+def test_what_was_written_before_a_setting_was_there_is_read_as_it_was() -> None:
+    old = Recipe().to_dict() | {"loss": "dkd"}
+    assert not {"beta", "soft_warmup", "views"} & old.keys()
+    read = Recipe.from_dict(old)
+    assert (read.temperature, read.phases, read.beta) == (4.0, ((0.0, 0.5),), 8.0)
+    assert read.to_dict() == old
+
+
+@pytest.mark.parametrize(
+    ("views", "phases", "heard"),
+    [
+        (0, [[0, 1]], [0, 1, 2, 3, 4, 5]),
+        (4, [[0, 1]], [0, 1, 2, 3]),
+        (4, [[0, 0], [0.5, 1]], [0, 1, 3]),
+        (9, [[0, 1], [0.5, 0]], [0, 1, 2]),
+        (2, [[0, 0]], []),
+    ],
+)
+def test_views_are_taken_in_turn(views: int, phases: Any, heard: list[int]) -> None:
+    turns = Recipe().with_settings({"epochs": 6, "views": views, "phases": phases})
+    assert turns.heard_views == heard
+    assert [turns.view_epoch(epoch) for epoch in (0, 5)] == [0, 5 % views if views else 5]

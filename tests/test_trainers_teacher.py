@@ -22,9 +22,10 @@ from space.errors import InputError
 from trainers.engine.evaluation import evaluate, predict
 from trainers.engine.result import Epoch
 from trainers.model import weights_hash
+from trainers.teachers import networks
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teach import teach, teacher_key
-from trainers.teachers.teacher import Teacher, networks
+from trainers.teachers.teacher import Teacher
 
 __all__ = ["one_thread"]
 
@@ -192,8 +193,8 @@ def test_unknown_network_lists_the_names() -> None:
     assert "'resnet19'" in message
     for name in (SMALL, "ntu-ml2020", "resnet18", "efficientnet_b0"):
         assert name in message
-        assert name in networks()
-    assert "fcn_resnet50" not in networks()  # segments
+        assert name in networks.names()
+    assert "fcn_resnet50" not in networks.names()  # segments
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_b_32", 64), ("alexnet", 16), ("maxvit_t", 64)])
@@ -217,7 +218,7 @@ def test_other_classes_are_refused() -> None:
 def saved_state(
     path: Path, wrap: Callable[[dict[str, Any]], Any], classes: int = 7
 ) -> dict[str, Any]:
-    network = teachers.make_network(OTHERS, classes=classes, channels=3, seed=11)
+    network = networks.make_network(OTHERS, classes=classes, channels=3, seed=11)
     state = network.state_dict()
     torch.save(wrap(state), path)
     return state
@@ -241,7 +242,7 @@ def test_fine_tuning_keeps_the_body_and_renews_the_head(
     state = saved_state(path, WRAPPERS[wrapper], classes)
     model, info = teachers.pretrained(OTHERS, DATA, str(path), size=32, seed=1)
     own = model.network.state_dict()
-    fresh = teachers.make_network(OTHERS, classes=3, channels=3, seed=1).state_dict()
+    fresh = networks.make_network(OTHERS, classes=3, channels=3, seed=1).state_dict()
     head = {"fc.weight", "fc.bias"}
     tolerance = 1e-3 if wrapper == "half" else 0.0
     for key, value in own.items():
@@ -263,7 +264,7 @@ def test_a_head_of_one_array_is_the_head_alone(
 ) -> None:
     """MaxViT's last layer has no bias; the layer before it is kept."""
 
-    def network(name: str, *, classes: int, channels: int, seed: int) -> nn.Module:
+    def network(name: str, *, classes: int, channels: int, seed: int, **_: object) -> nn.Module:
         torch.manual_seed(seed)
         return nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Linear(4, classes, bias=False))
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from space.errors import InputError
 from space.references import REFERENCES
+from trainers.teachers import networks
 from trainers.teachers import teacher as teachers
 from trainers.teachers.weights import WRAPPERS, fill, read_content
 
@@ -51,7 +52,7 @@ SMALLEST = {
     "vgg11": 32,
     "vit_b_32": 224,
 }
-ALL = [name for name in teachers.networks() if name not in REFERENCES]
+ALL = [name for name in networks.names() if name not in REFERENCES]
 FAMILIES = [
     name if name in SMALLEST else pytest.param(name, marks=pytest.mark.slow) for name in ALL
 ]
@@ -82,7 +83,7 @@ def wrapped(wrap: Callable[[nn.Module], nn.Module]) -> Callable[[State], Mapping
 
     def make(state: State) -> Mapping[str, Any]:
         classes = len(state["fc.weight"])
-        network = teachers.make_network(NETWORK, classes=classes, channels=3, seed=0)
+        network = networks.make_network(NETWORK, classes=classes, channels=3, seed=0)
         network.load_state_dict(state)
         return wrap(network).state_dict()
 
@@ -184,7 +185,7 @@ WRITERS = {"zip": zipped, "legacy": legacy, "cuda": on_a_gpu}
 
 @pytest.fixture(scope="module")
 def state() -> State:
-    return teachers.make_network(NETWORK, classes=7, channels=3, seed=11).state_dict()
+    return networks.make_network(NETWORK, classes=7, channels=3, seed=11).state_dict()
 
 
 def assert_body(found: State, state: State, tolerance: float = 0.0) -> None:
@@ -200,7 +201,7 @@ def test_every_form_is_fine_tuned_from(tmp_path: Path, state: State, form: str) 
     torch.save(FORMS[form](dict(state)), path)
     model, info = teachers.pretrained(NETWORK, DATA, str(path), size=32, seed=1)
     assert_body(model.network.state_dict(), state, HALF.get(form, 0.0))
-    fresh = teachers.make_network(NETWORK, classes=3, channels=3, seed=1).state_dict()
+    fresh = networks.make_network(NETWORK, classes=3, channels=3, seed=1).state_dict()
     assert torch.equal(model.network.state_dict()["fc.weight"], fresh["fc.weight"])
     assert "weights.pth" in info.trained
 
@@ -399,7 +400,7 @@ def test_every_family_is_tried() -> None:
 
 def test_vision_transformers_of_the_first_torchvision(tmp_path: Path) -> None:
     """Their layers had other names; torch mends them by the versions in the file, or without."""
-    network = teachers.make_network("vit_b_32", classes=3, channels=3, seed=0)
+    network = networks.make_network("vit_b_32", classes=3, channels=3, seed=0)
     state = lean(network)
     old = {
         re.sub(r"\.mlp\.([03])\.", lambda m: f".mlp.linear_{int(m[1]) // 3 + 1}.", k): v
@@ -413,7 +414,7 @@ def test_vision_transformers_of_the_first_torchvision(tmp_path: Path) -> None:
 
 def test_a_mnasnet_of_the_first_version_stays_one(tmp_path: Path) -> None:
     """Its stem is another one, which torchvision builds when it sees the version in the file."""
-    first = teachers.make_network("mnasnet0_5", classes=3, channels=3, seed=0)
+    first = networks.make_network("mnasnet0_5", classes=3, channels=3, seed=0)
     content: Any = first.state_dict()
     content._metadata[""]["version"] = 1
     with pytest.warns(UserWarning, match="previous version"), pytest.raises(RuntimeError):

@@ -5,14 +5,16 @@ network's own precision, because log-softmax at a temperature loses digits in 16
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 
 from space.errors import require_one_of
-from trainers.recipe import LOSS_NAMES
+from trainers.recipe import LOSS_SETTINGS
 
 NO_LABEL = -1  # of an image of which only a teacher speaks
+# (student's logits NK, teacher's logits NK, labels N, temperature) -> loss of each image, N
 SoftLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 
 
@@ -51,12 +53,15 @@ def standardised_kd(
 
 
 def dkd(
-    logits_NK: torch.Tensor, teacher_NK: torch.Tensor, labels_N: torch.Tensor, temperature: float
+    logits_NK: torch.Tensor,
+    teacher_NK: torch.Tensor,
+    labels_N: torch.Tensor,
+    temperature: float,
+    beta: float = 8.0,
 ) -> torch.Tensor:
-    """Decoupled KD: T^2 (KL of [target, rest] + 8 KL among the other classes).
+    """Decoupled KD: T^2 (KL of [target, rest] + beta KL among the other classes).
 
-    Weights alpha = 1 and beta = 8 as in the paper's CIFAR-100 runs (Zhao et al.,
-    arXiv:2203.08679, equation 7).
+    Zhao et al., arXiv:2203.08679, equation 7, with alpha = 1.
     """
     student, teacher = logits_NK.float() / temperature, teacher_NK.float() / temperature
     target_N1 = labels_N[:, None]
@@ -74,7 +79,7 @@ def dkd(
 
     target_part = _divergence(binary(teacher), binary(student))
     other_part = _divergence(without_target(teacher), without_target(student))
-    return temperature**2 * (target_part + 8.0 * other_part)
+    return temperature**2 * (target_part + beta * other_part)
 
 
 def dist(
@@ -83,8 +88,8 @@ def dist(
     """DIST: T^2 (2 (1 - r between classes) + 2 (1 - r between images)), r Pearson's correlation.
 
     Correlation instead of KL lets a small student keep its own scale (Huang et al.,
-    arXiv:2205.10536, beta = gamma = 2). The second term is one number a batch, given to each
-    of its images.
+    arXiv:2205.10536, beta = gamma = 2; T^2 is in their code for classification, not in the paper).
+    The second term is one number a batch, given to each of its images.
     """
     student = F.softmax(logits_NK.float() / temperature, 1)
     teacher = F.softmax(teacher_NK.float() / temperature, 1)
@@ -93,23 +98,41 @@ def dist(
     return temperature**2 * 2.0 * (inter_N + intra)
 
 
+def wttm(
+    logits_NK: torch.Tensor, teacher_NK: torch.Tensor, labels_N: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Weighted transformed teacher matching: U KL(softmax(teacher / T) || softmax(student)).
+
+    The student has no temperature. U, the sum over the classes of the teacher's probabilities to
+    the power of 1 / T, weighs images by how much it hesitates (Zheng and Yang, arXiv:2402.11148,
+    equation 17).
+    """
+    log_teacher_NK = F.log_softmax(teacher_NK.float(), 1)
+    weight_N = torch.logsumexp(log_teacher_NK / temperature, 1).exp()
+    return weight_N * _divergence(log_teacher_NK / temperature, logits_NK)
+
+
 LOSSES: dict[str, SoftLoss] = {
     "kd": kd,
     "kd-standardised": standardised_kd,
     "dkd": dkd,
     "dist": dist,
+    "wttm": wttm,
 }
-assert tuple(LOSSES) == LOSS_NAMES, "a recipe may name each loss that there is, and no other"
+assert LOSSES.keys() == LOSS_SETTINGS.keys(), "each loss has settings, and no other has"
 
 
-def soft_loss(name: str) -> SoftLoss:
+def soft_loss(name: str, beta: float = 8.0) -> SoftLoss:
     """The named distillation loss: one value an image, shape N.
+
+    Args:
+        beta: of `dkd`; the others have none.
 
     Raises:
         InputError: unknown name; the valid ones are listed.
     """
     require_one_of("loss", name, LOSSES)
-    return LOSSES[name]
+    return partial(dkd, beta=beta) if name == "dkd" else LOSSES[name]
 
 
 def _divergence(teacher_NK: torch.Tensor, student_NK: torch.Tensor) -> torch.Tensor:

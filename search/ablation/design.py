@@ -114,6 +114,18 @@ class Design:
         return [size for size in stated if size is not None]
 
     @property
+    def asked(self) -> set[str]:
+        """Teachers that the baseline or an arm has; the baseline's is the first by default."""
+        stated = (settings.get("teacher") for settings in self.varied)
+        of_baseline = self.base.get("teacher", next(iter(self.teacher_tables), None))
+        return {str(name) for name in (of_baseline, *stated) if name is not None}
+
+    @property
+    def teacher_tables(self) -> Settings:
+        """The tables of `[teachers]`; where there are none, one from scratch."""
+        return {"scratch": {}} if self.teachers is None else self.teachers
+
+    @property
     def base(self) -> Settings:
         """The baseline's settings."""
         return {k: v for k, v in (self.baseline or {}).items() if k != "name"}

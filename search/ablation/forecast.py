@@ -13,9 +13,7 @@ from search.training.costs import epoch_seconds
 from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached
 from trainers.data.datasets import Data, Split
 from trainers.engine.evaluation import evaluate
-from trainers.engine.steps import images_per_epoch
 from trainers.engine.training import images_per_second
-from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
 
 MEASURED_ARMS = 16  # at most; the others count as their mean
@@ -72,8 +70,9 @@ def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> f
 def _teacher_seconds(wanted: TeacherSpec, data: Data, cache: Path, device: torch.device) -> float:
     if is_cached(wanted.path(data, cache)):
         return 0.0
-    model, _ = teachers.untrained(wanted.network, data, size=wanted.size)
-    rate = images_per_second(model, wanted.recipe, data, device, PROBE_SECONDS)
+    seen = wanted.seen(data)
+    model, _ = teachers.untrained(wanted.network, seen)
+    rate = images_per_second(model, wanted.recipe, seen, device, PROBE_SECONDS)
     return wanted.recipe.epochs * len(data.train) / rate
 
 
@@ -85,19 +84,17 @@ def _logits_seconds(
     device: torch.device,
 ) -> float:
     """At most: what earlier studies left in the cache is not looked for."""
-    banks: dict[tuple[str, str, int, int | None, bool], Recipe] = {}
+    banks: dict[tuple[str, bool, str, int], set[int]] = {}  # epochs of views, by what they need
     for arm in plan.arms:
         if arm.teacher is not None:
-            views = str(arm.recipe.augment), arm.recipe.view_seed, arm.size, arm.labelled_only
-            key = arm.teacher, *views
-            longest = max(arm.recipe, banks.get(key, arm.recipe), key=lambda recipe: recipe.epochs)
-            banks[key] = longest
+            views = str(arm.recipe.augment), arm.recipe.view_seed
+            key = arm.teacher, arm.labelled_only, *views
+            banks.setdefault(key, set()).update(arm.recipe.heard_views)
     seconds = {name: _image_seconds(its, data, device) for name, its in heard.items()}
+    more = 0 if data.unlabelled is None else len(data.unlabelled)
     each = sum(
-        seconds[name]
-        * images_per_epoch(data.labelled if labelled_only else data, recipe)
-        * sum(map(recipe.hears_teacher, range(recipe.epochs)))
-        for (name, *_, labelled_only), recipe in banks.items()
+        seconds[name] * (len(data.train) + (0 if labelled_only else more)) * len(views)
+        for (name, labelled_only, *_), views in banks.items()
     )
     return each * (1 if plan.shared_views else seeds)
 
@@ -105,9 +102,11 @@ def _logits_seconds(
 def _image_seconds(named: TeacherSource, data: Data, device: torch.device) -> float:
     """What a teacher takes to look at one image."""
     if isinstance(named, TeacherSpec):
-        model, _ = teachers.untrained(named.network, data, size=named.size)
+        data = named.seen(data)
+        model, _ = teachers.untrained(named.network, data)
     else:
-        model = teachers.load(named).model
+        loaded = teachers.load(named)
+        model, data = loaded.model, data.at(loaded.info.size)
     images_NCHW, labels_N = data.train.images_NCHW[:ASKED], data.train.labels_N[:ASKED]
     some = Split(images_NCHW, labels_N)
     began = time.perf_counter()

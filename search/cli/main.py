@@ -74,7 +74,9 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--teacher-epochs", type=int, help="Epochs of the teacher, if it is trained here."
         ),
-        click.option("--recipe", help="Named recipe: default, report-sgd, report-adam, digits."),
+        click.option(
+            "--recipe", help="Named recipe: default, patient, report-sgd, report-adam, digits."
+        ),
         click.option("--epochs", type=int, help="Epochs of each student."),
         click.option("--trials", type=int, help="Students to train (default 16)."),
         click.option(

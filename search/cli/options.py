@@ -1,5 +1,6 @@
 """Flags that several commands of the command line have."""
 
+import math
 import re
 
 import click
@@ -29,6 +30,25 @@ def pixels(
     valid = PIXELS.fullmatch(given.strip()) is not None
     require("--sizes", given, valid, "a list of pixels, e.g. 48,64,96")
     return tuple(map(int, given.split(",")))
+
+
+def numbers(
+    context: click.Context, option: click.Parameter, given: str | None
+) -> tuple[float, ...] | None:
+    """`0.485,0.456,0.406` as numbers; None where it is not given.
+
+    Raises:
+        InputError: it is no list of finite numbers.
+    """
+    if given is None:
+        return None
+    try:
+        found = tuple(map(float, given.split(",")))
+    except ValueError:
+        found = ()
+    valid = bool(found) and all(map(math.isfinite, found))
+    require(option.opts[0], given, valid, "numbers with commas between, e.g. 0.485,0.456,0.406")
+    return found
 
 
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from search.cli.options import CACHE, DEVICE, JSON, starting
+from search.cli.options import CACHE, DEVICE, JSON, numbers, starting
 
 
 @click.group()
@@ -23,9 +23,19 @@ def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help='"digits" or a folder of photographs.',
         ),
-        click.option("--network", help="A torchvision classifier or a reference architecture."),
+        click.option(
+            "--network",
+            help="A torchvision classifier, a reference architecture, timm:NAME, or a function of "
+            "yours, module:function.",
+        ),
         click.option("--size", type=int, help="Pixels that photographs are decoded to."),
         click.option("--input-size", type=int, help="Pixels that the teacher sees."),
+        click.option(
+            "--mean",
+            callback=numbers,
+            help="Of each channel, of inputs from 0 to 1, e.g. 0.485,0.456,0.406.",
+        ),
+        click.option("--std", callback=numbers, help="Likewise, e.g. 0.229,0.224,0.225."),
         click.option("--epochs", type=int, help="Epochs of training."),
         click.option("--lr", type=float, help="Learning rate at the start."),
         click.option(
@@ -61,17 +71,20 @@ def teacher_train(as_json: bool, **options: Any) -> None:
 @click.option(
     "--pretrained",
     "weights",
-    default="imagenet",
-    show_default=True,
-    help="imagenet (torchvision downloads it) or a file with a state dict.",
+    help="imagenet (torchvision or timm downloads it; the default), factory (the weights that a "
+    "module:function gives; its default) or a file with a state dict.",
 )
 @teacher_options
-def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
-    """Fine-tune a pretrained network."""
+def teacher_finetune(as_json: bool, **options: Any) -> None:
+    """Fine-tune a pretrained network.
+
+    A network module:function is one of your own: function(num_classes=K) in module.py, in the
+    working folder or installed, returns a torch.nn.Module.
+    """
     starting("teacher")
     from search.commands import teachers
 
-    teachers.train(as_json, weights=weights, **options)
+    teachers.finetune(as_json, **options)
 
 
 @teacher.command("test")

@@ -28,6 +28,7 @@ from search.training.teacher_cache import (
     check_teachers,
     keep_teachers,
     named_teachers,
+    sizes_seen,
 )
 from search.workers import on_ray
 from space.errors import InputError
@@ -59,12 +60,13 @@ def ablate(
     chosen = choose_device(flags.device)
     if session.on != HERE:
         on_ray.require_ray()
-    teachers = named_teachers(design.data, design.teachers, pretrained)
+    teachers = named_teachers(design.data, design.teacher_tables, pretrained, design.asked)
     with database_errors(session.storage):
         # A dry run checks everything that the run would refuse.
         storage = reachable(session.storage)
         folder_for(session.storage, design.name, session.artifacts)
-        data = load(design.data, design.size, others=design.sizes, cache=cache_path)
+        others = {*design.sizes, *sizes_seen(teachers.values())}
+        data = load(design.data, design.size, others=others, cache=cache_path)
         if design.unlabelled is not None:
             data = with_unlabelled(data, design.unlabelled, cache=cache_path)
         session.say(data.words)
@@ -106,7 +108,7 @@ def _begin(
             for key, wanted in teachers.items()
             if key in heard
         }
-        keep_teachers(folder, own)
+        own = keep_teachers(folder, own)
         plan = plan.with_teachers(
             {key: teacher.hash for key, teacher in own.items()},
             {key: teacher.facts for key, teacher in own.items()},

@@ -29,7 +29,13 @@ from search.terminal import output
 from search.terminal.dry_run import planned
 from search.training.context import ContextSpec
 from search.training.costs import sampled_students, space_costs
-from search.training.teacher_cache import TeacherSpec, keep_teachers, read_teacher
+from search.training.teacher_cache import (
+    TeacherSource,
+    TeacherSpec,
+    keep_teachers,
+    read_teacher,
+    sizes_seen,
+)
 from search.workers import on_ray
 from space import floor
 from space.choices import name_of
@@ -40,6 +46,7 @@ from trainers.data.unlabelled import with_unlabelled
 from trainers.engine.evaluation import choose_device
 from trainers.ranges import searched_words
 from trainers.teachers import teacher as teachers
+from trainers.teachers.networks import is_network, names
 from trainers.teachers.teacher import Teacher
 
 
@@ -63,16 +70,19 @@ def search(settings: Settings, as_json: bool, prepare: bool = False) -> None:
     session.prepare()
     console = session.console
     with database_errors(settings.storage):
-        data, device, given = checked(settings, console)
+        data, device, source, given = checked(settings, console)
         storage = open_storage(settings.storage, create=True)
         name = settings.name or free_name(storage, settings.default_name)
         folder, where = folder_for(settings.storage, name, settings.artifacts)
         with folder.lock(name):
             require_free(storage, name, make_spec(settings, data, ""))
-            teacher = own_teacher(settings, given, data, device, console)
+            teacher = given
+            if isinstance(source, TeacherSpec):
+                then, cache = f"then {settings.trials} trials", settings.cache_folder
+                teacher = obtain(source, data, cache, device, console, then=then)
             spec = make_spec(settings, data, teacher.hash if teacher else "")
             own = {OWN_TEACHER: teacher} if teacher is not None else {}
-            keep_teachers(folder, own)
+            own = keep_teachers(folder, own)
             asked = {TARGET: settings.trials, FINALISTS: settings.finalists} | settings.limits
             facts = {name: teacher.facts for name, teacher in own.items()}
             study = create(storage, name, spec, asked | where | {DESCRIBED: facts})
@@ -90,7 +100,8 @@ class Checked(NamedTuple):
 
     data: Data
     device: torch.device
-    given: Teacher | None  # the teacher from the settings' file
+    source: TeacherSource | None  # the teacher's file, or what is to be trained
+    given: Teacher | None  # the teacher from the file
 
 
 def checked(settings: Settings, console: Console) -> Checked:
@@ -105,12 +116,12 @@ def checked(settings: Settings, console: Console) -> Checked:
         require_writable(Path(settings.out))
     storage = reachable(settings.storage)
     folder_for(settings.storage, settings.name or settings.default_name, settings.artifacts)
-    teacher = named_teacher(settings)
+    source = teacher_source(settings)
     sizes = settings.sizes_asked
     data = load(
         settings.data,
         sizes[-1] if sizes else settings.size,
-        others=sizes,
+        others={*sizes, *sizes_seen([source] if source is not None else [])},
         cache=settings.cache_folder,
     )
     if settings.unlabelled is not None:
@@ -122,10 +133,12 @@ def checked(settings: Settings, console: Console) -> Checked:
     if storage is not None and settings.name is not None:
         require_free(storage, settings.name, spec)
     check_space(spec, console)
-    given = read_teacher(teacher, data) if teacher is not None else None
-    if given is None and settings.needs_teacher:
-        teachers.untrained(settings.teacher_network, data)  # refuses a size that it cannot take
-    return Checked(data, device, given)
+    given = None
+    if isinstance(source, Path):
+        given = read_teacher(source, data)
+    elif source is not None:
+        teachers.untrained(source.network, source.seen(data))  # refuses a size it cannot take
+    return Checked(data, device, source, given)
 
 
 def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
@@ -160,34 +173,34 @@ def check_space(spec: SearchSpec, console: Console) -> None:
             console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
 
 
-def own_teacher(
-    settings: Settings, given: Teacher | None, data: Data, device: torch.device, console: Console
-) -> Teacher | None:
-    """A teacher from a file, from the cache, or trained now; None if the recipe needs none."""
-    if given is not None or not settings.needs_teacher:
-        return given
-    wanted = TeacherSpec(network=settings.teacher_network, recipe=settings.teaching())
-    then = f"then {settings.trials} trials"
-    return obtain(wanted, data, settings.cache_folder, device, console, then=then)
+def teacher_source(settings: Settings) -> TeacherSource | None:
+    """The teacher that the settings name, or the one to train where a student listens to one."""
+    file = named_teacher(settings)
+    if file is not None or not settings.needs_teacher:
+        return file
+    network, teaching = settings.teacher_network, settings.teaching()
+    return TeacherSpec(network=network, recipe=teaching, size=teachers.own_size(network))
 
 
 def named_teacher(settings: Settings) -> Path | None:
     """The teacher's file, if the settings name one (rather than a network, or none)."""
     teacher = settings.teacher
-    if teacher in (None, NO_TEACHER) or teacher in teachers.networks():
+    if teacher is None or teacher == NO_TEACHER or teacher in names():
         return None
-    if not Path(str(teacher)).exists():
+    if Path(teacher).exists():
+        return Path(teacher)
+    if not is_network(teacher):
         raise InputError(
-            f"teacher must be a file, a torchvision classifier or {NO_TEACHER!r}, "
-            f"but {teacher!r} is none of them"
+            "teacher must be a file, a network (a torchvision classifier, timm:NAME, "
+            f"module:function) or {NO_TEACHER!r}, but {teacher!r} is none of them"
         )
-    return Path(str(teacher))
+    return None
 
 
 def dry_run(settings: Settings, as_json: bool) -> None:
     """Print what a search would do: its settings, what students of the space cost, the time."""
     with database_errors(settings.storage):
-        data, device, _ = checked(settings, output.console(stderr=True))
+        data, device, *_ = checked(settings, output.console(stderr=True))
     spec = make_spec(settings, data, "")
     floors = [
         floor.floor_range(spec.search_space, budget, spec.metadata, spec.multiple)

@@ -1,6 +1,7 @@
 """Train and test teachers, for the commands `teacher ...` and for studies."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,8 +17,9 @@ from trainers.engine.memory import keep_freed_memory
 from trainers.files import cache_errors
 from trainers.recipe import Recipe, recipe
 from trainers.teachers import teacher as teachers
+from trainers.teachers.networks import check_name
 from trainers.teachers.teach import teach
-from trainers.teachers.teacher import Teacher
+from trainers.teachers.teacher import Numbers, Teacher
 
 
 def train(
@@ -28,6 +30,8 @@ def train(
     network: str | None,
     size: int | None,
     input_size: int | None,
+    mean: Numbers | None,
+    std: Numbers | None,
     epochs: int | None,
     lr: float | None,
     seed: int,
@@ -35,13 +39,16 @@ def train(
     cache: str,
     device: str,
 ) -> None:
-    """Train a teacher from scratch, or fine-tune `weights`."""
+    """Train a teacher from scratch, or fine-tune `weights`; `mean` and `std` are one a channel."""
     require_writable(out, teachers.BESIDE)
     keep_freed_memory()
     console, chosen = output.console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
-    images = load(data, size, cache=cache_folder(cache))
+    check_name(network)
+    # Photographs as large as the teacher sees them.
+    pixels = size or input_size or teachers.own_size(network)
+    images = load(data, pixels, cache=cache_folder(cache))
     console.print(images.words, soft_wrap=True)
     with Display(console, trials=None, done=0) as display:
         display.began("teacher", network, plan.epochs)
@@ -53,6 +60,8 @@ def train(
                 out,
                 device=chosen,
                 size=input_size,
+                mean=mean,
+                std=std,
                 weights=weights,
                 report=display.follower("teacher"),
             )
@@ -60,6 +69,12 @@ def train(
             console.print("stopped; the same command goes on from the last epoch")
             raise
     _tell(out, teacher, "validation", teacher.info.accuracy or 0.0, len(images.validation), as_json)
+
+
+def finetune(as_json: bool, *, weights: str | None, network: str | None, **options: Any) -> None:
+    """Fine-tune `weights`; by default those that the network comes with."""
+    chosen = weights or teachers.own_weights(network or "")
+    train(as_json, weights=chosen, network=network, **options)
 
 
 def test(
@@ -143,7 +158,7 @@ def obtain(
         try:
             teacher = teach(
                 wanted.network,
-                data,
+                wanted.seen(data),
                 wanted.recipe,
                 path,
                 device=device,

@@ -48,14 +48,17 @@ class TrainingContext:
     ) -> LogitBank | None:
         """A teacher's logits for a recipe's views; None where the recipe needs no teacher.
 
+        It is asked about the same crops as its student sees, at its own resolution.
+
         Args:
-            size: pixels of the views; the study's by default.
+            size: pixels of the student's views; the study's by default.
             labelled_only: whether the study's photographs without labels are left out.
         """
         if teacher is None or not recipe.needs_teacher:
             return None
         folder, asked = self.cache / "banks", self.teachers[teacher]
-        data = self.images(self.spec.size if size is None else size, labelled_only=labelled_only)
+        pixels = asked.info.asked_at or size or self.spec.size
+        data = self.images(pixels, labelled_only=labelled_only)
         bank = LogitBank(folder, asked, data, recipe, self.device, self._asking(), self.share)
         if bank.key not in self._banks:  # recipes with the same views share one
             self._banks.clear()  # each may hold all photographs on the device
@@ -105,10 +108,11 @@ class ContextSpec:
             InputError: no such device, or data or a teacher that is not the study's.
         """
         device = choose_device(self.device)
+        own = {name: own_teacher(self.folder, name, h) for name, h in self.spec.teachers.items()}
         data = load(
             self.source,
             self.spec.size,
-            others=self.spec.sizes,
+            others={*self.spec.sizes, *asked_sizes(own)},
             cache=self.cache,
             progress=progress,
             fingerprint=self.spec.data,
@@ -120,7 +124,6 @@ class ContextSpec:
                 "files or start a new study"
             )
         data = self._with_unlabelled(data, progress=progress)
-        own = {name: own_teacher(self.folder, name, h) for name, h in self.spec.teachers.items()}
         return self.furnished(data, own, device)
 
     def _with_unlabelled(self, data: Data, *, progress: bool) -> Data:
@@ -147,6 +150,12 @@ class ContextSpec:
     ) -> TrainingContext:
         """The context, from parts that are loaded already."""
         return TrainingContext(self.spec, data, teachers, self.folder, device, self.cache)
+
+
+def asked_sizes(own: Mapping[str, Teacher]) -> set[int]:
+    """Pixels of the photographs that teachers are asked about, where not the students'."""
+    sizes = (teacher.info.asked_at for teacher in own.values())
+    return {size for size in sizes if size is not None}
 
 
 def own_teacher(folder: Folder, name: str, hash: str) -> Teacher:

@@ -1,21 +1,26 @@
 """Teachers that a study asks for: from a file, from the cache, or trained now and kept there."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from search.study.folder import Folder, check_name
 from search.study.settings import NO_TEACHER, default_network, stated_recipe, teacher_base
-from space.errors import InputError, require, require_one_of
+from space.errors import InputError, require
 from space.file_format import MAX_SIZE
 from space.fingerprint import DIGITS, file_fingerprint
 from space.schema import Table, read
 from trainers.data.datasets import Data
 from trainers.recipe import Recipe
+from trainers.teachers import networks
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teach import teacher_key
-from trainers.teachers.teacher import IMAGENET, Teacher
+from trainers.teachers.teacher import FACTORY, IMAGENET, Teacher
 from trainers.teachers.weights import read_content
+
+NAMED = (None, IMAGENET, FACTORY)  # weights that are no file
+SIGNS = re.compile(r"[^\w.-]")  # of a network's name, and of no file's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +29,7 @@ class TeacherSpec:
 
     network: str
     recipe: Recipe
-    weights: str | None = None  # what to fine-tune: "imagenet" or a file; None: from scratch
+    weights: str | None = None  # to fine-tune: a name of NAMED or a file; None: from scratch
     size: int | None = None  # pixels of its input; the data's by default
 
     @property
@@ -35,19 +40,32 @@ class TeacherSpec:
 
     def check(self) -> None:
         """Raise InputError, before anything is trained, for what cannot be had."""
-        require_one_of("teacher network", self.network, teachers.networks())
-        if self.weights not in (None, IMAGENET):
+        networks.check_name(self.network)
+        if self.weights not in NAMED:
             read_content(Path(str(self.weights)))
         self.recipe.check()
 
+    def seen(self, data: Data) -> Data:
+        """The photographs at the size of its input, which it is trained on."""
+        return data.at(self.size or data.size)
+
     def path(self, data: Data, cache: Path) -> Path:
         """Where it lies in the cache, or will."""
-        source = self.weights if self.weights in (None, IMAGENET) else _digest(str(self.weights))
-        key = teacher_key(self.network, data, self.recipe, self.size, source)
-        return cache / "teachers" / f"{self.network}-{key}.pt"
+        source = self.weights if self.weights in NAMED else _digest(str(self.weights))
+        key = teacher_key(self.network, self.seen(data), self.recipe, self.size, source)
+        return cache / "teachers" / f"{SIGNS.sub('-', self.network)}-{key}.pt"
 
 
 TeacherSource = TeacherSpec | Path  # a teacher to train, or a file of one
+
+
+def sizes_seen(sources: Iterable[TeacherSource]) -> set[int]:
+    """Pixels that photographs are needed at for the teachers; InputError for what is no teacher."""
+    known = (
+        teachers.read_info(source).size if isinstance(source, Path) else source.size
+        for source in sources
+    )
+    return {size for size in known if size is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,24 +100,26 @@ class TeacherTable:
         if recipe.needs_teacher:
             raise InputError("its recipe must learn from the labels alone: phases = [[0, 0]]")
         network = self.network or default_network(data)
+        networks.check_name(network)
+        size = size or teachers.own_size(network)
         wanted = TeacherSpec(network=network, recipe=recipe, weights=self.pretrained, size=size)
         wanted.check()
         return wanted
 
 
 def named_teachers(
-    data: str, tables: Table | None, pretrained: str | None
+    data: str, tables: Table, pretrained: str | None, asked: Collection[str]
 ) -> dict[str, TeacherSource]:
-    """Teachers by name; where none is stated, one from scratch.
+    """Teachers by name.
 
     Args:
         pretrained: stands for every `pretrained` of the tables, where it is given.
+        asked: names of those that are needed.
 
     Raises:
         InputError: an unknown key, a file that is not there, a setting outside its rule.
     """
-    given: Table = {"scratch": {}} if tables is None else tables
-    stated = {name: _table(name, table) for name, table in given.items()}
+    stated = {name: _table(name, table) for name, table in tables.items()}
     if pretrained is not None:
         if all(table.pretrained is None for table in stated.values()):
             raise InputError(
@@ -112,6 +132,8 @@ def named_teachers(
         }
     found: dict[str, TeacherSource] = {}
     for name, table in stated.items():
+        if name not in asked:
+            continue
         try:
             found[name] = table.source(data)
         except InputError as error:
@@ -131,19 +153,26 @@ def check_teachers(named: Mapping[str, TeacherSource], data: Data) -> None:
         if isinstance(its, Path):
             read_teacher(its, data)
         else:
-            teachers.untrained(its.network, data, size=its.size)
+            teachers.untrained(its.network, its.seen(data))
 
 
 def is_cached(path: Path) -> bool:
     return path.exists() and path.with_suffix(".json").exists()
 
 
-def keep_teachers(folder: Folder, teachers_by_name: Mapping[str, Teacher]) -> None:
-    """A study's own copies, to be written before the study: what can be resumed has them."""
-    for name, teacher in teachers_by_name.items():
+def keep_teachers(folder: Folder, own: Mapping[str, Teacher]) -> dict[str, Teacher]:
+    """A study's own copies, to be written before the study: what can be resumed has them.
+
+    Returns:
+        The teachers as the study asks them: about photographs of their own size.
+    """
+    kept = {}
+    for name, teacher in own.items():
         path = folder.teacher(name)
-        teachers.save(path, teacher.model, teacher.info)
+        info = replace(teacher.info, asked_at=teacher.info.size)
+        kept[name] = teachers.save(path, teacher.model, info)
         folder.keep(path.name, path.with_suffix(".json").name)
+    return kept
 
 
 def read_teacher(path: Path, data: Data) -> Teacher:

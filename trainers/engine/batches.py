@@ -69,15 +69,16 @@ class Batches:
     def begin(self, epoch: int, teacher_NK: torch.Tensor | None = None) -> None:
         """Draw the views of an epoch; `teacher_NK` are the teacher's logits for all of them."""
         augment, seed = self.recipe.augment, self.recipe.view_seed
-        self.epoch = epoch
+        self.epoch = epoch  # of the order, which is new each time
+        seen = self.recipe.view_epoch(epoch)
         every_N = torch.arange(self.count, device=self.device)
-        self.draws_NL = uniforms(seed, epoch, every_N, LANES)
+        self.draws_NL = uniforms(seed, seen, every_N, LANES)
         self.weight_N = torch.ones(self.count, device=self.device)
         self.box_N4 = torch.empty(self.count, 0, device=self.device)
         self.partner_N = None
         if augment.mixes:
             partner_N, self.weight_N, self.box_N4 = mixing(
-                every_N, self.count, seed=seed, epoch=epoch, augment=augment
+                every_N, self.count, seed=seed, epoch=seen, augment=augment
             )
             self.partner_N = partner_N.to(self.images_NCHW.device)
         unheard_N0 = torch.empty(self.count, 0, device=self.device)

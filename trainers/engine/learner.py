@@ -26,8 +26,12 @@ class StepScalars(NamedTuple):
     """What changes from step to step besides the batch."""
 
     learning_rate: float
-    soft_share: float  # of the loss
+    hard_weight: float  # of the labels' loss
+    soft_weight: float  # of the teacher's
     average_weight: float  # of the new parameters in their average
+
+
+NO_RATES = StepScalars(0.0, 0.0, 0.0, 0.0)  # a step that changes nothing
 
 
 def rates(recipe: Recipe, step: int, steps: int) -> StepScalars:
@@ -37,7 +41,8 @@ def rates(recipe: Recipe, step: int, steps: int) -> StepScalars:
         recipe.schedule, progress, start=recipe.lr, end=recipe.lr_end, warmup=recipe.warmup
     )
     share = soft_share(recipe.phases, progress)
-    return StepScalars(rate, share, averaging.weight(recipe.ema, step))
+    rise = min(1.0, progress / recipe.soft_warmup) if recipe.soft_warmup else 1.0
+    return StepScalars(rate, 1 - share, share * rise, averaging.weight(recipe.ema, step))
 
 
 class Learner:
@@ -51,9 +56,11 @@ class Learner:
         self.average = averaging.copy_of(self.model)
         # On the device, because a graph would keep a number's first value for ever.
         self.scalars = torch.zeros(len(StepScalars._fields), device=self.device)
-        self.learning_rate, self.soft_share, self.average_weight = self.scalars.unbind()
+        self.learning_rate, self.hard_weight, self.soft_weight, self.average_weight = (
+            self.scalars.unbind()
+        )
         self.optimizer = make_optimizer(self.model, recipe, self.learning_rate)
-        self.soft_loss = soft_loss(recipe.loss)
+        self.soft_loss = soft_loss(recipe.loss, recipe.beta)
         self.splits = 1  # micro-batches a batch
         self.graphs: dict[tuple[int, bool], GraphedStep] = {}
         self.fallback = ""  # why steps are not captured although the mode says so
@@ -127,7 +134,7 @@ class Learner:
             yield batch.part(int(index_N[0]), int(index_N[-1]) + 1)
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """Sum over the images of (1 - share) hard loss + share soft loss.
+        """Sum over the images of the weighted hard and soft losses.
 
         Of an image without a label it is the soft loss alone, whatever the share; nothing where
         no teacher is heard. A mixed image is so in part.
@@ -140,19 +147,24 @@ class Learner:
             hard_N = batch.weight_N * hard_N + (1 - batch.weight_N) * other_N
         if batch.teacher_NK.shape[1] == 0:
             return hard_N.sum()
-        share, teacher_NK = self.soft_share, batch.teacher_NK
+        teacher_NK = batch.teacher_NK
         if self.batches.some_unlabelled:  # losses that ask for the label get the teacher's guess
             own_N = torch.where(own_N == NO_LABEL, teacher_NK.argmax(1), own_N)
         soft_N = self.soft_loss(logits_NK, teacher_NK, own_N, self.recipe.temperature)
-        loss = (1 - share) * hard_N.sum() + share * soft_N.sum()
+        loss = self.hard_weight * hard_N.sum() + self.soft_weight * soft_N.sum()
         if self.batches.some_unlabelled:
-            loss = loss + (self.soft_alone - share) * (self.unlabelled(batch) * soft_N).sum()
+            more = self.soft_alone - self.soft_weight
+            loss = loss + more * (self.unlabelled(batch) * soft_N).sum()
         return loss
 
     @property
     def soft_alone(self) -> torch.Tensor:
-        """Weight of the soft loss of an image without a label: 1 where a teacher is heard."""
-        return (self.soft_share > 0).float()
+        """Weight of the soft loss of an image without a label: 1 where a teacher is heard.
+
+        In a warm-up of the soft loss it rises from 0; where the labels alone are heard it is 0.
+        """
+        share = 1 - self.hard_weight
+        return torch.where(share > 0, self.soft_weight / share.clamp(min=1e-9), 0)
 
     def unlabelled(self, batch: Batch) -> torch.Tensor:
         """How much of each image has no label: 0 or 1, unless it is mixed."""
@@ -165,10 +177,10 @@ class Learner:
     def counted(self, batch: Batch) -> torch.Tensor | int:
         """How many images a batch's mean loss is the mean of.
 
-        An image without a label has the weight 1 - share of its hard loss in its soft loss too, so
-        it counts as one image. Where the labels alone are heard it has no loss: were it counted,
-        steps would be smaller there, by a share that changes from batch to batch. Less than one
-        image is not made one.
+        An image without a label has the weight of its hard loss in its soft loss too, so it counts
+        as one image. Where the labels alone are heard it has no loss: were it counted, steps would
+        be smaller there, by a share that changes from batch to batch. Less than one image is not
+        made one.
         """
         if not self.batches.some_unlabelled:
             return len(batch)

@@ -22,7 +22,7 @@ from trainers.engine import averaging
 from trainers.engine.batches import Batch, Batches, resident
 from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.evaluation import device_name, evaluate
-from trainers.engine.learner import Learner, rates
+from trainers.engine.learner import NO_RATES, Learner, rates
 from trainers.engine.modes import STEPS_WORTH_MEASURING, ComputeMode, default_mode, measured_mode
 from trainers.engine.result import FINISHED, Epoch, Report, StopTraining, TeacherLogits, TrialResult
 from trainers.engine.steps import images_per_epoch, steps_per_epoch, unlabelled_for
@@ -219,7 +219,7 @@ class _Training:
             taken = []
             for _ in range(MEASURED_STEPS + 1):
                 began = time.perf_counter()
-                learner.step(batch, (0.0, 0.0, 0.0))
+                learner.step(batch, NO_RATES)
                 _synchronise(self.device)
                 taken.append(time.perf_counter() - began)
         return min(taken[1:])
@@ -243,7 +243,7 @@ class _Training:
         """The teacher's logits for this epoch's views; None where no step has a soft share."""
         if self.teacher is None or not self.recipe.hears_teacher(epoch):
             return None
-        return self.teacher.epoch_logits(epoch)
+        return self.teacher.epoch_logits(self.recipe.view_epoch(epoch))
 
     @contextmanager
     def seeded(self, epoch: int) -> Iterator[None]:

@@ -8,6 +8,7 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -30,7 +31,7 @@ VIEWS = 1  # raise it when `trainers.data.augment` gives other views than before
 
 
 class LogitBank:
-    """Logits of every training image's view, those without labels last; one file an epoch.
+    """Logits of every training image's view, those without labels last; a file an epoch of views.
 
     An epoch is computed when it is first asked for. Of processes that ask at the same time one
     computes it, and the others compute the next epochs instead of waiting.
@@ -95,9 +96,8 @@ class LogitBank:
 
     def make_another(self, epoch: int) -> None:
         """While another process computes `epoch`: compute one that will be asked for later."""
-        for later in range(epoch + 1, self.recipe.epochs):
-            wanted = self.recipe.hears_teacher(later) and not self.path(later).exists()
-            if wanted and self.make(later):
+        for later in self.recipe.heard_views:
+            if later > epoch and not self.path(later).exists() and self.make(later):
                 return
         time.sleep(WAIT_SECONDS)
 
@@ -119,7 +119,8 @@ class LogitBank:
     def batches(self) -> Batches:
         """Made when the first epoch is computed: where all are cached, none are needed."""
         unlabelled = unlabelled_for(self.data, self.recipe)
-        return Batches(self.data.train, self.recipe, self.device, unlabelled)
+        whole = replace(self.recipe, views=0)
+        return Batches(self.data.train, whole, self.device, unlabelled)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,8 @@ from trainers.engine.result import Report
 from trainers.engine.training import train
 from trainers.recipe import Recipe
 from trainers.teachers import teacher
-from trainers.teachers.teacher import Teacher
+from trainers.teachers.networks import identity
+from trainers.teachers.teacher import Numbers, Teacher
 
 
 def teach(
@@ -24,6 +26,8 @@ def teach(
     *,
     device: torch.device,
     size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
     weights: str | None = None,
     report: Report | None = None,
 ) -> Teacher:
@@ -32,17 +36,20 @@ def teach(
     If it is interrupted, the next call goes on from `path.checkpoint`.
 
     Args:
-        size: pixels of the teacher's input; the data's by default.
-        weights: what to fine-tune: `imagenet` or a file; None trains from scratch.
+        size: pixels of the teacher's input; by default what the network says, else the data's.
+        mean: per channel, of inputs in [0, 1]; by default what the network says, else ImageNet's.
+        std: likewise.
+        weights: what to fine-tune: `imagenet`, `factory` or a file; None trains from scratch.
 
     Raises:
         InputError: unknown network, weights that do not fit, or training that diverged.
     """
+    stated: dict[str, Any] = {"size": size, "mean": mean, "std": std, "seed": recipe.seed}
     if weights is None:
-        model, info = teacher.untrained(network, data, size=size, seed=recipe.seed)
+        model, info = teacher.untrained(network, data, **stated)
         info = replace(info, trained=f"from scratch on {data.name}")
     else:
-        model, info = teacher.pretrained(network, data, weights, size=size, seed=recipe.seed)
+        model, info = teacher.pretrained(network, data, weights, **stated)
         info = replace(info, trained=f"{info.trained} on {data.name}")
     checkpoint = Checkpoint(path.with_suffix(".checkpoint"))
     result = train(model, recipe, data, report, device=device, checkpoint=checkpoint)
@@ -66,6 +73,6 @@ def teacher_key(
     Args:
         weights: what tells the pretrained weights from others; None: from scratch.
     """
-    parts = [network, data.fingerprint, recipe.fingerprint, size or data.size]
+    parts = [identity(network), data.fingerprint, recipe.fingerprint, size or data.size]
     parts += [] if weights is None else [weights]
     return fingerprint(parts)

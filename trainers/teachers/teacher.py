@@ -1,4 +1,4 @@
-"""Teachers: any torchvision classifier or named reference network, with its own input.
+"""Teachers: any network of `trainers.teachers.networks`, with its own input.
 
 A teacher on disk is a state dict (`NAME.pt`) and beside it `NAME.json`: network, classes, input
 size, normalisation and measured accuracy.
@@ -7,42 +7,46 @@ size, normalisation and measured accuracy.
 import io
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from http.client import HTTPException
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import torch
-import torchvision.models
 from torch import nn
 
-from space.build import build
-from space.errors import InputError, first_line, require_one_of
+from space.errors import InputError, first_line
 from space.file_format import MAX_SIZE, normalisation
-from space.modules import with_sound_convolutions
-from space.references import REFERENCES, reference
+from space.references import REFERENCES
 from space.schema import read
 from trainers.data.datasets import Data
 from trainers.data.walk import normal
 from trainers.files import write_atomically
 from trainers.model import Model, weights_hash
+from trainers.teachers.downloads import imagenet
+from trainers.teachers.networks import (
+    TIMM,
+    check_name,
+    head,
+    is_factory,
+    is_network,
+    make_network,
+    own_input,
+    says_its_input,
+)
 from trainers.teachers.weights import fill, read_content
 
-# Without the auxiliary classifiers that these two have while training, and that we do not train.
-SETTINGS = {
-    "googlenet": {"aux_logits": False, "init_weights": False},
-    "inception_v3": {"aux_logits": False, "init_weights": False},
-}
 BESIDE = (".json", ".checkpoint")  # files that are written beside a teacher's, under its name
-IMAGENET = "imagenet"  # weights that torchvision downloads
+IMAGENET = "imagenet"  # weights that torchvision or timm downloads
+FACTORY = "factory"  # weights that a factory's network comes with
+
+Numbers = tuple[float, ...]  # one a channel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherInfo:
     """What is recorded beside a teacher's weights."""
 
-    network: str  # a torchvision classifier or a reference architecture
+    network: str  # a name that `trainers.teachers.networks` knows
     classes: tuple[str, ...]
     channels: int  # of the input
     size: int  # pixels
@@ -50,6 +54,9 @@ class TeacherInfo:
     std: tuple[float, ...]
     accuracy: float | None = None  # validation
     trained: str = ""  # on what, from what
+    # Pixels of the photographs that a study asks it about; of a study's copy alone. None: those
+    # of the students, which it resizes to its own, as in studies of version 0.1.
+    asked_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,56 +78,106 @@ class Teacher:
         }
 
 
-def networks() -> tuple[str, ...]:
-    """Names that a teacher's network can have."""
-    return (*REFERENCES, *torchvision.models.list_models(module=torchvision.models))
-
-
-def make_network(name: str, *, classes: int, channels: int, seed: int) -> nn.Module:
-    """An untrained network: a reference architecture of ours, or torchvision's classifier."""
-    require_one_of("teacher network", name, networks())
-    if name in REFERENCES:
-        return build(reference(name, classes=classes, channels=channels), seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network: nn.Module = torchvision.models.get_model(
-            name, weights=None, num_classes=classes, **SETTINGS.get(name, {})
-        )
-    return with_sound_convolutions(network)
+def own_size(name: str) -> int | None:
+    """Pixels of the input that a network says it wants; None where it does not say."""
+    if not says_its_input(name):
+        return None
+    return own_input(name, make_network(name, classes=2, channels=3, seed=0)).size
 
 
 def untrained(
-    name: str, data: Data, *, size: int | None = None, seed: int = 0
+    name: str,
+    data: Data,
+    *,
+    size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    seed: int = 0,
+    pretrained: bool = False,
 ) -> tuple[Model, TeacherInfo]:
-    """A new teacher for the data's classes; torchvision's networks see three channels."""
-    channels = data.channels if name in REFERENCES else 3
-    network = make_network(name, classes=len(data.classes), channels=channels, seed=seed)
-    mean, std = normalisation(channels)
+    """A new teacher for the data's classes; torchvision's and timm's networks see three channels.
+
+    Args:
+        size: pixels of its input; by default what the network says, else the data's.
+        mean: per channel, of inputs in [0, 1]; by default what the network says, else ImageNet's.
+        std: likewise.
+        pretrained: with timm's weights; only for timm's networks.
+
+    Raises:
+        InputError: no such network, or one that cannot take such images.
+    """
+    classes, ours = data.classes, name in REFERENCES
+    network = make_network(
+        name,
+        classes=len(classes),
+        channels=data.channels if ours else 3,
+        seed=seed,
+        pretrained=pretrained,
+    )
+    own = own_input(name, network)
+    channels = data.channels if ours else own.channels or 3
+    default_mean, default_std = normalisation(channels)
     info = TeacherInfo(
         network=name,
-        classes=data.classes,
+        classes=classes,
         channels=channels,
-        size=size or data.size,
-        mean=mean,
-        std=std,
+        size=size or own.size or data.size,
+        mean=mean or own.mean or default_mean,
+        std=std or own.std or default_std,
     )
+    odd = _odd(info)
+    if odd:
+        raise InputError(
+            f"the input of {name}: {odd}, but got size {info.size}, mean {list(info.mean)} and std "
+            f"{list(info.std)} for {channels} channels; state --input-size, --mean and --std"
+        )
     return _model(network, info), info
 
 
 def pretrained(
-    name: str, data: Data, weights: str, *, size: int | None = None, seed: int = 0
+    name: str,
+    data: Data,
+    weights: str,
+    *,
+    size: int | None = None,
+    mean: Numbers | None = None,
+    std: Numbers | None = None,
+    seed: int = 0,
 ) -> tuple[Model, TeacherInfo]:
     """A teacher whose body is pretrained and whose last layer is new.
 
+    Its input is stated as for `untrained`.
+
     Args:
-        weights: `imagenet` (downloaded by torchvision) or a file with a state dict.
+        weights: `imagenet` (downloaded by torchvision or timm), `factory` (the network of a factory
+            as it is made, its last layer too), or a file with a state dict.
     """
-    model, info = untrained(name, data, size=size, seed=seed)
-    named = weights == IMAGENET
-    content = _imagenet(name, info.size) if named else read_content(Path(weights))
-    last = _last_layer(model.network.state_dict())  # new also where it happens to fit
-    fill(model.network, content, weights, name, last)
+    new_one = partial(untrained, name, data, size=size, mean=mean, std=std, seed=seed)
+    if weights == FACTORY:
+        if not is_factory(name):
+            raise InputError(
+                f"--pretrained {FACTORY} needs a network that a factory makes (module:function), "
+                f"but got {name}; give imagenet or a file"
+            )
+        model, info = new_one()
+        return model, replace(info, trained=f"fine-tuned from what {name} gives")
+    if weights == IMAGENET and is_factory(name):
+        raise InputError(
+            f"--pretrained {IMAGENET} needs a network of torchvision or timm, but {name} is a "
+            f"factory; if its network comes with weights: --pretrained {FACTORY}"
+        )
+    loaded = weights == IMAGENET and name.startswith(TIMM)
+    model, info = new_one(pretrained=loaded)
+    if not loaded:
+        content = imagenet(name, info.size) if weights == IMAGENET else read_content(Path(weights))
+        new = head(model.network)  # also where the file's happens to fit
+        fill(model.network, content, weights, name, new)
     return model, replace(info, trained=f"fine-tuned from {Path(weights).name}")
+
+
+def own_weights(network: str) -> str:
+    """What a network is fine-tuned from where nothing is stated."""
+    return FACTORY if is_factory(network) else IMAGENET
 
 
 def save(path: Path, model: Model, info: TeacherInfo) -> Teacher:
@@ -179,7 +236,7 @@ def for_classes(teacher: Teacher, classes: tuple[str, ...]) -> Teacher:
         return teacher
     network = teacher.model.network
     state = network.state_dict()
-    network.load_state_dict(state | {key: state[key][order] for key in _last_layer(state)})
+    network.load_state_dict(state | {key: state[key][order] for key in head(network)})
     return Teacher(teacher.model, replace(teacher.info, classes=classes), weights_hash(network))
 
 
@@ -214,8 +271,10 @@ def read_info(path: Path) -> TeacherInfo:
 
 def _odd(info: TeacherInfo) -> str:
     """What is wrong with a description, in words."""
-    require_one_of("teacher network", info.network, networks())
-    channels = (1, 3) if info.network in REFERENCES else (3,)
+    if not is_network(info.network):
+        check_name(info.network)
+    any_number = info.network in REFERENCES or is_factory(info.network)
+    channels = (1, 3) if any_number else (3,)
     numbers = [*info.mean, *info.std]
     rules = {
         "classes must be names, two or more": len(info.classes) > 1,
@@ -230,53 +289,20 @@ def _odd(info: TeacherInfo) -> str:
 
 
 def _model(network: nn.Module, info: TeacherInfo) -> Model:
-    """The network with its input, once it has shown that it takes images of that size."""
+    """The network with its input, once it has shown that it takes such images to such logits."""
     model = Model(network, size=info.size, mean=info.mean, std=info.std)
     try:
         with torch.inference_mode():
-            model.eval()(torch.zeros(1, info.channels, info.size, info.size))
-    except (RuntimeError, ValueError, AssertionError) as error:
+            given = model.eval()(torch.zeros(1, info.channels, info.size, info.size))
+    except Exception as error:  # a network of somebody else's raises what it likes
         raise InputError(
             f"{info.network} cannot take images of {info.size} pixels "
             f"({first_line(error)}); choose another size"
         ) from None
-    return model.train()
-
-
-def _last_layer(state: Mapping[str, torch.Tensor]) -> set[str]:
-    prefix = list(state)[-1].rpartition(".")[0]
-    return {key for key in state if key.rpartition(".")[0] == prefix}
-
-
-def _imagenet(name: str, size: int) -> object:
-    """What torchvision's file of a network's weights holds, downloaded where it is not there.
-
-    The default ones, unless these want larger images than `size` and others do not.
-    """
-    require_one_of(
-        "network with ImageNet weights", name, torchvision.models.list_models(torchvision.models)
-    )
-    if torch.hub.get_dir().startswith("~"):
+    shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+    if shape != (1, len(info.classes)):
         raise InputError(
-            "torchvision keeps what it downloads in the user's home, but this process has none "
-            "(HOME is not set); set TORCH_HOME, or give a local file: --pretrained FILE"
+            f"{info.network} must give logits of shape (1, {len(info.classes)}) for an image, one "
+            f"a class, but gives {shape}; choose or mend the network"
         )
-    known = torchvision.models.get_model_weights(name)
-    choice = [known.DEFAULT, *known]
-    fitting = (weights for weights in choice if max(weights.meta["min_size"]) <= size)
-    weights = next(fitting, known.DEFAULT)
-    file = Path(torch.hub.get_dir(), "checkpoints", Path(urlsplit(weights.url).path).name)
-    try:
-        if not file.exists():
-            weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: the hash is wrong
-        raise InputError(
-            f"torchvision could not download {name}'s ImageNet weights ({error}); "
-            "give a local file: --pretrained FILE"
-        ) from None
-    try:
-        return read_content(file)
-    except InputError:
-        raise InputError(
-            f"torchvision's file {file} is damaged; remove it, and it is downloaded anew"
-        ) from None
+    return model.train()
