@@ -1,17 +1,36 @@
 """The commands `teacher train`, `finetune` and `test`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from search.cli.options import CACHE, DEVICE, JSON, starting
+from search.cli.options import CACHE, DEVICE, JSON, STORAGE, starting
+from space.errors import require
+
+SHARE = re.compile(r"(\d{1,3}(?:\.\d*)?)\s*%|(\d?\.\d+|[01])", re.ASCII)
 
 
 @click.group()
 def teacher() -> None:
     """Train, fine-tune and test teachers."""
+
+
+def share(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
+    """`52%` or `0.52` as a share; None where it is not given.
+
+    Raises:
+        InputError: it is no accuracy.
+    """
+    if given is None:
+        return None
+    found = SHARE.fullmatch(given.strip())
+    percent, number = found.groups() if found else (None, None)
+    value = float(percent) / 100 if percent else float(number or -1)
+    require(option.opts[0], given, 0 <= value <= 1, "an accuracy, e.g. 52% or 0.52")
+    return value
 
 
 def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,11 +99,20 @@ def teacher_finetune(as_json: bool, weights: str, **options: Any) -> None:
     "--data", default="digits", show_default=True, help='"digits" or a folder of photographs.'
 )
 @click.option("--size", type=int, help="Pixels that photographs are decoded to.")
+@click.option("--recipe", help="Students' recipe, whose views the teacher is asked about.")
+@click.option(
+    "--views", type=int, default=1, show_default=True, help="Views of each training image."
+)
+@click.option(
+    "--than", callback=share, help="An accuracy of students, to compare with: 52% or 0.52."
+)
+@click.option("--study", help="A study, to compare with its best student.")
+@STORAGE
 @CACHE
 @DEVICE
 @JSON
 def teacher_test(as_json: bool, **options: Any) -> None:
-    """Test a teacher's FILE on the test split."""
+    """Test a teacher's FILE: its accuracy, and what students can learn from its answers."""
     starting(f"test of {options['file']}")
     from search.commands import teachers
 

@@ -1,20 +1,30 @@
 """Train and test teachers, for the commands `teacher ...` and for studies."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from search.database import table
+from search.database.address import command, database_errors
+from search.database.engine import open_engine
 from search.study.folder import cache_folder, require_writable
+from search.study.settings import default_recipe, training_recipe
 from search.terminal import output
+from search.terminal.looks import looks_document, print_looks, warnings_of
 from search.terminal.progress import Display
 from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached, read_teacher
+from space.errors import InputError, require
 from trainers.data.datasets import Data, Split, load, load_test, relabelled
-from trainers.data.layouts import DIGITS
+from trainers.data.layouts import DIGITS, read_layout
+from trainers.data.walk import normal
 from trainers.engine.evaluation import choose_device, evaluate
 from trainers.engine.memory import keep_freed_memory
 from trainers.files import cache_errors
 from trainers.recipe import Recipe, recipe
+from trainers.teachers import looks
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teach import teach
 from trainers.teachers.teacher import Teacher
@@ -59,21 +69,100 @@ def train(
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from the last epoch")
             raise
-    _tell(out, teacher, "validation", teacher.info.accuracy or 0.0, len(images.validation), as_json)
+    accuracy, count = teacher.info.accuracy or 0.0, len(images.validation)
+    _tell(out, teacher, "validation", accuracy, count, as_json, {})
 
 
 def test(
-    as_json: bool, *, file: Path, data: str, size: int | None, cache: str, device: str
+    as_json: bool,
+    *,
+    file: Path,
+    data: str,
+    size: int | None,
+    recipe: str | None,
+    views: int,
+    than: float | None,
+    study: str | None,
+    storage: str,
+    cache: str,
+    device: str,
 ) -> None:
-    """A teacher's accuracy on the test split."""
+    """A teacher's accuracy on the test split, what students can learn from it, and what is wrong.
+
+    Args:
+        recipe: whose views of the training images it is asked about; the data's by default.
+        views: of each of them, at least 1.
+        than: an accuracy that students have, a share.
+        study: whose best student it is compared with.
+    """
+    require("--views", views, views >= 1, "at least 1")
+    plan = training_recipe(data, recipe, None)
     teacher, chosen = teachers.load(file), choose_device(device)
-    pixels = size or (None if data == DIGITS else teacher.info.size)
-    loaded, classes = load_test(data, pixels, cache=cache_folder(cache))
-    split = relabelled(loaded, classes, teacher.info.classes)
-    if split is None:
+    classes, own_size = teacher.info.classes, teacher.info.size
+    compared = {} if than is None else {"students": than}
+    if study is not None:
+        compared[f"the students of {study!r}"] = best_student(storage, study, classes)
+    pixels, place = size or (None if data == DIGITS else own_size), cache_folder(cache)
+    images = load(data, pixels, cache=place)
+    train, validation = (
+        _in_order_of(teacher, split, images.classes) for split in (images.train, images.validation)
+    )
+    images = replace(images, train=train, validation=validation, classes=classes)
+    tested, accuracy = None, None
+    if has_test(data):
+        tested = _in_order_of(teacher, *load_test(data, pixels, cache=place))
+        accuracy = _accuracy(teacher, tested, chosen)
+    seen = looks.look(teacher.model, images, plan, views, chosen)
+    name = recipe or default_recipe(data)
+    doubts = list(warnings_of(seen, compared))
+    document = looks_document(seen, name, views) | {"compared": compared, "warnings": doubts}
+    count = None if tested is None else len(tested)
+    _tell(file, teacher, "test", accuracy, count, as_json, {"looks": document})
+    if not as_json:
+        print_looks(output.console(), seen, name, views)
+    for line in doubts:
+        output.warn(output.console(stderr=True), line)
+
+
+def best_student(storage: str, name: str, classes: tuple[str, ...]) -> float:
+    """Validation accuracy, a share, of a study's best student.
+
+    Raises:
+        InputError: no such study, another program's, one of other classes, or one without a
+            complete trial.
+    """
+    with database_errors(storage):
+        database = open_engine(storage)
+        spec = table.spec_of(table.attributes(database, name))
+        frame = table.trials(database, name, ("bytes", "duplicate_of"), with_params=False)
+    if not spec:
+        raise InputError(f"study {name!r} was not made by DistilNAS: it has no students")
+    if sorted(map(normal, spec["classes"])) != sorted(map(normal, classes)):
+        raise InputError(
+            f"the students of {name!r} must know the teacher's {len(classes)} classes, but know "
+            f"{len(spec['classes'])} others ({', '.join(spec['classes'][:3])}, ...); name a study "
+            "of the same data"
+        )
+    leaders = table.best(frame, 1)
+    if not len(leaders):
+        raise InputError(
+            f"study {name!r} has no complete trial yet; go on with: "
+            f"{command('resume', name, storage)}"
+        )
+    return float(leaders["value"].iloc[0])
+
+
+def has_test(data: str) -> bool:
+    """Whether the data has a test split."""
+    return data == DIGITS or read_layout(Path(data)).test is not None
+
+
+def _in_order_of(teacher: Teacher, split: Split, classes: tuple[str, ...]) -> Split:
+    """The split with labels as places among the teacher's outputs."""
+    found = relabelled(split, classes, teacher.info.classes)
+    if found is None:
         raise teachers.other_classes(teacher.info, classes)
-    accuracy = _accuracy(teacher, split, chosen)
-    _tell(file, teacher, "test", accuracy, len(split), as_json)
+    return found
 
 
 def _accuracy(teacher: Teacher, split: Split, device: torch.device) -> float:
@@ -91,18 +180,30 @@ def _recipe(
 
 
 def _tell(
-    file: Path, teacher: Teacher, split: str, accuracy: float, images: int, as_json: bool
+    file: Path,
+    teacher: Teacher,
+    split: str,
+    accuracy: float | None,
+    images: int | None,
+    as_json: bool,
+    more: Mapping[str, object],
 ) -> None:
+    """A teacher and its accuracy on a split; None where the data has no such split.
+
+    Args:
+        more: of the JSON document.
+    """
     parameters = sum(p.numel() for p in teacher.model.parameters())
     if as_json:
         document = {"file": str(file), "network": teacher.info.network, "parameters": parameters}
-        output.print_json(document | {"split": split, "accuracy": accuracy, "images": images})
+        figures = {"split": split, "accuracy": accuracy, "images": images}
+        output.print_json({**document, **figures, **more})
         return
-    output.console().print(
-        f"{file}: {teacher.info.network}, {parameters:,} parameters, {split} accuracy "
-        f"{accuracy:.2%} on {images:,} images",
-        soft_wrap=True,
-    )
+    told = f"there is no {split} split"
+    if accuracy is not None:
+        told = f"{split} accuracy {accuracy:.2%} on {images:,} images"
+    words = f"{file}: {teacher.info.network}, {parameters:,} parameters, {told}"
+    output.console().print(words, soft_wrap=True)
 
 
 def taught(
