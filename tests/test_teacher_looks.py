@@ -172,8 +172,8 @@ def shades(tmp_path: Path) -> Callable[..., Path]:
 
     def make(splits: dict[str, str]) -> Path:
         random = np.random.default_rng(0)
-        for split, (dark, bright) in splits.items():
-            for name, level in ((dark, 30), (bright, 200)):
+        for split, names in splits.items():
+            for name, level in zip(names, (30, 200), strict=True):
                 (tmp_path / "photos" / split / name).mkdir(parents=True)
                 for number in range(20):
                     pixels = level + random.integers(0, 20, (9, 9, 3), dtype=np.uint8)
@@ -311,7 +311,7 @@ WRONG = {
 def test_one_line_for_what_is_wrong(studies: tuple[Path, dict[str, Any]], case: str) -> None:
     folder, (flags, words) = studies[0], WRONG[case]
     if case in ("waiting", "classes"):
-        data = ("--name", "waiting")
+        data: tuple[str, ...] = ("--name", "waiting")
         if case == "classes":
             for split in ("train", "val"):
                 for name in "ab":

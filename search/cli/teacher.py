@@ -10,6 +10,7 @@ import click
 from search.cli.options import CACHE, DEVICE, JSON, STORAGE, starting
 from space.errors import require
 
+EPOCHS = re.compile(r"\d{1,9}(\s*,\s*\d{1,9})*", re.ASCII)
 SHARE = re.compile(r"(\d{1,3}(?:\.\d*)?)\s*%|(\d?\.\d+|[01])", re.ASCII)
 
 
@@ -33,6 +34,19 @@ def share(context: click.Context, option: click.Parameter, given: str | None) ->
     return value
 
 
+def epochs(context: click.Context, option: click.Parameter, given: str | None) -> tuple[int, ...]:
+    """`2,5,10` as numbers, each once, ascending; none where it is not given.
+
+    Raises:
+        InputError: it is no list of whole numbers.
+    """
+    if given is None:
+        return ()
+    valid = EPOCHS.fullmatch(given.strip()) is not None
+    require(option.opts[0], given, valid, "a list of epochs, e.g. 2,5,10")
+    return tuple(sorted(set(map(int, given.split(",")))))
+
+
 def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Flags of the commands that train a teacher."""
     options = [
@@ -47,6 +61,11 @@ def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--input-size", type=int, help="Pixels that the teacher sees."),
         click.option("--epochs", type=int, help="Epochs of training."),
         click.option("--lr", type=float, help="Learning rate at the start."),
+        click.option(
+            "--keep",
+            callback=epochs,
+            help="Epochs after which to write the teacher too: 2,5 for teacher-2.pt, teacher-5.pt.",
+        ),
         click.option(
             "--seed", type=int, default=0, show_default=True, help="Seed of the training."
         ),

@@ -1,6 +1,6 @@
 """Train and test teachers, for the commands `teacher ...` and for studies."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from trainers.files import cache_errors
 from trainers.recipe import Recipe, recipe
 from trainers.teachers import looks
 from trainers.teachers import teacher as teachers
+from trainers.teachers.early import early_path
 from trainers.teachers.teach import teach
 from trainers.teachers.teacher import Teacher
 
@@ -41,15 +42,23 @@ def train(
     epochs: int | None,
     lr: float | None,
     seed: int,
+    keep: tuple[int, ...],
     out: Path,
     cache: str,
     device: str,
 ) -> None:
-    """Train a teacher from scratch, or fine-tune `weights`."""
+    """Train a teacher from scratch, or fine-tune `weights`.
+
+    Args:
+        keep: epochs after which it is written too, to files of their own beside `out`.
+    """
     require_writable(out, teachers.BESIDE)
     keep_freed_memory()
     console, chosen = output.console(stderr=True), choose_device(device)
     plan = _recipe(data, weights, epochs, lr, seed)
+    for epoch in keep:
+        require("--keep", epoch, 1 <= epoch <= plan.epochs, f"epochs from 1 to {plan.epochs}")
+        require_writable(early_path(out, epoch), teachers.BESIDE)
     network = network or ("teacher-small" if data == DIGITS and weights is None else "resnet18")
     images = load(data, size, cache=cache_folder(cache))
     console.print(images.words, soft_wrap=True)
@@ -65,12 +74,22 @@ def train(
                 size=input_size,
                 weights=weights,
                 report=display.follower("teacher"),
+                keep=keep,
             )
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from the last epoch")
             raise
     accuracy, count = teacher.info.accuracy or 0.0, len(images.validation)
-    _tell(out, teacher, "validation", accuracy, count, as_json, {})
+    early = [(epoch, early_path(out, epoch)) for epoch in keep]
+    kept: list[dict[str, object]] = [
+        {"epoch": epoch, "file": str(file), "accuracy": teachers.read_info(file).accuracy}
+        for epoch, file in early
+    ]
+    _tell(out, teacher, "validation", accuracy, count, as_json, {"kept": kept})
+    if not as_json:
+        for one in kept:
+            words = "{file}: after epoch {epoch}, validation accuracy {accuracy:.2%}"
+            output.console().print(words.format_map(one), soft_wrap=True)
 
 
 def test(
@@ -214,11 +233,16 @@ def taught(
     console: Console,
     name: str,
     then: str,
+    beside: Iterable[TeacherSource] = (),
 ) -> Teacher:
-    """A named teacher: from a file or the cache, else trained now."""
+    """A named teacher: from a file or the cache, else trained now.
+
+    Args:
+        beside: teachers that will be asked for too, as `obtain` has them.
+    """
     if isinstance(named, Path):
         return read_teacher(named, data)
-    return obtain(named, data, cache, device, console, name, then)
+    return obtain(named, data, cache, device, console, name, then, beside)
 
 
 def obtain(
@@ -229,32 +253,41 @@ def obtain(
     console: Console,
     name: str = "teacher",
     then: str = "",
+    beside: Iterable[TeacherSource] = (),
 ) -> Teacher:
     """The teacher from the cache, or trained now.
 
     Args:
         then: what comes after it, in words.
+        beside: teachers that will be asked for too. Those of the same training, broken off earlier
+            or later, come from it as well.
     """
     path = wanted.path(data, cache)
     if is_cached(path):
         return teachers.load(path)
+    levels = wanted.levels(beside)
+    last = max(level.last for level in levels if not is_cached(level.path(data, cache)))
+    longest = wanted.stopped(last)
     with Display(console, trials=None, done=0) as display, cache_errors(path.parent):
-        words = wanted.words + (f"; {then}" if then else "")
-        display.began(name, words, wanted.recipe.epochs)
+        words = longest.words + (f"; {then}" if then else "")
+        display.began(name, words, last)
         try:
-            teacher = teach(
+            teach(
                 wanted.network,
                 data,
                 wanted.recipe,
-                path,
+                wanted.whole.path(data, cache),
                 device=device,
                 size=wanted.size,
                 weights=wanted.weights,
                 report=display.follower(name),
+                keep=[level.stop_after for level in levels if level.stop_after is not None],
+                until=longest.stop_after,
             )
         except KeyboardInterrupt:
             console.print("stopped; the same command goes on from the teacher's last epoch")
             raise
+    teacher = teachers.load(path)
     accuracy = teacher.info.accuracy or 0.0
     console.print(f"{name}: validation accuracy {accuracy:.1%}")
     return teacher

@@ -120,7 +120,7 @@ def _answers(
         labels.append(own_N.cpu())
         return told_NK
 
-    told = []
+    told: list[torch.Tensor] = []
     for epoch in epochs:
         batches.begin(epoch)
         told += in_parts(count, batch_size(batches.images_NCHW, device), logits)
