@@ -1,6 +1,7 @@
 """Teachers that are stopped early: files beside the whole one, and levels of an ablation."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from tiny import CPU, RECIPE, one_thread
 
 from search.terminal.progress import Display
 from search.training.teacher_cache import TeacherSpec
+from space.errors import InputError
 from trainers.engine.evaluation import evaluate
 from trainers.engine.result import Epoch
-from trainers.engine.training import train
+from trainers.engine.training import _Training, train
 from trainers.model import weights_hash
 from trainers.teachers import teacher as teachers
 from trainers.teachers.early import early_path
@@ -92,15 +94,32 @@ def test_an_interrupted_one_is_resumed_and_writes_them_all(tmp_path: Path, damag
 
 
 def test_one_that_was_to_keep_others_begins_anew(tmp_path: Path) -> None:
+    """Also where a file lies there that looks like what it would have written."""
     path = tmp_path / "teacher.pt"
+    model, info = teachers.untrained(SMALL, DATA, seed=5)
+    told: list[Epoch] = []
+
+    def report(epoch: Epoch) -> bool:
+        told.append(epoch)
+        return stop_in(4)(epoch)
+
     with pytest.raises(KeyboardInterrupt):
-        teach(SMALL, DATA, SIX, path, device=CPU, report=stop_in(4))
+        teach(SMALL, DATA, SIX, path, device=CPU, report=report)
+    words = "from scratch on bars, stopped after 2 of 6 epochs"
+    info = replace(info, accuracy=told[1].accuracy, trained=words)
+    stale = teachers.save(early_path(path, 2), model, info)
     seen: list[int] = []
     teach(
-        SMALL, DATA, SIX, path, device=CPU, keep=(2,), report=lambda e: bool(seen.append(e.epoch))
+        *(SMALL, DATA, SIX, path),
+        device=CPU,
+        keep=(2,),
+        report=lambda e: bool(seen.append(e.epoch)),
     )
     assert seen == [1, 2, 3, 4, 5, 6]
-    assert list(hashes(tmp_path)) == ["teacher-2", "teacher"]
+    found = hashes(tmp_path)
+    assert list(found) == ["teacher-2", "teacher"]
+    assert found["teacher-2"] != stale.hash
+    assert teachers.load(early_path(path, 2)).info == info
 
 
 def test_a_schedule_that_is_broken_off(tmp_path: Path) -> None:
@@ -121,12 +140,18 @@ def test_a_schedule_that_is_broken_off(tmp_path: Path) -> None:
     assert early.hash == teachers.load(tmp_path / "whole-4.pt").hash
 
 
-def test_one_that_diverges_leaves_nothing(tmp_path: Path) -> None:
-    wild = SIX.with_settings(
-        {"lr": 3e3, "warmup": 0.9, "clip": 0.0, "schedule": "constant", "lr_end": 3e3}
-    )
-    with pytest.raises(teachers.InputError, match="diverged"):
-        teach(SMALL, DATA, wild, tmp_path / "t.pt", device=CPU, keep=range(1, 7))
+def test_one_that_diverges_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = _Training.train_epoch
+    there: list[int] = []
+
+    def loss(training: _Training, epoch: int) -> float:
+        there.append(len(list(tmp_path.glob("t-*.pt"))))
+        return math.nan if epoch == 3 else trained(training, epoch)
+
+    monkeypatch.setattr(_Training, "train_epoch", loss)
+    with pytest.raises(InputError, match="diverged"):
+        teach(SMALL, DATA, SIX, tmp_path / "t.pt", device=CPU, keep=(1, 3, 6))
+    assert there == [0, 1, 1, 2]
     assert list(tmp_path.iterdir()) == []
 
 
