@@ -45,7 +45,11 @@ def forecast(
     """Measure for seconds what will take minutes or hours."""
     heard = {name: its for name, its in named.items() if name in {a.teacher for a in plan.arms}}
     to_train = [its for its in heard.values() if isinstance(its, TeacherSpec)]
-    training = sum(_teacher_seconds(wanted, data, cache, device) for wanted in to_train)
+    missing = [wanted for wanted in to_train if not is_cached(wanted.path(data, cache))]
+    longest: dict[TeacherSpec, int] = {}  # epochs of each training; broken off or not, it is one
+    for wanted in missing:
+        longest[wanted.whole] = max(wanted.last, longest.get(wanted.whole, 0))
+    training = sum(_teacher_seconds(its, n, data, device) for its, n in longest.items())
     students = _students_seconds(plan, data, device) * seeds
     logits = _logits_seconds(plan, seeds, heard, data, device)
     return Forecast(students, training, logits)
@@ -64,13 +68,11 @@ def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> f
     )
 
 
-def _teacher_seconds(wanted: TeacherSpec, data: Data, cache: Path, device: torch.device) -> float:
-    if is_cached(wanted.path(data, cache)):
-        return 0.0
+def _teacher_seconds(wanted: TeacherSpec, epochs: int, data: Data, device: torch.device) -> float:
     seen = wanted.seen(data)
     model, _ = teachers.untrained(wanted.network, seen)
     rate = images_per_second(model, wanted.recipe, seen, device, PROBE_SECONDS)
-    return wanted.recipe.epochs * len(data.train) / rate
+    return epochs * len(data.train) / rate
 
 
 def _logits_seconds(

@@ -157,8 +157,13 @@ class Settings:
 
 def training_recipe(data: str, given: str | Table | None, epochs: int | None) -> Recipe:
     """Students' recipe for some data: a name, or a table with `base` and settings over it."""
-    recipe = stated_recipe(given, "digits" if data == DIGITS else "default")
+    recipe = stated_recipe(given, default_recipe(data))
     return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+
+
+def default_recipe(data: str) -> str:
+    """Name of the recipe where none is given."""
+    return "digits" if data == DIGITS else "default"
 
 
 def stated_recipe(given: object, base: str) -> Recipe:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.study.folder import Folder, check_name
 from search.study.settings import NO_TEACHER, default_network, stated_recipe, teacher_base
-from space.errors import InputError, require
+from space.errors import InputError, require, require_range
 from space.file_format import MAX_SIZE
 from space.fingerprint import DIGITS, file_fingerprint
 from space.schema import Table, read
@@ -15,6 +15,7 @@ from trainers.data.datasets import Data
 from trainers.recipe import Recipe
 from trainers.teachers import networks
 from trainers.teachers import teacher as teachers
+from trainers.teachers.early import early_path
 from trainers.teachers.teach import teacher_key
 from trainers.teachers.teacher import FACTORY, IMAGENET, Teacher
 from trainers.teachers.weights import read_content
@@ -31,12 +32,33 @@ class TeacherSpec:
     recipe: Recipe
     weights: str | None = None  # to fine-tune: a name of NAMED or a file; None: from scratch
     size: int | None = None  # pixels of its input; the data's by default
+    stop_after: int | None = None  # epochs, fewer than the recipe's; None: trained to its end
 
     @property
     def words(self) -> str:
         origin = f"fine-tuned from {Path(self.weights).name}" if self.weights else "from scratch"
         epochs = self.recipe.epochs
-        return f"{self.network} {origin}, {epochs} {'epoch' if epochs == 1 else 'epochs'}"
+        stop = "" if self.stop_after is None else f", stopped after {self.stop_after}"
+        return f"{self.network} {origin}, {epochs} {'epoch' if epochs == 1 else 'epochs'}{stop}"
+
+    @property
+    def whole(self) -> "TeacherSpec":
+        """The same training to its end."""
+        return replace(self, stop_after=None)
+
+    @property
+    def last(self) -> int:
+        """Epochs that it is trained for."""
+        return self.recipe.epochs if self.stop_after is None else self.stop_after
+
+    def stopped(self, epochs: int) -> "TeacherSpec":
+        """The same training, broken off after so many epochs unless these are all."""
+        return replace(self, stop_after=None if epochs == self.recipe.epochs else epochs)
+
+    def levels(self, named: "Iterable[TeacherSource]") -> "list[TeacherSpec]":
+        """Those of some teachers that this one's training gives, the one itself among them."""
+        specs = [its for its in named if isinstance(its, TeacherSpec)]
+        return list(dict.fromkeys((self, *(s for s in specs if s.whole == self.whole))))
 
     def check(self) -> None:
         """Raise InputError, before anything is trained, for what cannot be had."""
@@ -53,7 +75,8 @@ class TeacherSpec:
         """Where it lies in the cache, or will."""
         source = self.weights if self.weights in NAMED else _digest(str(self.weights))
         key = teacher_key(self.network, self.seen(data), self.recipe, self.size, source)
-        return cache / "teachers" / f"{SIGNS.sub('-', self.network)}-{key}.pt"
+        whole = cache / "teachers" / f"{SIGNS.sub('-', self.network)}-{key}.pt"
+        return whole if self.stop_after is None else early_path(whole, self.stop_after)
 
 
 TeacherSource = TeacherSpec | Path  # a teacher to train, or a file of one
@@ -76,6 +99,7 @@ class TeacherTable:
     network: str | None = None
     pretrained: str | None = None
     epochs: int | None = None
+    stop_after: int | None = None
     lr: float | None = None
     input_size: int | None = None
     recipe: str | Table | None = None
@@ -104,7 +128,10 @@ class TeacherTable:
         size = size or teachers.own_size(network)
         wanted = TeacherSpec(network=network, recipe=recipe, weights=self.pretrained, size=size)
         wanted.check()
-        return wanted
+        if self.stop_after is None:
+            return wanted
+        require_range("stop_after", self.stop_after, 1, recipe.epochs)
+        return wanted.stopped(self.stop_after)
 
 
 def named_teachers(
