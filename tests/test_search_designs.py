@@ -167,6 +167,23 @@ def test_settings_stand_over_those_of_the_baseline(plan_of: Callable[..., Planne
     assert arm.recipe.precision != "auto"
 
 
+def test_settings_of_the_augmentation_are_factors(plan_of: Callable[..., Planned]) -> None:
+    """By names with a dot, which TOML reads as tables; over the baseline's, and each other."""
+    factors = "[factors]\naugment.cutmix = [0, 1]\naugment.flip = [0, 0.5]\n"
+    factorial = TOP + 'design = "factorial"\n'
+    found = plan_of(spec(factors, top=factorial, baseline='augment = "light"'))
+    light = POLICIES["light"]
+    assert [arm.recipe.augment for arm in found.plan.arms] == [
+        replace(light, cutmix=cutmix, flip=flip) for cutmix in (0, 1) for flip in (0, 0.5)
+    ]
+    assert dict(found.plan.factors) == {
+        "augment.cutmix": ("0", "1"),
+        "augment.flip": ("0", "0.5"),
+    }
+    labelled = '[factors]\n"augment.cutmix" = { off = 0, on = 1 }\n'
+    assert plan_of(spec(labelled)).names == ["augment.cutmix=off", "augment.cutmix=on"]
+
+
 @pytest.mark.parametrize(
     ("baseline", "changes", "phases"),
     [
@@ -498,6 +515,9 @@ WRONG: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "baseline's block": (factor("se = [0, 4]", baseline="block = 'nope'"), (), ("nope", "conv")),
     "loss": (factor("loss = ['kd', 'nope']"), (), ("loss=nope", "dkd")),
     "format": (factor("format = ['fp8', 'int8']"), (), ("fp8", "fp16")),
+    "augmentation": (factor("augment.colour = [0, 1]"), (), ("augment.colour", "augment.flip")),
+    "mixed levels": (factor("augment = { cutmix = [0, 1], a = 'none' }"), (), ("augment.a",)),
+    "cutmix": (factor("augment.cutmix = [0, -1]"), (), ("cutmix=-1", "cutmix must be from 0")),
     "policy": (factor("augment = ['none', 'nope']"), (), ("nope", "standard")),
     "type": (factor("se = [0, '4']"), (), ("se=4", "a whole number", "'4'")),
     "bool for int": (factor("se = [0, true]"), (), ("se=true", "a whole number")),

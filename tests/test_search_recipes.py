@@ -313,7 +313,8 @@ def test_the_readmes_example(tmp_path: Path) -> None:
     table = text[text.index("    [search]\n") :].split("\n\n")[0]
     (tmp_path / "c.toml").write_text(textwrap.dedent(table))
     searched = resolve(tmp_path / "c.toml", {}).searched
-    assert [*searched.settings] == ["format", "lr", "temperature", "augment.flip"]
+    augmented = ["augment.flip", "augment.cutmix"]
+    assert [*searched.settings] == ["format", "lr", "temperature", *augmented]
     assert searched.formats == ("int8", "fp16")
 
 

@@ -21,12 +21,13 @@ from trainers.data.augment import (
     FLIP,
     ROTATION,
     SATURATION,
-    mixup_partners,
 )
+from trainers.data.mixing import area, mixed, mixing
 from trainers.data.random import mix, order, uniform, uniforms, words
 from trainers.policies import POLICIES, Augment
 
 EVERYTHING = replace(POLICIES["standard"], shift=0.1, mixup=0.4)
+ALL_MIXED = replace(EVERYTHING, cutmix=1.0, mix_probability=0.8)
 COUNT = 24
 PINNED = [[2486773172, 3868381556], [896017630, 1973591581], [1790432834, 433803070]]
 
@@ -138,6 +139,8 @@ AUGMENTS = st.builds(
     contrast=st.floats(0, 1),
     saturation=st.floats(0, 1),
     mixup=st.sampled_from([0.0, 0.2, 1.0]),
+    cutmix=st.sampled_from([0.0, 0.5, 1.0]),
+    mix_probability=st.sampled_from([0.0, 0.6, 1.0]),
     padding=st.sampled_from(["reflection", "border", "zeros"]),
 )
 
@@ -186,6 +189,8 @@ EACH = {
     "contrast": Augment(contrast=0.5),
     "saturation": Augment(saturation=0.5),
     "mixup": Augment(mixup=0.4),
+    "cutmix": Augment(cutmix=1.0),
+    "both": Augment(mixup=0.4, cutmix=1.0, mix_probability=0.7),
     **{padding: Augment(shift=0.3, padding=padding) for padding in ("border", "zeros")},
     **POLICIES,
 }
@@ -223,7 +228,7 @@ def test_views_do_not_hang_on_threads(threads: int) -> None:
 
 def test_torch_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    mixed_views(noise(), torch.arange(COUNT), seed=0, epoch=0, augment=EVERYTHING)
+    mixed_views(noise(), torch.arange(COUNT), seed=0, epoch=0, augment=ALL_MIXED)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -238,7 +243,7 @@ def test_each_image_and_each_epoch_has_its_own_draw() -> None:
 @pytest.mark.gpu
 def test_cpu_and_gpu_agree() -> None:
     images_NCHW, index_N = noise(64, 3, 64), torch.arange(64)
-    key: dict[str, Any] = {"seed": 1, "epoch": 2, "augment": EVERYTHING}
+    key: dict[str, Any] = {"seed": 1, "epoch": 2, "augment": ALL_MIXED}
     expected = mixed_views(images_NCHW, index_N, **key)
     found = mixed_views(images_NCHW.cuda(), index_N.cuda(), **key)
     assert torch.equal(found[1].cpu(), expected[1])
@@ -373,7 +378,7 @@ def test_color_changes_stack() -> None:
 @pytest.mark.parametrize("alpha", [0.1, 0.4, 1.0, 5.0])
 def test_mixup_weights_follow_beta(alpha: float) -> None:
     index_N = torch.arange(20_000)
-    partner_N, weight_N = mixup_partners(index_N, 20_000, seed=0, epoch=0, alpha=alpha)
+    partner_N, weight_N, _ = mixing(index_N, 20_000, seed=0, epoch=0, augment=Augment(mixup=alpha))
     for bound in np.linspace(0.01, 0.99, 50):  # not up to 1, which float32 rounds many weights to
         share = (weight_N < bound).double().mean()
         assert abs(share - stats.beta.cdf(bound, alpha, alpha)) < 0.015
@@ -403,6 +408,145 @@ def test_without_mixup_every_image_is_its_own_partner() -> None:
     assert weight_N.tolist() == [1, 1, 1]
 
 
+@given(mixup=st.sampled_from([0.2, 1.0]), seed=st.integers(0, 2**40), epoch=st.integers(0, 99))
+def test_mixup_alone_is_what_it_was(mixup: float, seed: int, epoch: int) -> None:
+    """To the bit: banks and half-trained students of version 0.1 depend on it."""
+    index_N = torch.arange(COUNT)
+    partner_N, weight_N, box_N4 = mixing(
+        index_N, COUNT, seed=seed, epoch=epoch, augment=Augment(mixup=mixup)
+    )
+    assert box_N4.shape == (COUNT, 0)
+    view_PCHW = noise(2 * COUNT) / 255
+    own_NCHW, other_NCHW = view_PCHW.chunk(2)
+    weight_N111 = weight_N[:, None, None, None]
+    before_NCHW = own_NCHW * weight_N111 + other_NCHW * (1 - weight_N111)
+    assert torch.equal(mixed(view_PCHW, weight_N, box_N4), before_NCHW)
+    assert partner_N.max() < COUNT
+
+
+def test_mixups_draws_stay_what_they_were() -> None:
+    partner_N, weight_N, _ = mixing(torch.arange(8), 8, seed=3, epoch=2, augment=Augment(mixup=0.4))
+    assert partner_N.tolist() == [6, 6, 2, 6, 1, 0, 2, 4]
+    assert [weight.hex() for weight in weight_N.tolist()[:3]] == [
+        "0x1.0863ac0000000p-1",
+        "0x1.5a64e80000000p-3",
+        "0x1.ab13520000000p-1",
+    ]
+
+
+# --- CutMix
+
+MANY = 20_000
+
+
+def boxes(augment: Augment, count: int = MANY) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights and boxes of that many images."""
+    _, weight_N, box_N4 = mixing(torch.arange(count), count, seed=0, epoch=0, augment=augment)
+    return weight_N, box_N4
+
+
+def painted(box_N4: torch.Tensor, weight_N: torch.Tensor, size: int) -> torch.Tensor:
+    """What is left of white images where black ones are pasted, N x H x W."""
+    white_NCHW = torch.ones(len(box_N4), 1, size, size)
+    view_PCHW = torch.cat([white_NCHW, torch.zeros_like(white_NCHW)])
+    return mixed(view_PCHW, weight_N, box_N4)[:, 0]
+
+
+@settings(deadline=None)
+@given(
+    alpha=st.floats(0.1, 10),
+    size=st.sampled_from([1, 5, 8, 48, 64]),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 1000),
+)
+def test_a_label_weighs_what_is_left_of_its_image(
+    alpha: float, size: int, seed: int, epoch: int
+) -> None:
+    """Of its pixels, at every size of the image."""
+    _, weight_N, box_N4 = mixing(
+        torch.arange(COUNT), COUNT, seed=seed, epoch=epoch, augment=Augment(cutmix=alpha)
+    )
+    assert box_N4.min() >= 0
+    assert box_N4.max() <= 1
+    assert (box_N4[:, 2:] >= box_N4[:, :2]).all()
+    assert torch.equal(weight_N, 1 - area(box_N4))
+    left_NHW = painted(box_N4, weight_N, size)
+    assert left_NHW.min() >= -1e-5
+    assert left_NHW.max() <= 1
+    torch.testing.assert_close(left_NHW.mean((1, 2)), weight_N, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+def test_boxes_are_drawn_as_in_the_paper(alpha: float) -> None:
+    """Side sqrt(1 - lambda), centre uniform, cut off at the image's edge."""
+    weight_N, box_N4 = boxes(Augment(cutmix=alpha))
+    left_N, top_N, right_N, bottom_N = box_N4.double().unbind(1)
+    inside = (left_N > 0) & (right_N < 1) & (top_N > 0) & (bottom_N < 1)
+    assert 0.05 < inside.double().mean() < 0.7
+    torch.testing.assert_close((right_N - left_N)[inside], (bottom_N - top_N)[inside])
+    rng = np.random.default_rng(1)
+    side_N = np.sqrt(1 - rng.beta(alpha, alpha, MANY))
+    edges = [
+        np.clip(center + sign * side_N / 2, 0, 1)
+        for center in (rng.random(MANY), rng.random(MANY))
+        for sign in (-1, 1)
+    ]
+    expected_N = 1 - (edges[1] - edges[0]) * (edges[3] - edges[2])
+    assert stats.ks_2samp(weight_N.numpy(), expected_N).pvalue > 1e-3
+    assert stats.ks_2samp(left_N.numpy(), edges[0]).pvalue > 1e-3
+    assert stats.ks_2samp(bottom_N.numpy(), edges[3]).pvalue > 1e-3
+    assert abs(np.corrcoef(left_N, top_N)[0, 1] - np.corrcoef(edges[0], edges[2])[0, 1]) < 0.05
+
+
+def test_a_box_shows_the_partner_and_the_rest_the_image() -> None:
+    images_NCHW, index_N = noise(), torch.arange(COUNT)
+    augment = replace(POLICIES["standard"], cutmix=1.0)
+    key = {"seed": 4, "epoch": 5}
+    found, partner_N, _ = mixed_views(images_NCHW, index_N, augment=augment, **key)
+    own = views(images_NCHW, index_N, augment=augment, **key)
+    other = views(images_NCHW[partner_N], partner_N, augment=augment, **key)
+    *_, box_N4 = mixing(index_N, COUNT, augment=augment, **key)
+    edge_S = torch.arange(17) / 16
+    low_S, high_S = edge_S[:-1], edge_S[1:]
+    left, top, right, bottom = (edge_N[:, None] for edge_N in box_N4.unbind(1))
+    within_NHW = ((top <= low_S) & (bottom >= high_S))[:, :, None] & (
+        (left <= low_S) & (right >= high_S)
+    )[:, None]
+    without_NHW = ((bottom <= low_S) | (top >= high_S))[:, :, None] | (
+        (right <= low_S) | (left >= high_S)
+    )[:, None]
+    for where_NHW, expected in ((within_NHW, other), (without_NHW, own)):
+        assert where_NHW.any()
+        mask = where_NHW[:, None].expand_as(found)
+        assert torch.equal(found[mask], expected[mask])
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_as_many_images_are_mixed_as_was_asked_for(chance: float, mixup: float) -> None:
+    augment = Augment(mixup=mixup, cutmix=1.0, mix_probability=chance)
+    weight_N, box_N4 = boxes(augment)
+    cut_N, mixed_N = area(box_N4) > 0, weight_N < 1
+    assert (mixed_N | ~cut_N).all()
+    assert abs(mixed_N.double().mean() - chance) < 0.02  # some weights round to 1
+    half = chance / 2 if mixup else chance
+    assert abs(cut_N.double().mean() - half) < 0.02
+    # An image that is mixed is mixed as it is where all are.
+    every_N, every_N4 = boxes(replace(augment, mix_probability=1.0))
+    assert torch.equal(weight_N[mixed_N], every_N[mixed_N])
+    assert torch.equal(box_N4[mixed_N], every_N4[mixed_N])
+
+
+def test_images_that_are_not_mixed_are_their_own_views() -> None:
+    images_NCHW, index_N = noise(), torch.arange(COUNT)
+    augment = replace(ALL_MIXED, mix_probability=0.5)
+    found, _, weight_N = mixed_views(images_NCHW, index_N, seed=4, epoch=5, augment=augment)
+    alone_N = weight_N == 1
+    assert 0 < alone_N.sum() < COUNT
+    own = views(images_NCHW, index_N, seed=4, epoch=5, augment=augment)
+    assert torch.equal(found[alone_N], own[alone_N])
+
+
 # --- settings
 
 
@@ -425,6 +569,9 @@ def test_policies_are_valid_and_come_back_from_json_data(name: str) -> None:
         ("contrast", 1.5),
         ("saturation", -1.0),
         ("mixup", -0.2),
+        ("cutmix", -0.2),
+        ("cutmix", float("nan")),
+        ("mix_probability", 1.1),
         ("padding", "mirror"),
     ],
 )

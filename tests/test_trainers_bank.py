@@ -30,6 +30,7 @@ __all__ = ["one_thread"]
 DATA = tiny.data()
 RECIPE = SOFT.with_settings({"augment": "standard", "view_seed": 3})
 MIXED = SOFT.with_settings({"augment": {"mixup": 1.0}, "view_seed": 3})
+CUT = SOFT.with_settings({"augment": {"cutmix": 1.0, "mix_probability": 0.8}, "view_seed": 3})
 
 
 def bank_key(teacher: Teacher, data: Data, recipe: Recipe, precision: str = "fp32") -> str:
@@ -58,7 +59,7 @@ def make(folder: Path, recipe: Recipe = RECIPE, teacher: Teacher | None = None) 
     return LogitBank(folder, teacher or tiny.teacher(), DATA, recipe, CPU)
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, MIXED], ids=["views", "mixup"])
+@pytest.mark.parametrize("recipe", [RECIPE, MIXED, CUT], ids=["views", "mixup", "cutmix"])
 def test_kept_logits_are_those_of_the_live_teacher_for_the_same_view(
     tmp_path: Path, recipe: Recipe
 ) -> None:
@@ -145,9 +146,18 @@ def test_the_key_hangs_on_all_that_the_logits_hang_on() -> None:
         bank_key(teacher, DATA, RECIPE.with_settings({"view_seed": 1})),
         bank_key(teacher, DATA, RECIPE.with_settings({"augment": {"flip": 0.1}})),
         bank_key(teacher, DATA, RECIPE.with_settings({"augment": {"mixup": 0.1}})),
+        bank_key(teacher, DATA, RECIPE.with_settings({"augment": {"cutmix": 0.1}})),
+        bank_key(teacher, DATA, RECIPE.with_settings({"augment": {"mix_probability": 0.5}})),
         bank_key(teacher, DATA, RECIPE, "bf16"),
     }
-    assert len(keys) == 11
+    assert len(keys) == 13
+
+
+def test_banks_of_version_0_1_are_found() -> None:
+    known = replace(tiny.teacher(), hash="0123")
+    assert bank_key(known, DATA, SOFT) == "bffb8e530f6c32a4"
+    mixed = SOFT.with_settings({"augment": {"mixup": 0.4}})
+    assert bank_key(known, DATA, mixed) == "405dfbbf1a2ffb63"
 
 
 def test_the_key_changes_with_the_version_of_the_views(monkeypatch: pytest.MonkeyPatch) -> None:

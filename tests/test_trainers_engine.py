@@ -207,13 +207,15 @@ def test_stopped_behind_any_epoch_and_gone_on_with_equals_uninterrupted(
         assert same(model.state_dict(), whole.state_dict())
 
 
-def test_stopped_at_every_epoch_in_turn(tmp_path: Path) -> None:
-    whole, expected = run(RECIPE)
+@pytest.mark.parametrize("augment", ["digits", {"mixup": 0.4, "cutmix": 1.0}])
+def test_stopped_at_every_epoch_in_turn(tmp_path: Path, augment: Any) -> None:
+    recipe = RECIPE.with_settings({"augment": augment})
+    whole, expected = run(recipe)
     checkpoint = Checkpoint(tmp_path / "checkpoint.pt")
     for stop in (2, 3):
         with pytest.raises(StoppedError):
-            run(RECIPE, report=stop_at(stop), checkpoint=checkpoint)
-    model, result = run(RECIPE, checkpoint=checkpoint)
+            run(recipe, report=stop_at(stop), checkpoint=checkpoint)
+    model, result = run(recipe, checkpoint=checkpoint)
     assert learned(result) == learned(expected)
     assert same(model.state_dict(), whole.state_dict())
 
@@ -441,8 +443,17 @@ def test_the_mix_is_one_minus_share_hard_plus_share_soft() -> None:
     torch.testing.assert_close(mixed, 0.75 * hard + 0.25 * soft)
 
 
-def test_mixup_mixes_the_labels_as_it_mixes_the_views() -> None:
-    recipe = SOFT.with_settings({"augment": {"mixup": 1.0}})
+MIXES: dict[str, dict[str, float]] = {
+    "none": {},
+    "mixup": {"mixup": 1.0},
+    "cutmix": {"cutmix": 1.0},
+    "both": {"mixup": 0.5, "cutmix": 1.0, "mix_probability": 0.8},
+}
+
+
+@pytest.mark.parametrize("mix", ["mixup", "cutmix", "both"])
+def test_labels_are_mixed_as_views_are(mix: str) -> None:
+    recipe = SOFT.with_settings({"augment": MIXES[mix]})
     index_N = torch.arange(5)
     views_NCHW, partner_N, weight_N = mixed_views(
         DATA.train.images_NCHW, index_N, seed=0, epoch=1, augment=recipe.augment
@@ -553,10 +564,10 @@ def without_norm() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(tiny.SIZE**2, 8), nn.Tanh(), nn.Linear(8, 3))
 
 
-@pytest.mark.parametrize("mixup", [0.0, 1.0])
+@pytest.mark.parametrize("mix", MIXES)
 @pytest.mark.parametrize("count", [16, 13, 5])
-def test_gradients_of_the_parts_are_those_of_the_whole_batch(count: int, mixup: float) -> None:
-    recipe = SOFT.with_settings({"augment": {"mixup": mixup}})
+def test_gradients_of_the_parts_are_those_of_the_whole_batch(count: int, mix: str) -> None:
+    recipe = SOFT.with_settings({"augment": MIXES[mix]})
     index_N = torch.arange(count)
     teacher_NK = torch.randn(70, 3, generator=torch.Generator().manual_seed(3))
     gradients, losses = [], []

@@ -119,6 +119,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer": "adamw", "lr": 1e-3, "lr_end": 0.0, "phases": [[0, 0.5]]},
     "clipped": {"clip": 0.05},
     "mixup": {"augment": {"mixup": 0.5, "flip": 0.5}, "phases": [[0, 0.5]]},
+    "cutmix": {"augment": {"cutmix": 1.0, "mix_probability": 0.7}, "phases": [[0, 0.5]]},
     "smoothed": {"label_smoothing": 0.1, "schedule": "linear"},
     "standardised": {"loss": "kd-standardised", "phases": [[0, 0.5]]},
     "decoupled": {"loss": "dkd", "phases": [[0, 0.5]]},

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from space.errors import InputError
 from space.file_format import RECIPE_DIGITS
 from trainers.losses import LOSSES
-from trainers.policies import POLICIES, Augment
+from trainers.policies import POLICIES, UNCHANGED, Augment
 from trainers.recipe import LOSS_SETTINGS, OPTIMIZERS, RECIPES, Recipe, recipe
 from trainers.schedules import SCHEDULES
 
@@ -51,6 +51,8 @@ OTHER_AUGMENT: dict[str, Any] = {
     "contrast": 0.2,
     "saturation": 0.2,
     "mixup": 0.2,
+    "cutmix": 0.2,
+    "mix_probability": 0.5,
     "padding": "zeros",
 }
 
@@ -139,6 +141,18 @@ def test_fingerprint_is_the_same_in_another_process_and_version() -> None:
     """Raise nothing lightly: checkpoints and files carry it."""
     plain = Recipe(augment=Augment())
     assert plain.fingerprint == "6964e189387b"
+    mixed = Recipe(augment=Augment(flip=0.5, mixup=0.4))
+    assert mixed.fingerprint == "b64815e970b9"
+
+
+def test_settings_that_version_0_1_did_not_have_are_written_where_they_matter() -> None:
+    """Else its recipes had other fingerprints, and its banks other keys."""
+    neutral = Augment(mixup=0.4, cutmix=0, mix_probability=1)
+    assert Recipe(augment=neutral).to_dict() == Recipe(augment=Augment(mixup=0.4)).to_dict()
+    assert not UNCHANGED.keys() & neutral.to_dict().keys()
+    whole = Augment(mixup=0.4, cutmix=1, mix_probability=0.5).to_dict()
+    assert (whole["cutmix"], whole["mix_probability"]) == (1.0, 0.5)
+    assert {name: getattr(Augment(), name) for name in UNCHANGED} == UNCHANGED
 
 
 # --- what is refused

@@ -13,7 +13,7 @@ from trainers.recipe import Recipe
 def views(
     images_NCHW: torch.Tensor, index_N: torch.Tensor, *, seed: int, epoch: int, augment: Augment
 ) -> torch.Tensor:
-    """The views of images whose places in the data set are `index_N`, without mixup."""
+    """The views of images whose places in the data set are `index_N`, before any are mixed."""
     return drawn_views(images_NCHW, uniforms(seed, epoch, index_N, LANES), augment)
 
 

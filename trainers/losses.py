@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from space.errors import require_one_of
 from trainers.recipe import LOSS_SETTINGS
 
+NO_LABEL = -1  # of an image of which only a teacher speaks
 # (student's logits NK, teacher's logits NK, labels N, temperature) -> loss of each image, N
 SoftLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
 
@@ -20,9 +21,13 @@ SoftLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Ten
 def hard_loss(
     logits_NK: torch.Tensor, labels_N: torch.Tensor, label_smoothing: float = 0.0
 ) -> torch.Tensor:
-    """Cross-entropy with the labels, one value an image, shape N."""
+    """Cross-entropy with the labels, one value an image, shape N; 0 where there is no label."""
     return F.cross_entropy(
-        logits_NK.float(), labels_N, reduction="none", label_smoothing=label_smoothing
+        logits_NK.float(),
+        labels_N,
+        reduction="none",
+        label_smoothing=label_smoothing,
+        ignore_index=NO_LABEL,
     )
 
 

@@ -1,10 +1,11 @@
 """Augmentation policies: what may happen to an image, as pure data."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from space.errors import InputError
 
 PADDINGS = ("reflection", "border", "zeros")
+UNCHANGED = {"cutmix": 0.0, "mix_probability": 1.0}  # later settings, as it was without them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +21,8 @@ class Augment:
     contrast: float = 0.0  # the same, about the view's mean grey level
     saturation: float = 0.0  # the same, about each pixel's grey level
     mixup: float = 0.0  # alpha of the weight's distribution Beta(alpha, alpha); 0: off
+    cutmix: float = 0.0  # the same, of the share of an image that a pasted box leaves
+    mix_probability: float = 1.0  # that an image is mixed at all, by mixup or CutMix
     # What lies outside the image: mirrored, its edge drawn out, or black. Mirrored is right for
     # photographs: black corners would tell the draw, and a drawn-out edge looks like nothing real.
     padding: str = "reflection"
@@ -35,14 +38,27 @@ class Augment:
         _in("contrast", self.contrast, 0, 1)
         _in("saturation", self.saturation, 0, 1)
         _in("mixup", self.mixup, 0, 100)
+        _in("cutmix", self.cutmix, 0, 100)
+        _in("mix_probability", self.mix_probability, 0, 1)
         if self.padding not in PADDINGS:
             raise InputError(
                 f"augment: padding must be one of {', '.join(PADDINGS)}, but got {self.padding!r}"
             )
 
     def to_dict(self) -> dict[str, object]:
-        """JSON data, every setting written out."""
-        return asdict(self)
+        """JSON data; equal policies give equal text (1 and 1.0 too).
+
+        Every setting is written out, but for those that version 0.1 did not have, at the values
+        that change nothing: its recipes keep their fingerprints, and its banks are found.
+        """
+        floats = {f.name: float(getattr(self, f.name)) for f in fields(self) if f.type is float}
+        written = asdict(self) | floats
+        return {name: value for name, value in written.items() if UNCHANGED.get(name) != value}
+
+    @property
+    def mixes(self) -> bool:
+        """Whether a view may show two images."""
+        return self.mixup > 0 or self.cutmix > 0
 
     @property
     def moves(self) -> bool:

@@ -139,7 +139,7 @@ class Recipe:
         return {
             **{name: value for name, value in written if UNCHANGED.get(name) != value},
             "phases": [[float(begin), float(share)] for begin, share in self.phases],
-            "augment": _written(self.augment),
+            "augment": self.augment.to_dict(),
         }
 
     @classmethod
@@ -267,11 +267,11 @@ def recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def _names_of_floats(settings: "Recipe | Augment") -> tuple[str, ...]:
+def _names_of_floats(settings: Recipe) -> tuple[str, ...]:
     return tuple(f.name for f in fields(settings) if f.type is float)
 
 
-def _written(settings: "Recipe | Augment") -> dict[str, object]:
+def _written(settings: Recipe) -> dict[str, object]:
     return asdict(settings) | {k: float(getattr(settings, k)) for k in _names_of_floats(settings)}
 
 

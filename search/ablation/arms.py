@@ -5,13 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from search.ablation.design import (
-    RECIPE_SETTINGS,
-    SIZE_MATCHED,
-    Candidate,
-    Design,
-    Settings,
-)
+from search.ablation.design import SIZE_MATCHED, Candidate, Design
+from search.ablation.factors import RECIPE_SETTINGS, Settings
 from search.study.plan import FACTORIAL, ONE_FACTOR, Arm, training_key
 from search.study.settings import NO_TEACHER, training_recipe
 from search.study.spec import StudySpec
@@ -22,7 +17,8 @@ from space.file_format import StudentMetadata, check_format, stored_bytes
 from space.references import read_architecture
 from space.solver import Budget, solve
 from space.spaces import REFERENCES, reference
-from trainers.recipe import HARD_ONLY, LOSS_OWN, MIX, SWITCH, Recipe
+from trainers.ranges import with_values
+from trainers.recipe import HARD_ONLY, LOSS_OWN, MIX, Recipe
 
 OF_LOSS = ("temperature", "phases", MIX, *LOSS_OWN)  # settings that a loss brings
 REST = "(baseline)"  # level of a factor whose levels do not hold the baseline's
@@ -78,7 +74,20 @@ class ArmBuilder:
             teacher=teacher,
             budget_share=share,
             size=None if size == self.ground.size else size,
+            labelled_only=teacher is not None and not self.unlabelled(settings),
         )
+
+    def unlabelled(self, settings: Settings) -> bool:
+        """Whether an arm learns from the design's photographs without labels, if it has any."""
+        has_some = self.design.unlabelled is not None
+        given = settings.get("unlabelled", True)
+        require("unlabelled", given, isinstance(given, bool), "true or false, of an arm")
+        if "unlabelled" in settings and not has_some:
+            raise InputError(
+                "unlabelled is a setting of arms where the design names a folder of photographs "
+                'without labels; add: unlabelled = "FOLDER"'
+            )
+        return bool(given)
 
     def taught(self, changes: Settings) -> tuple[Recipe, str | None]:
         """The recipe, and the name of the teacher where somebody listens to it."""
@@ -87,8 +96,7 @@ class ArmBuilder:
         if "loss" in changes:  # it brings its settings, but not over those that are stated
             changes = {k: v for k, v in design.base.items() if k in OF_LOSS} | {**changes}
         for part in (design.base, changes):  # one over the other, tables within them too
-            recipe = recipe.with_settings({k: v for k, v in part.items() if k in RECIPE_SETTINGS})
-            recipe = recipe.with_phases(part.get(MIX), part.get(SWITCH))
+            recipe = with_values(recipe, {k: v for k, v in part.items() if k in RECIPE_SETTINGS})
         if recipe.precision == "auto":
             recipe = replace(recipe, precision=self.precision)
         settings = {**design.base, **changes}

@@ -2,24 +2,23 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from search.ablation.baseline import with_winner
+from search.ablation.factors import Settings, check_settings, levels_of
 from search.study.folder import check_name
 from search.study.naming import plain_name
 from search.study.plan import FACTORIAL, ONE_FACTOR, STATED
 from search.study.settings import read_toml
-from space.changes import is_change, known
 from space.errors import InputError, require, require_one_of, require_range, shown
 from space.file_format import check_format
 from space.pyramid import INPUT_SIZES
 from space.schema import read
 from space.solver import Budget
 from trainers.data.layouts import DIGITS
-from trainers.recipe import MIX, SWITCH, Recipe
 
 DESIGNS = (ONE_FACTOR, FACTORIAL, STATED)
 SIZE_MATCHED, FIXED = "size-matched", "fixed"
@@ -29,13 +28,6 @@ MAX_ARMS = 1_000
 BASELINE = "baseline"
 RESERVED = ("arm", "seed")  # parameters that every trial has
 QUICK = "quick"
-
-# Settings of an arm beside those of its architecture (`space.changes`).
-NOT_VARIED = ("seed", "view_seed")  # seeds are the design's
-RECIPE_SETTINGS = tuple(f.name for f in fields(Recipe) if f.name not in NOT_VARIED)
-OTHER_SETTINGS = ("architecture", "budget", "format", "size", "teacher")
-
-Settings = Mapping[str, Any]
 
 
 class Candidate(NamedTuple):
@@ -53,6 +45,7 @@ class Design:
     name: str
     question: str = ""
     data: str = DIGITS  # or a folder of photographs
+    unlabelled: str | None = None  # a folder of photographs without labels, to train on too
     size: int | None = None  # pixels; 64 for photographs, 8 for digits
     design: str = ONE_FACTOR
     widths: str = SIZE_MATCHED  # or "fixed"
@@ -149,7 +142,7 @@ class Design:
     @property
     def levels(self) -> dict[str, dict[str, Settings]]:
         """Factor -> label -> settings that the level changes."""
-        return {name: _levels(name, given) for name, given in (self.factors or {}).items()}
+        return levels_of(self.factors or {})
 
     @property
     def stated(self) -> list[Candidate]:
@@ -249,52 +242,6 @@ def check_published(published: Settings) -> None:
             for share in shares
         )
         require("published accuracy", value, valid, "a table: arm = accuracy from 0 to 1")
-
-
-def check_settings(where: str, settings: Settings) -> None:
-    """Raise InputError for a setting that no arm has."""
-    for name in settings:
-        if not is_setting(name):
-            raise InputError(f"{where}: unknown setting {name!r}; known: {_known()}")
-
-
-def is_setting(name: str) -> bool:
-    return name in (*RECIPE_SETTINGS, MIX, SWITCH, *OTHER_SETTINGS) or is_change(name)
-
-
-def _known() -> str:
-    return ", ".join((*OTHER_SETTINGS, *RECIPE_SETTINGS, MIX, SWITCH, *known()))
-
-
-def _levels(factor: str, given: Any) -> dict[str, Settings]:
-    """Label -> changes.
-
-    A factor named like a setting lists that setting's values, or labels them in a table. Any
-    other name needs a table of tables: label -> settings.
-    """
-    found: dict[str, Settings]
-    if is_setting(factor):
-        if isinstance(given, Mapping):
-            found = {label: {factor: value} for label, value in given.items()}
-        else:
-            require(f"factor {factor!r}", given, isinstance(given, list), "a list of levels")
-            found = {_label(value): {factor: value} for value in given}
-            repeated = len(found) < len(given)
-            require(f"factor {factor!r}", given, not repeated, "a list without repetition")
-    else:
-        tables = isinstance(given, Mapping) and all(isinstance(v, Mapping) for v in given.values())
-        if not tables:
-            raise InputError(
-                f"unknown factor {factor!r}; known: {_known()}; a factor of your own needs a "
-                "table of settings for every level"
-            )
-        found = {label: dict(settings) for label, settings in given.items()}
-    require(f"factor {factor!r}", given, bool(found), "one level or more")
-    return found
-
-
-def _label(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _stated(arm: object) -> Candidate:

@@ -13,7 +13,9 @@ from search.training.costs import epoch_seconds
 from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached
 from trainers.data.datasets import Data, Split
 from trainers.engine.evaluation import evaluate
+from trainers.engine.steps import images_per_epoch
 from trainers.engine.training import images_per_second
+from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
 
 MEASURED_ARMS = 16  # at most; the others count as their mean
@@ -59,7 +61,10 @@ def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> f
     """For one seed of every arm; arms with the same training count once."""
     arms = list({training_key(arm): arm for arm in plan.arms}.values())
     measured = [
-        epoch_seconds(plan, arm.architecture, arm.recipe, arm.size, data, device, PROBE_SECONDS)
+        epoch_seconds(
+            *(plan, arm.architecture, arm.recipe, arm.size),
+            *(data.labelled if arm.labelled_only else data, device, PROBE_SECONDS),
+        )
         for arm in arms[:MEASURED_ARMS]
     ]
     rest = [fmean(measured)] * (len(arms) - len(measured))
@@ -83,13 +88,17 @@ def _logits_seconds(
     device: torch.device,
 ) -> float:
     """At most: what earlier studies left in the cache is not looked for."""
-    banks: dict[tuple[str, str, int], set[int]] = {}  # epochs of views, by what they depend on
+    banks: dict[tuple[str, str, int, bool], list[Recipe]] = {}  # by what they depend on
     for arm in plan.arms:
         if arm.teacher is not None:
-            key = arm.teacher, str(arm.recipe.augment), arm.recipe.view_seed
-            banks.setdefault(key, set()).update(arm.recipe.heard_views)
+            views = str(arm.recipe.augment), arm.recipe.view_seed, arm.labelled_only
+            banks.setdefault((arm.teacher, *views), []).append(arm.recipe)
     seconds = {name: _image_seconds(its, data, device) for name, its in heard.items()}
-    each = sum(seconds[name] * len(data.train) * len(views) for (name, *_), views in banks.items())
+    each = 0.0
+    for (name, *_, labelled_only), recipes in banks.items():
+        images = images_per_epoch(data.labelled if labelled_only else data, recipes[0])
+        epochs = {view for recipe in recipes for view in recipe.heard_views}
+        each += seconds[name] * images * len(epochs)
     return each * (1 if plan.shared_views else seeds)
 
 

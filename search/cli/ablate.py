@@ -15,6 +15,7 @@ from search.cli.options import (
     ON,
     STORAGE,
     TIMEOUT,
+    UNLABELLED,
     WORKERS,
     starting,
 )
@@ -47,6 +48,7 @@ def ablate() -> None:
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.option("--quick", is_flag=True, help="The file's quick variant, for a CPU.")
 @click.option("--data", help='"digits" or a folder of photographs.')
+@UNLABELLED
 @click.option("--size", type=int, help="Pixels of the students' square input.")
 @click.option("--budget", help="Size of each arm: 300KB, 300KiB, 1MB, 256k params.")
 @click.option(
@@ -86,12 +88,13 @@ def run(spec: Path, quick: bool, pretrained: str | None, dry_run: bool, **given:
     starting(f"ablation {spec}")
     from search.commands import ablate as ablate_command
 
-    flags, settings = Flags.split({name: given[name] for name in given if name != "data"})
+    stated = {name: given.pop(name) for name in ("data", "unlabelled")}
+    flags, settings = Flags.split(given)
     ablate_command.ablate(
         flags,
         spec,
         quick,
-        settings | {"data": given["data"]},
+        settings | stated,
         pretrained=pretrained,
         dry_run=dry_run,
     )

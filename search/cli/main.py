@@ -22,6 +22,8 @@ from search.cli.options import (
     ON,
     STORAGE,
     TIMEOUT,
+    UNLABELLED,
+    UNLABELLED_NOW,
     WORKERS,
     pixels,
     starting,
@@ -46,6 +48,7 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
     options = [
         click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings."),
         click.option("--data", help='"digits" (default) or a folder of photographs.'),
+        UNLABELLED,
         click.option("--size", type=int, help="Pixels of the students' square input."),
         click.option(
             "--sizes",
@@ -153,6 +156,7 @@ def search(
     "--finalists", type=int, help="How many of the best students to train again with 3 more seeds."
 )
 @click.option("--data", help="Where the photographs lie now, if they moved.")
+@UNLABELLED_NOW
 @click.option("--budget", help="Must be the study's own: it cannot be changed.")
 @click.option("--epochs", type=int, help="Must be the study's own: it cannot be changed.")
 @click.option("--space", help="Must be the study's own: it cannot be changed.")
@@ -184,6 +188,7 @@ def resume(name: str, **given: object) -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--data", help="Where the photographs lie on this machine.")
+@UNLABELLED_NOW
 @click.option("--artifacts", help="Where the study's folder lies on this machine.")
 @click.option(
     "--wait",

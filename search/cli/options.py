@@ -68,6 +68,12 @@ CACHE = click.option(
     show_envvar=True,
     help="Folder for decoded photographs, teachers and teacher logits.",
 )
+UNLABELLED = click.option(
+    "--unlabelled", help="Folder of photographs without labels, taught by what the teacher says."
+)
+UNLABELLED_NOW = click.option(
+    "--unlabelled", help="Where the photographs without labels lie on this machine, if they moved."
+)
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 GRACE = click.option(
     "--grace",

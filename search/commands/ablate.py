@@ -18,8 +18,8 @@ from search.database.storage import open_storage, reachable
 from search.study.flags import Flags
 from search.study.folder import cache_folder
 from search.study.plan import AblationSpec
-from search.study.settings import HERE
-from search.study.spec import kept_source
+from search.study.settings import HERE, unheard
+from search.study.spec import kept_source, kept_unlabelled
 from search.study.study import FIRST_SEEDS, SEEDS, create, folder_for, require_free
 from search.terminal.plan import planned
 from search.training.context import ContextSpec
@@ -34,6 +34,7 @@ from search.workers import on_ray
 from space.errors import InputError
 from trainers.data.datasets import Data, load
 from trainers.data.survey import survey
+from trainers.data.unlabelled import with_unlabelled
 from trainers.engine.evaluation import choose_device
 from trainers.engine.modes import default_mode
 
@@ -66,6 +67,8 @@ def ablate(
         folder_for(session.storage, design.name, session.artifacts)
         others = {*design.sizes, *sizes_seen(teachers.values())}
         data = load(design.data, design.size, others=others, cache=cache_path)
+        if design.unlabelled is not None:
+            data = with_unlabelled(data, design.unlabelled, cache=cache_path)
         session.say(data.words)
         check_teachers(teachers, data)
         plan, resolved = make_plan(design, data, teachers, chosen)
@@ -74,7 +77,7 @@ def ablate(
         if storage is not None:
             require_free(storage, design.name, plan)
         expected = forecast(plan, design.seeds, data, teachers, cache_path, chosen)
-        seen = survey(design.data, data, cache_path) if dry_run else None
+        seen = survey(design.data, data, cache_path, design.unlabelled) if dry_run else None
         planned(
             plan, resolved, design.seeds, expected, session.console, seen, as_json=session.as_json
         )
@@ -148,9 +151,13 @@ def make_plan(
         taught={},
         described={},
         published=design.published or {},
+        **kept_unlabelled(data, design.unlabelled),
     )
     precision = default_mode(device).precision
     resolved = resolve(ArmBuilder(design, plan, tuple(teachers), precision))
+    heard = any(arm.teacher and not arm.labelled_only for arm in resolved.arms)
+    if design.unlabelled is not None and not heard:
+        raise unheard(design.unlabelled)
     plan = replace(
         plan,
         arms=resolved.arms,

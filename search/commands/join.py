@@ -49,7 +49,7 @@ def join(
         folder = folder_of(flags.storage, study, flags.artifacts)
         folder.require(name)
         source, cache = flags.data or spec.source, cache_folder(flags.cache)
-        context_spec = ContextSpec(spec, folder, source, cache, flags.device)
+        context_spec = ContextSpec(spec, folder, source, cache, flags.device, flags.unlabelled)
         with _account(session, name):
             context = context_spec.context()
             session.say(context.data.words)

@@ -64,7 +64,7 @@ def resume(name: str, flags: Flags, asked: Asked) -> None:
         folder = folder_of(flags.storage, study, flags.artifacts)
         folder.require(name)
         source, cache = flags.data or spec.source, cache_folder(flags.cache)
-        context_spec = ContextSpec(spec, folder, source, cache, flags.device)
+        context_spec = ContextSpec(spec, folder, source, cache, flags.device, flags.unlabelled)
         context = context_spec.context()
         session.say(context.data.words)
         _add_limits(study, session)

@@ -15,7 +15,7 @@ from search.database.address import database_errors
 from search.database.storage import open_storage, reachable
 from search.study.folder import named_cache, require_writable
 from search.study.settings import HERE, NO_TEACHER, Settings, parse_workers
-from search.study.spec import OWN_TEACHER, SearchSpec, kept_source
+from search.study.spec import OWN_TEACHER, SearchSpec, kept_source, kept_unlabelled
 from search.study.study import (
     DESCRIBED,
     FINALISTS,
@@ -42,6 +42,7 @@ from space.choices import name_of
 from space.errors import InputError
 from trainers.data.datasets import Data, load
 from trainers.data.survey import survey
+from trainers.data.unlabelled import with_unlabelled
 from trainers.engine.evaluation import choose_device
 from trainers.ranges import searched_words
 from trainers.teachers import teacher as teachers
@@ -123,6 +124,8 @@ def checked(settings: Settings, console: Console) -> Checked:
         others={*sizes, *sizes_seen([source] if source is not None else [])},
         cache=settings.cache_folder,
     )
+    if settings.unlabelled is not None:
+        data = with_unlabelled(data, settings.unlabelled, cache=settings.cache_folder)
     console.print(data.words, soft_wrap=True)
     spec = make_spec(settings, data, "")
     if spec.ranges:
@@ -158,6 +161,7 @@ def make_spec(settings: Settings, data: Data, teacher_hash: str) -> SearchSpec:
         size=data.size,
         teacher=teacher_hash,
         version=version(),
+        **kept_unlabelled(data, settings.unlabelled),
     )
 
 
@@ -206,5 +210,5 @@ def dry_run(settings: Settings, as_json: bool) -> None:
     high = max((largest for _, largest in floors), key=lambda student: student.cost)
     students = sampled_students(spec, settings.seed)
     costs = space_costs(students, spec, data, device)
-    seen = survey(settings.data, data, settings.cache_folder)
+    seen = survey(settings.data, data, settings.cache_folder, settings.unlabelled)
     planned(settings, spec, low, high, students, costs, seen, as_json)

@@ -14,6 +14,7 @@ class Flags:
     workers: str = "1"  # students trained at once: `--parallel`
     as_json: bool = False
     data: str | None = None
+    unlabelled: str | None = None
     artifacts: str | None = None
     grace: float | None = None
     timeout: str | None = None
@@ -32,7 +33,11 @@ class Flags:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """`--data` and `--artifacts` as `resume` takes them: a study's files that were moved."""
-        given = {"--data": self.data, "--artifacts": self.artifacts}
+        """`--data` and so on as `resume` takes them: a study's files that were moved."""
+        given = {
+            "--data": self.data,
+            "--unlabelled": self.unlabelled,
+            "--artifacts": self.artifacts,
+        }
         pairs = [(flag, value) for flag, value in given.items() if value is not None]
         return tuple(word for pair in pairs for word in pair)

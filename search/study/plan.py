@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from search.study.spec import StudySpec
+from search.study.spec import UNLABELLED, StudySpec, without_empty
 from space.architecture import Architecture
 from space.errors import InputError, shown
 from space.schema import Table, read
@@ -27,6 +27,7 @@ class Arm:
     teacher: str | None  # its name in the plan; None learns from the labels alone
     budget_share: float | None  # None where the widths were not solved for a budget
     size: int | None = None  # pixels of its input, where they are not the plan's
+    labelled_only: bool = False  # whether it leaves out the plan's photographs without labels
 
     def recipe_of(self, seed: int, *, shared_views: bool) -> Recipe:
         """The recipe of one training."""
@@ -39,9 +40,7 @@ class Arm:
             "architecture": self.architecture.to_dict(),
             "recipe": self.recipe.to_dict(),
         }
-        if self.size is None:  # which plans of earlier versions did not know
-            del data["size"]
-        return data
+        return without_empty(data, "size", "labelled_only")
 
     @classmethod
     def from_dict(cls, data: Table) -> "Arm":
@@ -110,7 +109,7 @@ class AblationSpec(StudySpec):
         return self.arms[index], seed
 
     def to_dict(self) -> dict[str, object]:
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+        told = {f.name: getattr(self, f.name) for f in fields(self)} | {
             "schema": SCHEMA,
             "kind": KIND,
             "factors": {name: list(labels) for name, labels in self.factors.items()},
@@ -119,6 +118,7 @@ class AblationSpec(StudySpec):
             "described": {name: dict(facts) for name, facts in self.described.items()},
             "published": dict(self.published),
         }
+        return without_empty(told, *UNLABELLED)
 
     @classmethod
     def from_dict(cls, data: Table) -> "AblationSpec":
@@ -133,9 +133,10 @@ class AblationSpec(StudySpec):
         return read(cls, given, "the ablation's settings")
 
 
-def training_key(arm: Arm) -> tuple[str, str, str, int | None]:
+def training_key(arm: Arm) -> tuple[str, str, str, int | None, bool]:
     """Equal for arms whose networks are the same when trained over the same seed."""
-    return arm.architecture.fingerprint, arm.recipe.fingerprint, str(arm.teacher), arm.size
+    learned = str(arm.teacher), arm.size, arm.labelled_only
+    return arm.architecture.fingerprint, arm.recipe.fingerprint, *learned
 
 
 def is_plan(spec: Table) -> bool:

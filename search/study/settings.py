@@ -32,6 +32,7 @@ class Settings:
     """Every setting of `distilnas search`; the names are those of the flags and of the TOML."""
 
     data: str = DIGITS  # or a folder of photographs
+    unlabelled: str | None = None  # a folder of photographs without labels, to train on too
     size: int | None = None  # pixels; 64 for photographs, 8 for digits
     sizes: tuple[int, ...] | None = None  # to choose from, in place of the space's `sizes`
     budget: str = "20KB"
@@ -87,6 +88,8 @@ class Settings:
         if self.name is not None:
             check_name(self.name)
         self.searched.check(self.training(), taught=self.teacher != NO_TEACHER)
+        if self.unlabelled is not None and not self.needs_teacher:
+            raise unheard(self.unlabelled)
 
     @property
     def stated_space(self) -> str | Table:
@@ -153,6 +156,14 @@ class Settings:
     def teacher_network(self) -> str:
         """The network to train where no file is given."""
         return self.teacher or default_network(self.data)
+
+
+def unheard(unlabelled: str) -> InputError:
+    """What to say where nobody listens to a teacher, and so nobody learns without labels."""
+    return InputError(
+        "photographs without labels need a teacher and a recipe with a soft share, but no student "
+        f"would listen to one about {unlabelled}; leave it out, or change --teacher or the phases"
+    )
 
 
 def training_recipe(data: str, given: str | Table | None, epochs: int | None) -> Recipe:

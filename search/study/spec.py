@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from space.choices import SIZES
 from space.errors import InputError
@@ -18,7 +18,11 @@ from trainers.data.layouts import DIGITS
 from trainers.ranges import FORMAT, Ranges, with_values
 from trainers.recipe import Recipe
 
+if TYPE_CHECKING:
+    from trainers.data.datasets import Data
+
 SCHEMA = 1
+UNLABELLED = ("unlabelled", "unlabelled_source")  # settings of photographs without labels
 OWN_TEACHER = "teacher"  # name of a search's one teacher
 
 
@@ -32,6 +36,8 @@ class StudySpec(ABC):
     channels: int
     size: int  # pixels; of several input sizes the largest
     version: str  # of DistilNAS
+    unlabelled: str = ""  # fingerprint of photographs without labels; empty: there are none
+    unlabelled_source: str = ""  # their folder; may move
 
     def metadata_for(self, recipe: Recipe, size: int | None = None) -> StudentMetadata:
         """What a student's file says beside its weights.
@@ -82,7 +88,7 @@ class StudySpec(ABC):
     def compared(self) -> Iterator[tuple[str, object]]:
         """Settings that must stay the same within a study, flat: `recipe.epochs` and so on."""
         for name, value in _flat(json.loads(json.dumps(self.comparable()))):
-            if name not in ("source", "version"):
+            if name not in ("source", "unlabelled_source", "version"):
                 yield name, value
 
     def differences(self, other: "StudySpec") -> list[str]:
@@ -98,6 +104,17 @@ class StudySpec(ABC):
 def kept_source(data: str) -> str:
     """The data's path as a study stores it: absolute, to be found from any working folder."""
     return data if data == DIGITS else str(Path(data).resolve())
+
+
+def kept_unlabelled(data: "Data", folder: str | None) -> dict[str, str]:
+    """What a study stores of photographs without labels, to stand among its settings."""
+    kept = (data.unlabelled_fingerprint, "" if folder is None else str(Path(folder).resolve()))
+    return dict(zip(UNLABELLED, kept, strict=True))
+
+
+def without_empty(data: dict[str, object], *names: str) -> dict[str, object]:
+    """The data without those of the names that say nothing: earlier versions did not know them."""
+    return {name: value for name, value in data.items() if value or name not in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,10 +180,7 @@ class SearchSpec(StudySpec):
     def to_dict(self) -> dict[str, object]:
         told = {"budget": self.budget.to_dict(), "recipe": self.recipe.to_dict()}
         data = asdict(self) | {"schema": SCHEMA, **told, "ranges": self.ranges.to_dict()}
-        for name in ("own_space", "ranges"):  # which studies of earlier versions did not know
-            if not data[name]:
-                del data[name]
-        return data
+        return without_empty(data, "own_space", "ranges", *UNLABELLED)
 
     @classmethod
     def from_dict(cls, data: Table) -> "SearchSpec":

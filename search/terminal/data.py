@@ -22,6 +22,8 @@ def print_survey(out: Console, seen: Survey) -> None:
         made.add_row(f"... {len(classes) - ROWS} more", *[""] * len(splits))
     made.add_row("all", *(f"{sum(seen.counts[split].values()):,}" for split in splits))
     out.print(made)
+    if seen.unlabelled:
+        out.print(f"{seen.unlabelled:,} photographs without labels to train on")
     for remark in seen.remarks:
         out.print(f"warning: {remark}", soft_wrap=True)
 
@@ -30,6 +32,7 @@ def survey_document(seen: Survey) -> dict[str, object]:
     """For programs: all of it."""
     return {
         "photographs": seen.counts,
+        "unlabelled": seen.unlabelled,
         "left_out": [file._asdict() for file in seen.left_out],
         "unreadable": seen.unreadable,
         "remarks": seen.remarks,

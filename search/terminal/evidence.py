@@ -255,10 +255,11 @@ def summary(plan: AblationSpec, seeds: int) -> list[str]:
         if plan.size_matched
         else "no budget: widths as they are written, whatever they cost"
     )
+    beside = f" and, without labels, {plan.unlabelled_source}" if plan.unlabelled else ""
     views = "the same views for all seeds" if plan.shared_views else "views of their own"
     return [
         f"{plan.design} design, {len(plan.arms)} arms x {seeds} seeds ({views}), {size}",
-        f"data {plan.source} at {output.in_pixels(plan.sizes)}, "
+        f"data {plan.source}{beside} at {output.in_pixels(plan.sizes)}, "
         f"{plan.validation:,} validation images",
     ]
 

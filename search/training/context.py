@@ -10,6 +10,7 @@ from search.study.folder import Folder
 from search.study.spec import StudySpec
 from space.errors import InputError
 from trainers.data.datasets import Data, load
+from trainers.data.unlabelled import with_unlabelled
 from trainers.engine.evaluation import choose_device
 from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
@@ -32,8 +33,18 @@ class TrainingContext:
     )  # called once, when a teacher computes its first logits
     _banks: dict[str, LogitBank] = field(default_factory=dict)  # by key
 
+    def images(self, size: int, *, labelled_only: bool = False) -> Data:
+        """What a student of an input size learns from and is judged by."""
+        data = self.data.at(size)
+        return data.labelled if labelled_only else data
+
     def bank(
-        self, teacher: str | None, recipe: Recipe, size: int | None = None
+        self,
+        teacher: str | None,
+        recipe: Recipe,
+        size: int | None = None,
+        *,
+        labelled_only: bool = False,
     ) -> LogitBank | None:
         """A teacher's logits for a recipe's views; None where the recipe needs no teacher.
 
@@ -41,11 +52,13 @@ class TrainingContext:
 
         Args:
             size: pixels of the student's views; the study's by default.
+            labelled_only: whether the study's photographs without labels are left out.
         """
         if teacher is None or not recipe.needs_teacher:
             return None
         folder, asked = self.cache / "banks", self.teachers[teacher]
-        data = self.data.at(asked.info.asked_at or size or self.spec.size)
+        pixels = asked.info.asked_at or size or self.spec.size
+        data = self.images(pixels, labelled_only=labelled_only)
         bank = LogitBank(folder, asked, data, recipe, self.device, self._asking(), self.share)
         if bank.key not in self._banks:  # recipes with the same views share one
             self._banks.clear()  # each may hold all photographs on the device
@@ -83,6 +96,7 @@ class ContextSpec:
     source: str  # of the data
     cache: Path
     device: str  # auto, cpu, cuda or cuda:1
+    unlabelled: str | None = None  # folder of the photographs without labels, if they moved
 
     def context(self, *, progress: bool = True) -> TrainingContext:
         """Load the data through the cache, the study's own teachers and the device.
@@ -109,7 +123,27 @@ class ContextSpec:
                 f"{self.spec.data}, but {self.source} has {data.fingerprint}); bring back the "
                 "files or start a new study"
             )
+        data = self._with_unlabelled(data, progress=progress)
         return self.furnished(data, own, device)
+
+    def _with_unlabelled(self, data: Data, *, progress: bool) -> Data:
+        """The data with the study's photographs without labels, if it has any."""
+        name, spec = repr(self.folder.path.name), self.spec
+        if not spec.unlabelled:
+            if self.unlabelled is not None:
+                raise InputError(
+                    f"study {name} has no photographs without labels; leave --unlabelled out"
+                )
+            return data
+        place = self.unlabelled or spec.unlabelled_source
+        data = with_unlabelled(data, place, cache=self.cache, progress=progress)
+        if data.unlabelled_fingerprint != spec.unlabelled:
+            raise InputError(
+                f"study {name} was made with other photographs without labels (fingerprint "
+                f"{spec.unlabelled}, but {place} has {data.unlabelled_fingerprint}); bring back "
+                "the files or start a new study"
+            )
+        return data
 
     def furnished(
         self, data: Data, teachers: Mapping[str, Teacher], device: torch.device

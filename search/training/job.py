@@ -17,6 +17,7 @@ class Job(NamedTuple):
     key: str  # folder of its checkpoint and its files, within the study's folder
     draft: str = ""  # folder that its files are written to first; empty: the same
     size: int | None = None  # pixels of its input, where they are not the study's
+    labelled_only: bool = False  # whether it leaves out the study's photographs without labels
 
     @property
     def written_to(self) -> str:
@@ -27,4 +28,5 @@ class Job(NamedTuple):
         """Twelve hexadecimal digits, equal for trainings that end in the same network."""
         parts = [self.architecture.fingerprint, self.recipe.fingerprint, str(self.teacher)]
         parts += [] if self.size is None else [str(self.size)]
+        parts += ["labelled only"] if self.labelled_only else []
         return fingerprint("/".join(parts))

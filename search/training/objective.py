@@ -39,10 +39,10 @@ def train_student(context: TrainingContext, job: Job, report: Callable[[Epoch], 
     result = train(
         model,
         recipe,
-        context.data.at(metadata.size),
+        context.images(metadata.size, labelled_only=job.labelled_only),
         report,
         device=context.device,
-        teacher=context.bank(job.teacher, recipe, metadata.size),
+        teacher=context.bank(job.teacher, recipe, metadata.size, labelled_only=job.labelled_only),
         checkpoint=checkpoint,
     )
     if result.ended != FINISHED:

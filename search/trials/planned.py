@@ -54,7 +54,11 @@ class Planned:
             trial.suggest_categorical(factor, plan.factors[factor])
         recipe = arm.recipe_of(seed, shared_views=plan.shared_views)
         place = self.context.folder.trial(trial.number).name
-        job = Job(arm.architecture, recipe, arm.format, arm.teacher, place, size=arm.size)
+        job = Job(
+            *(arm.architecture, recipe, arm.format, arm.teacher, place),
+            size=arm.size,
+            labelled_only=arm.labelled_only,
+        )
         row = replace(
             described(arm.architecture, plan.metadata_for(recipe, arm.size), arm.format),
             size=plan.size_if_varied(plan.size_of(arm)),

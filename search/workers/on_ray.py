@@ -126,6 +126,7 @@ def run(
         cache=str(context_spec.cache),
         device="auto",  # of the GPUs that Ray lets a worker see
         data=context_spec.source,
+        unlabelled=context_spec.unlabelled,
         artifacts=str(context_spec.folder.path.resolve()),
         grace=session.grace,
     )

@@ -11,19 +11,15 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
-from scipy.special import betaincinv
 from torch.nn.functional import grid_sample
 
-from trainers.data.random import uniform, words
 from trainers.policies import Augment
 
 GREY = (0.299, 0.587, 0.114)  # weights of red, green, blue (ITU-R BT.601), as Pillow's "L"
 # One lane a draw: a new one takes the next number, so that old views stay what they were.
 AREA, RATIO, CENTER_X, CENTER_Y, SHIFT_X, SHIFT_Y, FLIP, ROTATION = range(8)
 BRIGHTNESS, CONTRAST, SATURATION = range(8, 11)
-LANES = range(11)
-PARTNER, WEIGHT = 16, 17
-TABLE_STEPS = 4096  # of the inverse distribution of mixup's weight
+LANES = range(11)  # `trainers.data.mixing` has those from 16 on
 # Of the pixels that a CPU works on at a time: temporaries of 1.5 MB stay in its cache, which is
 # 2.7 times as fast as 64 photographs of 64 pixels at once. A GPU takes the whole batch.
 CHUNK_VALUES = 32 * 3 * 64 * 64
@@ -31,7 +27,7 @@ MEAN_STEPS = 1 << 16  # fixed-point steps of a grey level that means are taken o
 
 
 def drawn_views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augment) -> torch.Tensor:
-    """The images' views, without mixup.
+    """The images' views, before any are mixed.
 
     Cropped, flipped, then rotated about the crop's centre, in one bilinear sampling; a crop is
     never larger than the image, so nothing is made smaller and nothing needs antialiasing. Then
@@ -55,37 +51,6 @@ def drawn_views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augme
     return view_NCHW
 
 
-def mixed(view_PCHW: torch.Tensor, weight_N: torch.Tensor) -> torch.Tensor:
-    """Views of N images and, after them, of their partners -> their mixtures, NCHW.
-
-    A view, as its label, is `weight * own + (1 - weight) * partner's`.
-    """
-    own_NCHW, other_NCHW = view_PCHW.chunk(2)
-    weight_N111 = weight_N[:, None, None, None]
-    return own_NCHW * weight_N111 + other_NCHW * (1 - weight_N111)
-
-
-def mixup_partners(
-    index_N: torch.Tensor, count: int, *, seed: int, epoch: int, alpha: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whom each image is mixed with, and the image's own weight.
-
-    mixup (Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412), with partners from the
-    whole data set of `count` images instead of the batch, so that they are the image's own too.
-
-    Returns:
-        partner_N, int64 in [0, count), and weight_N, float32 in [0, 1], from Beta(alpha, alpha).
-    """
-    word_N = words(seed, epoch, index_N, range(PARTNER, PARTNER + 1))[:, 0]
-    partner_N = (word_N * count) >> 32
-    place_N = uniform(seed, epoch, index_N, WEIGHT).to(torch.float64) * TABLE_STEPS
-    table = _beta_quantiles(alpha).to(index_N.device)
-    below_N = place_N.floor()
-    low_N, high_N = table[below_N.long()], table[below_N.long() + 1]
-    weight_N = low_N + (high_N - low_N) * (place_N - below_N)
-    return partner_N, weight_N.to(torch.float32)
-
-
 def _views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augment) -> torch.Tensor:
     view_NCHW = images_NCHW.to(torch.float32).div_(255)
     if not (augment.moves or augment.colors):
@@ -100,13 +65,6 @@ def _views(images_NCHW: torch.Tensor, draw_NL: torch.Tensor, augment: Augment) -
     if augment.colors:
         view_NCHW = _jitter(view_NCHW, draw_LN, augment)
     return view_NCHW.clamp_(0, 1)
-
-
-@lru_cache(maxsize=8)
-def _beta_quantiles(alpha: float) -> torch.Tensor:
-    """Quantiles 0, 1/4096, ..., 1 of Beta(alpha, alpha), float64."""
-    share = torch.linspace(0, 1, TABLE_STEPS + 1, dtype=torch.float64)
-    return torch.from_numpy(betaincinv(alpha, alpha, share.numpy()))
 
 
 def _grid(draw_LN: torch.Tensor, size: int, augment: Augment) -> torch.Tensor:

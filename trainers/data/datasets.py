@@ -58,18 +58,27 @@ class Data:
     fingerprint: str  # of the content, twelve hexadecimal digits; a copy elsewhere has the same
     skipped: tuple[str, ...] = ()  # unreadable files, e.g. "training/3_17.jpg"
     others: "Mapping[int, Data]" = field(default_factory=dict)  # the same images, by their size
+    unlabelled: Split | None = None  # further images to train on (`trainers.data.unlabelled`)
+    unlabelled_fingerprint: str = ""  # of their files, twelve hexadecimal digits
 
     def at(self, size: int) -> "Data":
         """The same images in the same order at another of the sizes that they were loaded at."""
         return self if size == self.size else self.others[size]
 
     @property
+    def labelled(self) -> "Data":
+        """The same without the images that have no labels."""
+        others = {size: its.labelled for size, its in self.others.items()}
+        return replace(self, unlabelled=None, unlabelled_fingerprint="", others=others)
+
+    @property
     def words(self) -> str:
         """`photos: 3,000 images to train on, 750 to validate on, 10 classes, 64 pixels`."""
         sizes = ", ".join(map(str, sorted({self.size, *self.others})))
+        more = "" if self.unlabelled is None else f"{len(self.unlabelled):,} without labels, "
         return (
-            f"{self.name}: {len(self.train):,} images to train on, {len(self.validation):,} to "
-            f"validate on, {len(self.classes)} classes, {sizes} pixels"
+            f"{self.name}: {len(self.train):,} images to train on, {more}{len(self.validation):,} "
+            f"to validate on, {len(self.classes)} classes, {sizes} pixels"
         )
 
 
@@ -176,7 +185,7 @@ def load_test(
         )
     opened = decoded(layout.test, _checked(size, DEFAULT_SIZE), cache=cache, progress=progress)
     if progress:
-        _tell_skipped(opened.skipped, len(layout.test.photographs))
+        tell_skipped(opened.skipped, len(layout.test.photographs))
         tell_left_out(layout.test)
     return _split(layout.test, opened), layout.classes
 
@@ -223,7 +232,7 @@ def _load_folder(
         validation = _split(layout.validation, second)
         skipped, count = skipped + second.skipped, count + len(layout.validation.photographs)
     if progress and tell:
-        _tell_skipped(skipped, count)
+        tell_skipped(skipped, count)
     _check_classes(train, layout)
     decoder = max(decoder, opened.content.decoder)
     fingerprint = _fingerprint(layout.classes, size, [train, validation], content, decoder)
@@ -270,12 +279,11 @@ def _check_classes(train: Split, layout: Layout) -> None:
             )
 
 
-def _tell_skipped(skipped: tuple[str, ...], count: int) -> None:
-    if not skipped:
-        return
-    names = ", ".join(skipped[:SHOWN]) + (", ..." if len(skipped) > SHOWN else "")
-    text = f"{len(skipped)} of {count} photographs cannot be read and are skipped: {names}"
-    print(text, file=sys.stderr)
+def tell_skipped(skipped: tuple[str, ...], count: int) -> None:
+    if skipped:
+        names = ", ".join(skipped[:SHOWN]) + (", ..." if len(skipped) > SHOWN else "")
+        text = f"{len(skipped)} of {count} photographs cannot be read and are skipped: {names}"
+        print(text, file=sys.stderr)
 
 
 def _load_digits(size: int, seed: int) -> Data:

@@ -13,10 +13,12 @@ from space.errors import InputError
 from space.fingerprint import file_fingerprint
 from trainers.data.cache import decoded
 from trainers.data.datasets import Data, cut_validation, load_test
-from trainers.data.layouts import DIGITS, Layout, read_layout
+from trainers.data.layouts import DIGITS, Layout, Listing, read_layout
+from trainers.data.unlabelled import unlabelled_listing
 from trainers.data.walk import LeftOut, printable
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
+UNLABELLED = "unlabelled"  # no split: photographs without labels
 UNEVEN = 4  # times as many photographs in one class as in another
 FEW = 10  # photographs of a class to learn from
 HANDFUL = 100  # photographs to judge by: of fewer, one is worth more than 1 % of the accuracy
@@ -28,6 +30,7 @@ class Survey:
     """What is known of data."""
 
     counts: Mapping[str, Mapping[str, int]]  # split -> class -> photographs
+    unlabelled: int = 0  # photographs without labels
     left_out: tuple[LeftOut, ...] = ()
     unreadable: tuple[str, ...] = ()
     remarks: tuple[str, ...]  # what looks wrong, each in a line
@@ -43,8 +46,11 @@ class File(NamedTuple):
     shown: str  # its path, as messages show it
 
 
-def survey(source: str, data: Data, cache: Path) -> Survey:
+def survey(source: str, data: Data, cache: Path, unlabelled: str | None = None) -> Survey:
     """Look at data that `load` has loaded; of the test split no pixels are decoded.
+
+    Args:
+        unlabelled: folder of the data's photographs without labels.
 
     Raises:
         InputError: a file cannot be read.
@@ -63,11 +69,17 @@ def survey(source: str, data: Data, cache: Path) -> Survey:
     others = (
         f"{source} holds {name!r}, which is no split's name: nothing in it is read"
         for name in map(printable, layout.others)
+        if unlabelled is None or (Path(source) / name).resolve() != Path(unlabelled).resolve()
     )
-    twins = _twins(_files(layout, data, cache))
+    splits, files = [*layout.splits.values()], _files(layout, data, cache)
+    if unlabelled is not None:
+        splits.append(unlabelled_listing(unlabelled))
+        files += _listed(UNLABELLED, splits[-1])
+    twins = _twins(files)
     return Survey(
         counts=counts,
-        left_out=tuple(file for part in layout.splits.values() for file in part.left_out),
+        unlabelled=0 if data.unlabelled is None else len(data.unlabelled),
+        left_out=tuple(file for part in splits for file in part.left_out),
         unreadable=data.skipped,
         remarks=(*_uneven(counts), *twins, *others),
     )
@@ -110,11 +122,9 @@ def _some(words: list[str]) -> str:
 
 def _files(layout: Layout, data: Data, cache: Path) -> list[File]:
     """All photographs that are listed, with the split that each of them is used in."""
-    found = []
+    found: list[File] = []
     for split, listing in layout.splits.items():
-        for index, label in enumerate(listing.labels):
-            size, shown = listing.photographs[index].bytes, listing.shown(index)
-            found.append(File(split, label, listing.path(index), size, shown))
+        found += _listed(split, listing)
     if layout.validation is None:
         opened = decoded(layout.train, data.size, cache=cache, progress=False)
         labels_N = torch.tensor([layout.train.labels[i] for i in opened.kept])
@@ -124,19 +134,27 @@ def _files(layout: Layout, data: Data, cache: Path) -> list[File]:
     return found
 
 
+def _listed(split: str, listing: Listing) -> Iterator[File]:
+    for index, label in enumerate(listing.labels):
+        size, shown = listing.photographs[index].bytes, listing.shown(index)
+        yield File(split, label, listing.path(index), size, shown)
+
+
 def _twins(files: list[File]) -> Iterator[str]:
     """Remarks on photographs that are there more than once: the same bytes."""
     groups = _same_content(files)
-    for first, second in combinations((TRAINING, VALIDATION, TEST), 2):
+    pairs_of_splits = [*combinations((TRAINING, VALIDATION, TEST), 2)]
+    pairs_of_splits += [(UNLABELLED, VALIDATION), (UNLABELLED, TEST)]
+    for first, second in pairs_of_splits:
         pairs = []
         for group in groups:
             other = next((file for file in group if file.split == first), None)
             if other is not None:
                 pairs += [f"{f.shown} is {other.shown}" for f in group if f.split == second]
         if pairs:
+            where = "among those without labels" if first == UNLABELLED else f"in the {first} split"
             yield (
-                f"{_photographs(len(pairs), f'of the {second} split')} also in the {first} split: "
-                f"{_some(pairs)}"
+                f"{_photographs(len(pairs), f'of the {second} split')} also {where}: {_some(pairs)}"
             )
     both = []
     for group in groups:

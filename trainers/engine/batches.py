@@ -1,16 +1,18 @@
 """Batches of an epoch, on the device: pixels, draws, labels, the teacher's logits.
 
-Shape suffixes: N images, P photographs (the N images, and with mixup their N partners after
-them), C channels, H x W pixels, L lanes (draws of an image's view), K classes.
+Shape suffixes: N images, P photographs (the N images, and where they are mixed their N partners
+after them), C channels, H x W pixels, L lanes (draws of an image's view), 4 edges of a box, K
+classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
-from trainers.data.augment import LANES, drawn_views, mixed, mixup_partners
+from trainers.data.augment import LANES, drawn_views
 from trainers.data.datasets import Split
+from trainers.data.mixing import mixed, mixing
 from trainers.data.random import uniforms
 from trainers.engine.steps import batch_indices
 from trainers.recipe import Recipe
@@ -23,8 +25,9 @@ class Batch(NamedTuple):
 
     pixels_PCHW: torch.Tensor  # uint8
     draws_PL: torch.Tensor  # float32, uniform
-    labels_P: torch.Tensor  # int64
-    weight_N: torch.Tensor  # float32, of the image against its partner; 1 without mixup
+    labels_P: torch.Tensor  # int64; NO_LABEL where there is none
+    weight_N: torch.Tensor  # float32, of the image's label against its partner's; 1: not mixed
+    box_N4: torch.Tensor  # float32, what of the partner is pasted; N x 0 without CutMix
     teacher_NK: torch.Tensor  # float32; N x 0 where it is not used
 
     def __len__(self) -> int:
@@ -39,16 +42,28 @@ class Batch(NamedTuple):
             torch.cat([tensor[s] for s in chosen])
             for tensor in (self.pixels_PCHW, self.draws_PL, self.labels_P)
         )
-        return Batch(pixels, draws, labels, self.weight_N[begin:end], self.teacher_NK[begin:end])
+        own = slice(begin, end)
+        weight_N, box_N4, teacher_NK = self.weight_N[own], self.box_N4[own], self.teacher_NK[own]
+        return Batch(pixels, draws, labels, weight_N, box_N4, teacher_NK)
 
 
 class Batches:
     """The training images of a run, and the tables of its current epoch."""
 
-    def __init__(self, split: Split, recipe: Recipe, device: torch.device) -> None:
-        self.recipe, self.device, self.count = recipe, device, len(split)
-        self.images_NCHW = resident(split.images_NCHW, device)
-        self.labels_N = split.labels_N.to(device)
+    def __init__(
+        self,
+        split: Split,
+        recipe: Recipe,
+        device: torch.device,
+        unlabelled: Split | None = None,
+    ) -> None:
+        """Take images, and after them those without labels, of which only a teacher speaks."""
+        splits = [split] if unlabelled is None else [split, unlabelled]
+        self.recipe, self.device, self.count = recipe, device, sum(map(len, splits))
+        self.images_NCHW, *more = resident(device, *(split.images_NCHW for split in splits))
+        self.more_NCHW = more[0] if more else None  # those without labels, where they lie apart
+        self.labels_N = torch.cat([split.labels_N for split in splits]).to(device)
+        self.some_unlabelled = unlabelled is not None
         self.begin(0)
 
     def begin(self, epoch: int, teacher_NK: torch.Tensor | None = None) -> None:
@@ -59,10 +74,11 @@ class Batches:
         every_N = torch.arange(self.count, device=self.device)
         self.draws_NL = uniforms(seed, seen, every_N, LANES)
         self.weight_N = torch.ones(self.count, device=self.device)
+        self.box_N4 = torch.empty(self.count, 0, device=self.device)
         self.partner_N = None
-        if augment.mixup:
-            partner_N, self.weight_N = mixup_partners(
-                every_N, self.count, seed=seed, epoch=seen, alpha=augment.mixup
+        if augment.mixes:
+            partner_N, self.weight_N, self.box_N4 = mixing(
+                every_N, self.count, seed=seed, epoch=seen, augment=augment
             )
             self.partner_N = partner_N.to(self.images_NCHW.device)
         unheard_N0 = torch.empty(self.count, 0, device=self.device)
@@ -85,12 +101,16 @@ class Batches:
             self.draws_NL[photographs_P],
             self.labels_N[photographs_P],
             self.weight_N[index_N],
+            self.box_N4[index_N],
             self.teacher_NK[index_N],
         )
 
     def pixels(self, photographs_P: torch.Tensor) -> torch.Tensor:
         """Photographs, uint8, on the training device; streamed to it where they do not fit."""
-        chosen_PCHW = self.images_NCHW[photographs_P]
+        if self.more_NCHW is None:
+            chosen_PCHW = self.images_NCHW[photographs_P]
+        else:
+            chosen_PCHW = _from_both(self.images_NCHW, self.more_NCHW, photographs_P)
         if chosen_PCHW.device.type == self.device.type:
             return chosen_PCHW
         return chosen_PCHW.pin_memory().to(self.device, non_blocking=True)
@@ -98,17 +118,36 @@ class Batches:
     def views(self, batch: Batch) -> torch.Tensor:
         """The views of a batch, mixed where the policy says so: float32 in [0, 1], NCHW."""
         view_PCHW = drawn_views(batch.pixels_PCHW, batch.draws_PL, self.recipe.augment)
-        return mixed(view_PCHW, batch.weight_N) if self.recipe.augment.mixup else view_PCHW
+        if not self.recipe.augment.mixes:
+            return view_PCHW
+        return mixed(view_PCHW, batch.weight_N, batch.box_N4)
 
 
-def resident(images_NCHW: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The images on the device; where they do not fit, where they were.
+def resident(device: torch.device, *images_NCHW: torch.Tensor) -> Sequence[torch.Tensor]:
+    """The images in one tensor on the device; where they do not fit, where they were.
 
-    On a CPU they stay a memory map: what is read of them comes from the disk once, and the
-    system takes the memory back when it is short.
+    On a CPU they stay memory maps: what is read of them comes from the disk once, and the system
+    takes the memory back when it is short. So none are copied to be joined.
     """
     if device.type != "cuda":
         return images_NCHW
     free, _ = torch.cuda.mem_get_info(device)
-    fits = images_NCHW.nbytes <= RESIDENT_SHARE * free
-    return images_NCHW.to(device) if fits else images_NCHW
+    if sum(images.nbytes for images in images_NCHW) > RESIDENT_SHARE * free:
+        return images_NCHW
+    first, counts = images_NCHW[0], [len(images) for images in images_NCHW]
+    joined_NCHW = torch.empty((sum(counts), *first.shape[1:]), dtype=first.dtype, device=device)
+    for place_NCHW, images in zip(joined_NCHW.split(counts), images_NCHW, strict=True):
+        place_NCHW.copy_(images)
+    return [joined_NCHW]
+
+
+def _from_both(
+    first_NCHW: torch.Tensor, second_NCHW: torch.Tensor, index_P: torch.Tensor
+) -> torch.Tensor:
+    """The images at places of two tensors, as if the second lay behind the first."""
+    count = len(first_NCHW)
+    chosen_PCHW = first_NCHW.new_empty((len(index_P), *first_NCHW.shape[1:]))
+    is_first_P = index_P < count
+    chosen_PCHW[is_first_P] = first_NCHW[index_P[is_first_P]]
+    chosen_PCHW[~is_first_P] = second_NCHW[index_P[~is_first_P] - count]
+    return chosen_PCHW

@@ -16,7 +16,7 @@ from trainers.engine.graphs import GraphedStep
 from trainers.engine.memory import is_out_of_memory
 from trainers.engine.modes import ComputeMode
 from trainers.engine.steps import make_optimizer
-from trainers.losses import hard_loss, soft_loss
+from trainers.losses import NO_LABEL, hard_loss, soft_loss
 from trainers.model import set_layout
 from trainers.recipe import Recipe
 from trainers.schedules import learning_rate, soft_share
@@ -116,9 +116,10 @@ class Learner:
         """Gradients of the mean loss over a batch, from `splits` parts of it."""
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
+        count = self.counted(batch)
         for part in self.parts(batch):
             with self.mode.autocast(self.device):
-                loss = self.loss(part) / len(batch)
+                loss = self.loss(part) / count
             loss.backward()
             total += loss.detach()
         return total
@@ -133,17 +134,54 @@ class Learner:
             yield batch.part(int(index_N[0]), int(index_N[-1]) + 1)
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """Sum over the images of the weighted hard and soft losses."""
+        """Sum over the images of the weighted hard and soft losses.
+
+        Of an image without a label it is the soft loss alone, whatever the share; nothing where
+        no teacher is heard. A mixed image is so in part.
+        """
         logits_NK = self.model(self.batches.views(batch))
         smoothing, own_N = self.recipe.label_smoothing, batch.labels_P[: len(batch)]
         hard_N = hard_loss(logits_NK, own_N, smoothing)
-        if self.recipe.augment.mixup:
+        if self.recipe.augment.mixes:
             other_N = hard_loss(logits_NK, batch.labels_P[len(batch) :], smoothing)
             hard_N = batch.weight_N * hard_N + (1 - batch.weight_N) * other_N
         if batch.teacher_NK.shape[1] == 0:
             return hard_N.sum()
-        soft_N = self.soft_loss(logits_NK, batch.teacher_NK, own_N, self.recipe.temperature)
-        return self.hard_weight * hard_N.sum() + self.soft_weight * soft_N.sum()
+        teacher_NK = batch.teacher_NK
+        if self.batches.some_unlabelled:  # losses that ask for the label get the teacher's guess
+            own_N = torch.where(own_N == NO_LABEL, teacher_NK.argmax(1), own_N)
+        soft_N = self.soft_loss(logits_NK, teacher_NK, own_N, self.recipe.temperature)
+        loss = self.hard_weight * hard_N.sum() + self.soft_weight * soft_N.sum()
+        if self.batches.some_unlabelled:
+            instead = self.heard * self.hard_weight
+            loss = loss + instead * (self.unlabelled(batch) * soft_N).sum()
+        return loss
+
+    @property
+    def heard(self) -> torch.Tensor:
+        """1 where the teacher is heard, 0 where the labels alone are."""
+        return (self.soft_weight > 0).float()
+
+    def unlabelled(self, batch: Batch) -> torch.Tensor:
+        """How much of each image has no label: 0 or 1, unless it is mixed."""
+        none_P = (batch.labels_P == NO_LABEL).float()
+        own_N, other_N = none_P[: len(batch)], none_P[len(batch) :]
+        if not self.recipe.augment.mixes:
+            return own_N
+        return batch.weight_N * own_N + (1 - batch.weight_N) * other_N
+
+    def counted(self, batch: Batch) -> torch.Tensor | int:
+        """How many images a batch's mean loss is the mean of.
+
+        An image without a label has the weight of its hard loss in its soft loss too, so
+        it counts as one image. Where the labels alone are heard it has no loss: were it counted,
+        steps would be smaller there, by a share that changes from batch to batch. Less than one
+        image is not made one.
+        """
+        if not self.batches.some_unlabelled:
+            return len(batch)
+        heard = self.heard if batch.teacher_NK.shape[1] else 0
+        return (len(batch) - (1 - heard) * self.unlabelled(batch).sum()).clamp(min=1)
 
     def changing(self) -> Iterator[torch.Tensor]:
         """Every tensor that a step changes."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from trainers.data.datasets import Data
+from trainers.data.datasets import Data, Split
 from trainers.data.random import order
 from trainers.recipe import Recipe
 
@@ -43,6 +43,17 @@ def batch_indices(
             yield index_N
 
 
+def unlabelled_for(data: Data, recipe: Recipe) -> Split | None:
+    """The images without labels, where there are any and a teacher speaks of them."""
+    return data.unlabelled if recipe.needs_teacher else None
+
+
+def images_per_epoch(data: Data, recipe: Recipe) -> int:
+    """Images that are trained on in an epoch, those without labels among them."""
+    unlabelled = unlabelled_for(data, recipe)
+    return len(data.train) + (0 if unlabelled is None else len(unlabelled))
+
+
 def steps_per_epoch(data: Data, recipe: Recipe) -> int:
-    full, rest = divmod(len(data.train.labels_N), recipe.batch)
+    full, rest = divmod(images_per_epoch(data, recipe), recipe.batch)
     return full + (rest > 1)

@@ -33,7 +33,7 @@ from trainers.engine.result import (
     TeacherLogits,
     TrialResult,
 )
-from trainers.engine.steps import steps_per_epoch
+from trainers.engine.steps import images_per_epoch, steps_per_epoch, unlabelled_for
 from trainers.model import weights_hash
 from trainers.recipe import HARD_ONLY, Recipe
 
@@ -113,7 +113,8 @@ def seconds_per_epoch(
     Args:
         seconds: of training that it is measured by.
     """
-    training = len(data.train) / images_per_second(model, recipe, data, device, seconds)
+    rate = images_per_second(model, recipe, data, device, seconds)
+    training = images_per_epoch(data, recipe) / rate
     some = data.validation
     some = Split(some.images_NCHW[:EVALUATED], some.labels_N[:EVALUATED])
     began = time.perf_counter()
@@ -145,9 +146,11 @@ class _Training:
         self.model, self.recipe, self.device, self.data = model, recipe, device, data
         self.teacher = teacher if recipe.needs_teacher else None
         self.mode, self.keeper = mode, keeper
-        self.batches = Batches(data.train, recipe, device)
+        unlabelled = unlabelled_for(data, recipe)
+        self.batches = Batches(data.train, recipe, device, unlabelled)
         validation = data.validation
-        self.validation = Split(resident(validation.images_NCHW, device), validation.labels_N)
+        (images_NCHW,) = resident(device, validation.images_NCHW)
+        self.validation = Split(images_NCHW, validation.labels_N)
         self.steps_per_epoch = steps_per_epoch(data, recipe)
         self.history: list[Epoch] = []
         self.seconds = 0.0
@@ -290,10 +293,12 @@ class _Training:
         """What a checkpoint must agree on before training goes on from it."""
         key = self.teacher.key if self.teacher else ""
         kept = {"kept": self.keeper.key} if self.keeper is not None else {}
+        content = [self.data.fingerprint]
+        content += [self.data.unlabelled_fingerprint] if self.batches.some_unlabelled else []
         return {
             "model": self.start,  # its structure and the weights that it began with
             "recipe": self.recipe.fingerprint,
-            "data": self.data.fingerprint,
+            "data": " ".join(content),
             "teacher": key,
             **kept,
         }

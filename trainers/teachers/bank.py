@@ -21,6 +21,7 @@ from trainers.engine.batches import Batches
 from trainers.engine.evaluation import batch_size
 from trainers.engine.memory import in_parts
 from trainers.engine.modes import default_mode
+from trainers.engine.steps import images_per_epoch, unlabelled_for
 from trainers.files import sealed, unsealed, write_atomically
 from trainers.recipe import Recipe
 from trainers.teachers.teacher import Teacher
@@ -30,7 +31,7 @@ VIEWS = 1  # raise it when `trainers.data.augment` gives other views than before
 
 
 class LogitBank:
-    """Logits of every training image's view, epoch by epoch, one file an epoch of views.
+    """Logits of every training image's view, those without labels last; an epoch of views a file.
 
     An epoch is computed when it is first asked for. Of processes that ask at the same time one
     computes it, and the others compute the next epochs instead of waiting.
@@ -70,7 +71,7 @@ class LogitBank:
                 self.make_another(epoch)
             kept = unsealed(self.path(epoch))
         kept_NK = torch.frombuffer(bytearray(kept), dtype=torch.float16)
-        return kept_NK.view(len(self.data.train), -1).float()
+        return kept_NK.view(images_per_epoch(self.data, self.recipe), -1).float()
 
     def path(self, epoch: int) -> Path:
         return self.folder / f"{epoch:04d}.bin"
@@ -117,7 +118,8 @@ class LogitBank:
     @cached_property
     def batches(self) -> Batches:
         """Made when the first epoch is computed: where all are cached, none are needed."""
-        return Batches(self.data.train, replace(self.recipe, views=0), self.device)
+        unlabelled = unlabelled_for(self.data, self.recipe)
+        return Batches(self.data.train, replace(self.recipe, views=0), self.device, unlabelled)
 
 
 @contextmanager
@@ -147,4 +149,6 @@ def bank_key(teacher: Teacher, data: Data, recipe: Recipe, precision: str) -> st
         recipe.to_dict()["augment"],  # equal settings give equal text
         recipe.view_seed,
     ]
+    if unlabelled_for(data, recipe) is not None:
+        parts.append(data.unlabelled_fingerprint)
     return fingerprint(parts, digits=16)
