@@ -1,4 +1,4 @@
-"""The commands `teacher train`, `finetune` and `test`."""
+"""The commands `teacher train`, `finetune`, `describe` and `test`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from search.cli.options import CACHE, DEVICE, JSON, numbers, starting
 
 @click.group()
 def teacher() -> None:
-    """Train, fine-tune and test teachers."""
+    """Train, fine-tune, describe and test teachers."""
 
 
 def teacher_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,6 +85,30 @@ def teacher_finetune(as_json: bool, **options: Any) -> None:
     from search.commands import teachers
 
     teachers.finetune(as_json, **options)
+
+
+@teacher.command("describe")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--classes", help="Names in the order of the outputs: a,b,c, or a file of lines.")
+@click.option("--classes-of", help='In the order of these data: "digits" or a folder.')
+@click.option(
+    "--input-size", type=int, help="Pixels that it sees, where its file does not fix them."
+)
+@click.option(
+    "--mean", callback=numbers, help="Of each channel, of inputs from 0 to 1 (default: ImageNet's)."
+)
+@click.option("--std", callback=numbers, help="Likewise.")
+@JSON
+def teacher_describe(as_json: bool, **options: Any) -> None:
+    """Make a TorchScript archive or an ONNX file a teacher: write what it needs beside it.
+
+    Such a FILE can be asked, but not trained further. Its outputs are logits. TorchScript is code,
+    which this runs, and every search with it: describe only what you trust.
+    """
+    starting(f"description of {options['file']}")
+    from search.commands import describe
+
+    describe.describe(as_json, **options)
 
 
 @teacher.command("test")

@@ -9,13 +9,14 @@ from rich.console import Console
 from search.study.folder import cache_folder, require_writable
 from search.terminal import output
 from search.terminal.progress import Display
-from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached, read_teacher
+from search.training.teacher_cache import TeacherFiles, TeacherSource, TeacherSpec, is_cached
 from trainers.data.datasets import Data, Split, load, load_test, relabelled
 from trainers.data.layouts import DIGITS
 from trainers.engine.evaluation import choose_device, evaluate
 from trainers.engine.memory import keep_freed_memory
 from trainers.files import cache_errors
 from trainers.recipe import Recipe, recipe
+from trainers.teachers import description
 from trainers.teachers import teacher as teachers
 from trainers.teachers.networks import check_name
 from trainers.teachers.teach import teach
@@ -86,7 +87,7 @@ def test(
     loaded, classes = load_test(data, pixels, cache=cache_folder(cache))
     split = relabelled(loaded, classes, teacher.info.classes)
     if split is None:
-        raise teachers.other_classes(teacher.info, classes)
+        raise description.other_classes(teacher.info, classes)
     accuracy = _accuracy(teacher, split, chosen)
     _tell(file, teacher, "test", accuracy, len(split), as_json)
 
@@ -108,16 +109,20 @@ def _recipe(
 def _tell(
     file: Path, teacher: Teacher, split: str, accuracy: float, images: int, as_json: bool
 ) -> None:
-    parameters = sum(p.numel() for p in teacher.model.parameters())
     if as_json:
-        document = {"file": str(file), "network": teacher.info.network, "parameters": parameters}
+        facts = {"network": teacher.network, "parameters": teacher.parameters}
+        document = {"file": str(file), **facts}
         output.print_json(document | {"split": split, "accuracy": accuracy, "images": images})
         return
     output.console().print(
-        f"{file}: {teacher.info.network}, {parameters:,} parameters, {split} accuracy "
-        f"{accuracy:.2%} on {images:,} images",
+        f"{file}: {_words(teacher)}, {split} accuracy {accuracy:.2%} on {images:,} images",
         soft_wrap=True,
     )
+
+
+def _words(teacher: Teacher) -> str:
+    count = teacher.parameters
+    return teacher.network + (f", {count:,} parameters" if count is not None else "")
 
 
 def taught(
@@ -130,8 +135,8 @@ def taught(
     then: str,
 ) -> Teacher:
     """A named teacher: from a file or the cache, else trained now."""
-    if isinstance(named, Path):
-        return read_teacher(named, data)
+    if isinstance(named, TeacherFiles):
+        return named.read(data)
     return obtain(named, data, cache, device, console, name, then)
 
 

@@ -158,6 +158,11 @@ def tell_left_out(*listings: Listing | None) -> None:
         print(in_words(left_out, count), file=sys.stderr)
 
 
+def class_names(source: str) -> tuple[str, ...]:
+    """Names of the classes, in the order of the labels; raises what `load` raises for a folder."""
+    return _digit_names() if source == DIGITS else read_layout(Path(source)).classes
+
+
 def load_test(
     source: str, size: int | None = None, *, cache: Path, progress: bool = True
 ) -> tuple[Split, tuple[str, ...]]:
