@@ -9,6 +9,7 @@ from tiny import one_thread  # noqa: F401
 
 import trainers.losses
 import trainers.recipe
+from trainers.recipe import LossSettings
 
 CONFIG = """
 [recipe]
@@ -34,12 +35,12 @@ def search(folder: Path) -> tuple[int, str]:
     return answer.status, answer.err
 
 
-def test_a_loss_is_added_by_a_function_and_its_name_twice(
+def test_a_loss_is_added_by_a_function_and_its_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status, told = search(tmp_path)
     assert status == 2
-    assert "loss must be one of kd, kd-standardised, dkd, dist, but got 'squared'" in told
+    assert "loss must be one of kd, kd-standardised, dkd, dist, wttm, but got 'squared'" in told
 
     asked: list[float] = []
 
@@ -50,11 +51,11 @@ def test_a_loss_is_added_by_a_function_and_its_name_twice(
         return squared(logits_NK, teacher_NK, labels_N, t)
 
     monkeypatch.setitem(trainers.losses.LOSSES, "squared", counted)
-    names = (*trainers.recipe.LOSS_NAMES, "squared")
-    monkeypatch.setattr(trainers.recipe, "LOSS_NAMES", names)
+    published = LossSettings(temperature=3.0, share=0.7)
+    monkeypatch.setitem(trainers.recipe.LOSS_SETTINGS, "squared", published)
     status, told = search(tmp_path)
     assert status == 0, told
-    assert asked  # it is what the student learned by
+    assert set(asked) == {3.0}  # it is what the student learned by
     (row,) = inside(tmp_path, "show", "s", "--json").json["trials"]
     assert row["ended"] == "finished"
     assert row["file_accuracy"] > 0.1
@@ -66,5 +67,5 @@ def test_the_page_names_these_places() -> None:
     steps = (
         (ROOT / "CONTRIBUTING.md").read_text().partition("## Add a loss")[2].partition("\n## ")[0]
     )
-    for place in ("trainers/losses.py", "`LOSSES`", "trainers/recipe.py", "`LOSS_NAMES`"):
+    for place in ("trainers/losses.py", "`LOSSES`", "trainers/recipe.py", "`LOSS_SETTINGS`"):
         assert place in steps

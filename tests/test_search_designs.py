@@ -194,6 +194,25 @@ def test_mix_and_switch_change_the_phases(
     assert (arms["changed"].teacher is None) == all(share == 0 for _, share in phases)
 
 
+def test_losses_are_compared_at_their_authors_settings(plan_of: Callable[..., Planned]) -> None:
+    """Unless the baseline states others, which then hold for all."""
+    losses = "[factors]\nloss = ['kd', 'kd-standardised', 'dkd']\n"
+    found = plan_of(spec(losses))
+    arms = [found[f"loss={name}"].recipe for name in ("kd", "kd-standardised", "dkd")]
+    assert [recipe.temperature for recipe in arms] == [4.0, 2.0, 4.0]
+    assert [recipe.phases for recipe in arms] == [((0, s),) for s in (0.9, 9 / 9.1, 0.5)]
+    assert [recipe.beta for recipe in arms] == [8.0, 8.0, 2.0]
+    assert found.plan.baseline == "baseline"  # the digits' recipe has a share of its own
+    stated = plan_of(spec(losses, baseline="temperature = 3.0\nmix = 0.4\nbeta = 5.0")).plan
+    assert stated.baseline == "loss=kd"
+    assert {arm.recipe.temperature for arm in stated.arms} == {3.0}
+    assert {arm.recipe.phases for arm in stated.arms} == {((0.0, 0.4),)}
+    assert {arm.recipe.beta for arm in stated.arms} == {5.0}
+    own = "[factors.taught]\nhot = { loss = 'kd', temperature = 9 }\nplain = { loss = 'kd' }\n"
+    found = plan_of(spec(own, baseline="temperature = 3.0"))
+    assert [arm.recipe.temperature for arm in found.plan.arms] == [3, 9, 3]
+
+
 def test_without_a_teacher_the_labels_teach_alone(plan_of: Callable[..., Planned]) -> None:
     tables = '[teachers.a]\nnetwork = "teacher-small"\n[teachers.b]\nnetwork = "teacher-small"\n'
     found = plan_of(spec(tables + "[factors]\nteacher = ['none', 'b', 'a']\n"))

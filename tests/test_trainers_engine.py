@@ -39,7 +39,7 @@ from trainers.engine.steps import batch_indices, make_optimizer, steps_per_epoch
 from trainers.engine.training import _Training, train
 from trainers.model import Model, weights_hash
 from trainers.policies import Augment
-from trainers.recipe import LOSS_NAMES, RECIPES, Recipe
+from trainers.recipe import LOSS_SETTINGS, RECIPES, Recipe
 from trainers.schedules import learning_rate
 from trainers.teachers.bank import LogitBank
 
@@ -121,7 +121,7 @@ def test_learns_from_the_teacher_alone() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("loss", LOSS_NAMES)
+@pytest.mark.parametrize("loss", LOSS_SETTINGS)
 def test_every_loss_and_optimizer_trains(loss: str, optimizer: str) -> None:
     rate = 0.1 if optimizer == "sgd" and loss != "dist" else 0.01
     given = {"loss": loss, "temperature": 4.0, "phases": SOFT.phases}

@@ -12,7 +12,7 @@ from space.errors import InputError
 from space.file_format import RECIPE_DIGITS
 from trainers.losses import LOSSES
 from trainers.policies import POLICIES, Augment
-from trainers.recipe import LOSS_NAMES, OPTIMIZERS, RECIPES, Recipe, recipe
+from trainers.recipe import LOSS_SETTINGS, OPTIMIZERS, RECIPES, Recipe, recipe
 from trainers.schedules import SCHEDULES
 
 # One other valid value for every setting; the tests below fail when a setting is missing here.
@@ -254,7 +254,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("loss", LOSS_NAMES)
+@pytest.mark.parametrize("loss", LOSS_SETTINGS)
 def test_a_loss_that_is_named_brings_its_published_settings(loss: str) -> None:
     hard, soft, temperature = PUBLISHED[loss]
     taught = RECIPES["default"].with_settings({"loss": loss})

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from space.errors import require_one_of
-from trainers.recipe import LOSS_NAMES
+from trainers.recipe import LOSS_SETTINGS
 
 # (student's logits NK, teacher's logits NK, labels N, temperature) -> loss of each image, N
 SoftLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, float], torch.Tensor]
@@ -114,7 +114,7 @@ LOSSES: dict[str, SoftLoss] = {
     "dist": dist,
     "wttm": wttm,
 }
-assert tuple(LOSSES) == LOSS_NAMES, "a recipe may name each loss that there is, and no other"
+assert LOSSES.keys() == LOSS_SETTINGS.keys(), "each loss has settings, and no other has"
 
 
 def soft_loss(name: str, beta: float = 8.0) -> SoftLoss:

@@ -30,7 +30,7 @@ class LossSettings:
 
 # `trainers.losses` has the equations. Published weights a of cross-entropy and b of the soft loss
 # are the share b / (a + b): their sum is a factor of the learning rate.
-LOSSES: dict[str, LossSettings] = {
+LOSS_SETTINGS: dict[str, LossSettings] = {
     # 0.1 and 0.9, T = 4: mdistiller's (the code of DKD's authors) for Hinton's KD
     "kd": LossSettings(temperature=4.0, share=0.9),
     # 0.1 and 9, T = 2 (arXiv:2403.01427, its authors' settings over KD)
@@ -43,7 +43,6 @@ LOSSES: dict[str, LossSettings] = {
     # 1 and 45, exponent 1 / T = 0.1 (arXiv:2402.11148, the example of its authors' code)
     "wttm": LossSettings(temperature=10.0, share=45 / 46),
 }
-LOSS_NAMES = tuple(LOSSES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +80,7 @@ class Recipe:
         """Raise InputError for a setting outside its rule."""
         require_one_of("optimizer", self.optimizer, OPTIMIZERS)
         require_one_of("schedule", self.schedule, SCHEDULES)
-        require_one_of("loss", self.loss, LOSS_NAMES)
+        require_one_of("loss", self.loss, LOSS_SETTINGS)
         require_one_of("precision", self.precision, PRECISIONS)
         require("epochs", self.epochs, self.epochs >= 1, "at least 1")
         require("batch", self.batch, self.batch >= 2, "at least 2 images, for batch norm")
@@ -151,13 +150,13 @@ class Recipe:
     def with_settings(self, settings: Table) -> "Recipe":
         """A copy with some settings changed.
 
-        A loss brings the settings that its authors published (`LOSSES`), where others are not
-        among these.
+        A loss brings the settings that its authors published (`LOSS_SETTINGS`), where others are
+        not among these.
 
         Raises:
             InputError: unknown setting, another type, or a value outside its rule.
         """
-        published = LOSSES.get(str(settings.get("loss")))
+        published = LOSS_SETTINGS.get(str(settings.get("loss")))
         if published is None:
             return self._changed(settings)
         brought = {name: getattr(published, name) for name in ("temperature", *LOSS_OWN)}
@@ -209,7 +208,7 @@ class Recipe:
         return fingerprint(self.to_dict(), digits=RECIPE_DIGITS)
 
 
-MOSTLY_SOFT = ((0.0, LOSSES["kd"].share),)
+MOSTLY_SOFT = ((0.0, LOSS_SETTINGS["kd"].share),)
 SOFT_AND_HARD = ((0.0, 0.5),)
 SOFT_ONLY = ((0.0, 1.0),)
 HARD_ONLY = ((0.0, 0.0),)

@@ -22,8 +22,9 @@ from space.file_format import StudentMetadata, check_format, stored_bytes
 from space.references import read_architecture
 from space.solver import Budget, solve
 from space.spaces import REFERENCES, reference
-from trainers.recipe import HARD_ONLY, MIX, SWITCH, Recipe
+from trainers.recipe import HARD_ONLY, LOSS_OWN, MIX, SWITCH, Recipe
 
+OF_LOSS = ("temperature", "phases", MIX, *LOSS_OWN)  # settings that a loss brings
 REST = "(baseline)"  # level of a factor whose levels do not hold the baseline's
 
 
@@ -83,6 +84,8 @@ class ArmBuilder:
         """The recipe, and the name of the teacher where somebody listens to it."""
         design = self.design
         recipe = training_recipe(design.data, design.recipe, design.epochs)
+        if "loss" in changes:  # it brings its settings, but not over those that are stated
+            changes = {k: v for k, v in design.base.items() if k in OF_LOSS} | {**changes}
         for part in (design.base, changes):  # one over the other, tables within them too
             recipe = recipe.with_settings({k: v for k, v in part.items() if k in RECIPE_SETTINGS})
             recipe = recipe.with_phases(part.get(MIX), part.get(SWITCH))
