@@ -109,7 +109,8 @@ class TeacherTable:
             require("file", list(names), bool(names), "a teacher's file, or a list of them")
             several = TeacherFiles(paths=tuple(map(Path, names)), mix=self.mix or PROBABILITIES)
             require_one_of("mix", several.mix, MIXES)
-            assert several.sizes  # each is a teacher
+            for path in several.paths:
+                description.read_info(path)
             return several
         require("mix", self.mix, self.mix is None, "of a teacher with several files")
         default = teacher_base(data) if self.pretrained is None else "teacher-finetune"
