@@ -108,7 +108,7 @@ def _image_seconds(named: TeacherSource, data: Data, device: torch.device) -> fl
         data = named.seen(data)
         model, _ = teachers.untrained(named.network, data)
     else:
-        loaded = teachers.load(named)
+        loaded = named.read(data)
         model, data = loaded.model, data.at(loaded.info.size)
     images_NCHW, labels_N = data.train.images_NCHW[:ASKED], data.train.labels_N[:ASKED]
     some = Split(images_NCHW, labels_N)

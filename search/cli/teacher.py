@@ -1,4 +1,4 @@
-"""The commands `teacher train`, `finetune` and `test`."""
+"""The commands `teacher train`, `finetune`, `describe` and `test`."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ SHARE = re.compile(r"(\d{1,3}(?:\.\d*)?)\s*%|(\d?\.\d+|[01])", re.ASCII)
 
 @click.group()
 def teacher() -> None:
-    """Train, fine-tune and test teachers."""
+    """Train, fine-tune, describe and test teachers."""
 
 
 def share(context: click.Context, option: click.Parameter, given: str | None) -> float | None:
@@ -123,6 +123,30 @@ def teacher_finetune(as_json: bool, **options: Any) -> None:
     from search.commands import teachers
 
     teachers.finetune(as_json, **options)
+
+
+@teacher.command("describe")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--classes", help="Names in the order of the outputs: a,b,c, or a file of lines.")
+@click.option("--classes-of", help='In the order of these data: "digits" or a folder.')
+@click.option(
+    "--input-size", type=int, help="Pixels that it sees, where its file does not fix them."
+)
+@click.option(
+    "--mean", callback=numbers, help="Of each channel, of inputs from 0 to 1 (default: ImageNet's)."
+)
+@click.option("--std", callback=numbers, help="Likewise.")
+@JSON
+def teacher_describe(as_json: bool, **options: Any) -> None:
+    """Make a TorchScript archive or an ONNX file a teacher: write what it needs beside it.
+
+    Such a FILE can be asked, but not trained further. Its outputs are logits. TorchScript is code,
+    which this runs, and every search with it: describe only what you trust.
+    """
+    starting(f"description of {options['file']}")
+    from search.commands import describe
+
+    describe.describe(as_json, **options)
 
 
 @teacher.command("test")

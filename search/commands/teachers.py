@@ -16,7 +16,7 @@ from search.study.settings import default_recipe, training_recipe
 from search.terminal import output
 from search.terminal.looks import looks_document, print_looks, warnings_of
 from search.terminal.progress import Display
-from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached, read_teacher
+from search.training.teacher_cache import TeacherFiles, TeacherSource, TeacherSpec, is_cached
 from space.errors import InputError, require
 from trainers.data.datasets import Data, Split, load, load_test, relabelled
 from trainers.data.layouts import DIGITS, read_layout
@@ -25,7 +25,7 @@ from trainers.engine.evaluation import choose_device, evaluate
 from trainers.engine.memory import keep_freed_memory
 from trainers.files import cache_errors
 from trainers.recipe import Recipe, recipe
-from trainers.teachers import looks
+from trainers.teachers import description, looks
 from trainers.teachers import teacher as teachers
 from trainers.teachers.early import early_path
 from trainers.teachers.networks import check_name
@@ -92,7 +92,7 @@ def train(
     accuracy, count = teacher.info.accuracy or 0.0, len(images.validation)
     early = [(epoch, early_path(out, epoch)) for epoch in keep]
     kept: list[dict[str, object]] = [
-        {"epoch": epoch, "file": str(file), "accuracy": teachers.read_info(file).accuracy}
+        {"epoch": epoch, "file": str(file), "accuracy": description.read_info(file).accuracy}
         for epoch, file in early
     ]
     _tell(out, teacher, "validation", accuracy, count, as_json, {"kept": kept})
@@ -196,7 +196,7 @@ def _in_order_of(teacher: Teacher, split: Split, classes: tuple[str, ...]) -> Sp
     """The split with labels as places among the teacher's outputs."""
     found = relabelled(split, classes, teacher.info.classes)
     if found is None:
-        raise teachers.other_classes(teacher.info, classes)
+        raise description.other_classes(teacher.info, classes)
     return found
 
 
@@ -228,17 +228,20 @@ def _tell(
     Args:
         more: of the JSON document.
     """
-    parameters = sum(p.numel() for p in teacher.model.parameters())
     if as_json:
-        document = {"file": str(file), "network": teacher.info.network, "parameters": parameters}
+        facts = {"network": teacher.network, "parameters": teacher.parameters}
         figures = {"split": split, "accuracy": accuracy, "images": images}
-        output.print_json({**document, **figures, **more})
+        output.print_json({"file": str(file), **facts, **figures, **more})
         return
     told = f"there is no {split} split"
     if accuracy is not None:
         told = f"{split} accuracy {accuracy:.2%} on {images:,} images"
-    words = f"{file}: {teacher.info.network}, {parameters:,} parameters, {told}"
-    output.console().print(words, soft_wrap=True)
+    output.console().print(f"{file}: {_words(teacher)}, {told}", soft_wrap=True)
+
+
+def _words(teacher: Teacher) -> str:
+    count = teacher.parameters
+    return teacher.network + (f", {count:,} parameters" if count is not None else "")
 
 
 def taught(
@@ -256,8 +259,8 @@ def taught(
     Args:
         beside: teachers that will be asked for too, as `obtain` has them.
     """
-    if isinstance(named, Path):
-        return read_teacher(named, data)
+    if isinstance(named, TeacherFiles):
+        return named.read(data)
     return obtain(named, data, cache, device, console, name, then, beside)
 
 

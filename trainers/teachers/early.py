@@ -15,7 +15,7 @@ from space.errors import InputError
 from trainers.engine.result import Epoch
 from trainers.model import Model
 from trainers.teachers import teacher
-from trainers.teachers.teacher import TeacherInfo
+from trainers.teachers.description import TeacherInfo, read_info
 
 
 def early_path(path: Path, epoch: int) -> Path:
@@ -64,5 +64,5 @@ class Early:
     def _written(self, epoch: Epoch) -> bool:
         path = early_path(self.whole, epoch.epoch)
         with suppress(InputError):
-            return path.exists() and teacher.read_info(path) == self._info(epoch)
+            return path.exists() and read_info(path) == self._info(epoch)
         return False
