@@ -317,12 +317,12 @@ def test_one_training_gives_all_levels(tmp_path: Path, epochs: list[tuple[str, i
 def test_no_more_is_trained_than_the_arms_listen_to(
     tmp_path: Path, epochs: list[tuple[str, int]]
 ) -> None:
-    ablate(tmp_path, "some", "later", "early")
-    assert epochs == [("teacher later", n) for n in (1, 2, 3)]
+    ablate(tmp_path, "some", "other", "later", "early")
+    assert epochs == [("teacher other", 1), *(("teacher later", n) for n in (1, 2, 3))]
     stored = sorted(
         path.name.rpartition("-")[2] for path in (tmp_path / "cache/teachers").iterdir()
     )
-    assert stored == ["1.json", "1.pt", "3.json", "3.pt"]
+    assert stored == ["1.json", "1.json", "1.pt", "1.pt", "3.json", "3.pt"]
     before = own(tmp_path, "some", "early")
     epochs.clear()
     ablate(tmp_path, "more", "whole", "early")
