@@ -33,6 +33,24 @@ PLACE = ("--device", "cpu", "--cache", "cache")
 TEACH = ("teacher", "train", "--network", SMALL, "--size", "8", "--data", "photos", *PLACE)
 
 
+def into(seen: list[Epoch]) -> Callable[[Epoch], bool]:
+    """A report that collects the epochs, and never ends the training."""
+
+    def report(epoch: Epoch) -> bool:
+        seen.append(epoch)
+        return False
+
+    return report
+
+
+def ending(last: int) -> Callable[[Epoch], bool]:
+    return lambda epoch: epoch.epoch == last
+
+
+def numbers(seen: list[Epoch]) -> list[int]:
+    return [epoch.epoch for epoch in seen]
+
+
 def hashes(folder: Path, name: str = "teacher") -> dict[str, str]:
     """Of the teachers that lie in a folder, by name."""
     return {path.stem: teachers.load(path).hash for path in sorted(folder.glob(f"{name}*.pt"))}
@@ -44,9 +62,7 @@ def hashes(folder: Path, name: str = "teacher") -> dict[str, str]:
 def test_it_is_the_network_that_the_engine_reported(tmp_path: Path) -> None:
     told: list[Epoch] = []
     path = tmp_path / "teacher.pt"
-    whole = teach(
-        SMALL, DATA, SIX, path, device=CPU, report=lambda e: bool(told.append(e)), keep=(1, 5)
-    )
+    whole = teach(SMALL, DATA, SIX, path, device=CPU, report=into(told), keep=(1, 5))
     assert list(hashes(tmp_path)) == ["teacher-1", "teacher-5", "teacher"]
     for epoch in (1, 5):
         early = teachers.load(early_path(path, epoch))
@@ -57,7 +73,7 @@ def test_it_is_the_network_that_the_engine_reported(tmp_path: Path) -> None:
         assert rest == whole.info
         # The same schedule, ended there: averaged weights, recalibrated batch norm.
         model, _ = teachers.untrained(SMALL, DATA, seed=SIX.seed)
-        train(model, SIX, DATA, lambda e, last=epoch: e.epoch == last, device=CPU)
+        train(model, SIX, DATA, ending(epoch), device=CPU)
         assert weights_hash(model.network) == early.hash
     assert told[0].accuracy != told[4].accuracy  # else the above says little
     alone = teach(SMALL, DATA, SIX, tmp_path / "alone" / "teacher.pt", device=CPU)
@@ -84,11 +100,9 @@ def test_an_interrupted_one_is_resumed_and_writes_them_all(tmp_path: Path, damag
     if damage == "another's":
         beside = early.with_suffix(".json")
         beside.write_text(beside.read_text().replace("from scratch", "by somebody else"))
-    seen: list[int] = []
-    teach(
-        SMALL, DATA, SIX, path, device=CPU, keep=(2, 4), report=lambda e: bool(seen.append(e.epoch))
-    )
-    assert seen == ([4, 5, 6] if damage == "none" else [1, 2, 3, 4, 5, 6])
+    seen: list[Epoch] = []
+    teach(SMALL, DATA, SIX, path, device=CPU, keep=(2, 4), report=into(seen))
+    assert numbers(seen) == ([4, 5, 6] if damage == "none" else [1, 2, 3, 4, 5, 6])
     assert hashes(path.parent) == hashes(tmp_path / "a")
     assert teachers.read_info(early).trained.startswith("from scratch")
 
@@ -108,14 +122,14 @@ def test_one_that_was_to_keep_others_begins_anew(tmp_path: Path) -> None:
     words = "from scratch on bars, stopped after 2 of 6 epochs"
     info = replace(info, accuracy=told[1].accuracy, trained=words)
     stale = teachers.save(early_path(path, 2), model, info)
-    seen: list[int] = []
+    seen: list[Epoch] = []
     teach(
         *(SMALL, DATA, SIX, path),
         device=CPU,
         keep=(2,),
-        report=lambda e: bool(seen.append(e.epoch)),
+        report=into(seen),
     )
-    assert seen == [1, 2, 3, 4, 5, 6]
+    assert numbers(seen) == [1, 2, 3, 4, 5, 6]
     found = hashes(tmp_path)
     assert list(found) == ["teacher-2", "teacher"]
     assert found["teacher-2"] != stale.hash
@@ -125,15 +139,15 @@ def test_one_that_was_to_keep_others_begins_anew(tmp_path: Path) -> None:
 def test_a_schedule_that_is_broken_off(tmp_path: Path) -> None:
     teach(SMALL, DATA, SIX, tmp_path / "whole.pt", device=CPU, keep=(2, 4))
     path = tmp_path / "teacher.pt"
-    seen: list[int] = []
+    seen: list[Epoch] = []
     early = teach(
         *(SMALL, DATA, SIX, path),
         device=CPU,
         keep=(2, 4),
         until=4,
-        report=lambda e: bool(seen.append(e.epoch)),
+        report=into(seen),
     )
-    assert seen == [1, 2, 3, 4]
+    assert numbers(seen) == [1, 2, 3, 4]
     assert [p.name for p in sorted(tmp_path.glob("teacher*"))] == [
         *("teacher-2.json", "teacher-2.pt", "teacher-4.json", "teacher-4.pt")
     ]
@@ -317,12 +331,12 @@ def test_one_training_gives_all_levels(tmp_path: Path, epochs: list[tuple[str, i
 def test_no_more_is_trained_than_the_arms_listen_to(
     tmp_path: Path, epochs: list[tuple[str, int]]
 ) -> None:
-    ablate(tmp_path, "some", "later", "early")
-    assert epochs == [("teacher later", n) for n in (1, 2, 3)]
+    ablate(tmp_path, "some", "other", "later", "early")
+    assert epochs == [("teacher other", 1), *(("teacher later", n) for n in (1, 2, 3))]
     stored = sorted(
         path.name.rpartition("-")[2] for path in (tmp_path / "cache/teachers").iterdir()
     )
-    assert stored == ["1.json", "1.pt", "3.json", "3.pt"]
+    assert stored == ["1.json", "1.json", "1.pt", "1.pt", "3.json", "3.pt"]
     before = own(tmp_path, "some", "early")
     epochs.clear()
     ablate(tmp_path, "more", "whole", "early")
