@@ -148,9 +148,8 @@ def teach(job: Job, splits: Mapping[str, Split]) -> None:
         setting = setting.with_settings({"phases": HARD_ONLY})
     device = choose_device(job.device)
     bank = banked(Path(job.scratch), photographs, setting, device) if job.bank else None
-    channels = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
     student = build(reference(job.student, classes=CLASSES), seed=0)
-    model = Model(student, size=job.size, **channels)
+    model = Model(student, size=job.size, mean=(0.5,) * 3, std=(0.25,) * 3)
     train(model, setting, photographs, device=device, teacher=bank)
 
 

@@ -21,6 +21,7 @@ from trainers.machine import cores
 from trainers.model import Model
 from trainers.recipe import Recipe
 from trainers.recipe import recipe as named_recipe
+from trainers.teachers import description
 from trainers.teachers import teacher as teachers
 from trainers.teachers.networks import names
 from trainers.teachers.teach import teach, teacher_key
@@ -145,7 +146,7 @@ def _teacher(asked: Asked, data: Data, report: Report) -> Teacher:
     name = asked.teacher
     if name not in names():
         teacher = teachers.load(Path(name))
-        teachers.require_classes(teacher.info, data.classes)
+        description.require_classes(teacher.info, data.classes)
         return teacher
     recipe = named_recipe("teacher-scratch").with_settings({"epochs": asked.teacher_epochs})
     path = asked.cache / "teachers" / f"{name}-{teacher_key(name, data, recipe)}.pt"

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 import pytest
+from brought import scripted
 from commands import environment, inside, refused
 from dashboard_server import free_port
 from members import quick_train
@@ -61,6 +62,11 @@ ANSWERS: list[tuple[str, tuple[str, ...], Any]] = [
         ("--epochs", "1", "--network", "teacher-small", "--pretrained", "t.pt", *HERE),
         {"file": "teacher.pt", "split": "validation"},
     ),
+    (
+        "teacher describe",
+        ("a.ts", "--classes-of", "digits", "--input-size", "8", "--mean", "0.5", "--std", "0.5"),
+        {"file": "a.json", "network": "torchscript", "classes": 10},
+    ),
     ("teacher test", ("t.pt", *HERE), {"file": "t.pt", "split": "test"}),
     ("report", ("s",), {"file": "report.html", "studies": ["s"]}),
 ]
@@ -80,6 +86,7 @@ WRONG = [
     ("ablate show", ("nowhere",), "nowhere"),
     ("teacher train", ("--network", "resnet17"), "resnet17"),
     ("teacher finetune", ("--pretrained", "nowhere.pt"), "nowhere.pt"),
+    ("teacher describe", ("nowhere.pt", "--classes", "a,b"), "nowhere.pt"),
     ("teacher test", ("nowhere.pt",), "nowhere.pt must be a file"),
     ("dashboard", ("--port", "0"), "--port"),
     ("report", ("nowhere",), "nowhere"),
@@ -92,6 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     place = tmp_path_factory.mktemp("json")
     (place / "plan.toml").write_text(PLAN)
     Image.new("L", (20, 20), 128).save(place / "a.png")
+    scripted(place / "a.ts")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.training.objective.train", quick_train)
         for arguments in (

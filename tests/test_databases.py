@@ -211,7 +211,8 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     from space.build import build
     from space.references import reference
     from trainers.model import Model
-    from trainers.teachers.teacher import TeacherInfo, save
+    from trainers.teachers.description import TeacherInfo
+    from trainers.teachers.teacher import save
 
     network = build(reference("teacher-small", classes=3, channels=1), seed=0)
     info = TeacherInfo(

@@ -59,6 +59,7 @@ RULES = (
     Rule(
         "distilnas teacher finetune", f"--pretrained weights.pt --input-size 64 --epochs 1 {DEVICE}"
     ),
+    Rule("distilnas teacher test", DEVICE),
     Rule("distilnas resume convolutions", f"--seeds 2 --workers 1 {DEVICE}"),
     Rule("distilnas resume", f"--trials 1 --workers 1 {DEVICE}"),
     Rule("distilnas worker", DEVICE),

@@ -250,7 +250,7 @@ def test_a_student_of_version_0_1_is_tested_by_its_own_order(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("network", ["teacher-small", "resnet18", "squeezenet1_0", "mobilenet_v2"])
 def test_a_teacher_of_version_0_1_answers_in_the_data_s_order(tmp_path: Path, network: str) -> None:
-    from search.training.teacher_cache import read_teacher
+    from search.training.teacher_cache import TeacherFiles
     from trainers.data.datasets import load
     from trainers.engine.evaluation import predict
     from trainers.teachers import teacher as teachers
@@ -260,7 +260,8 @@ def test_a_teacher_of_version_0_1_answers_in_the_data_s_order(tmp_path: Path, ne
     then = (unicodedata.normalize("NFD", "ä"), "b", "c")
     model, info = teachers.untrained(network, data, size=32)
     teachers.save(tmp_path / "t.pt", model, replace(info, classes=then))
-    before, after = teachers.load(tmp_path / "t.pt"), read_teacher(tmp_path / "t.pt", data)
+    file = tmp_path / "t.pt"
+    before, after = teachers.load(file), TeacherFiles(paths=(file,)).read(data)
     assert after.info.classes == data.classes == ("b", "c", "ä")
     asked = (data.train.images_NCHW, torch.device("cpu"))
     told_NK, now_NK = (torch.cat(list(predict(t.model, *asked))) for t in (before, after))

@@ -22,7 +22,7 @@ from space.errors import InputError
 from trainers.engine.evaluation import evaluate, predict
 from trainers.engine.result import Epoch
 from trainers.model import weights_hash
-from trainers.teachers import networks
+from trainers.teachers import description, networks
 from trainers.teachers import teacher as teachers
 from trainers.teachers.teach import teach, teacher_key
 from trainers.teachers.teacher import Teacher
@@ -77,7 +77,7 @@ def test_taught_stored_and_read_back(tmp_path: Path) -> None:
     assert not again.model.training
     for left, right in zip(*(all_logits(t.model) for t in (taught, again)), strict=True):
         assert torch.equal(left, right)
-    teachers.require_classes(again.info, DATA.classes)
+    description.require_classes(again.info, DATA.classes)
 
 
 def all_logits(model: nn.Module) -> list[torch.Tensor]:
@@ -205,9 +205,9 @@ def test_a_size_that_the_network_cannot_take_is_one_line(name: str, size: int) -
 
 def test_other_classes_are_refused() -> None:
     teacher = tiny.teacher()
-    teachers.require_classes(teacher.info, tiny.CLASSES)
+    description.require_classes(teacher.info, tiny.CLASSES)
     for classes in (("top", "middle"), tiny.CLASSES[::-1], (*tiny.CLASSES, "fourth")):
-        message = refusal(partial(teachers.require_classes, teacher.info, classes))
+        message = refusal(partial(description.require_classes, teacher.info, classes))
         assert f"the data's {len(classes)} classes" in message
         assert "finetune" in message
 
@@ -417,7 +417,7 @@ def test_a_description_that_is_none_is_one_line(stored: Path, text: str) -> None
 
 
 def test_weights_without_a_description_can_be_described_by_the_caller(stored: Path) -> None:
-    info = teachers.read_info(stored)
+    info = description.read_info(stored)
     stored.with_suffix(".json").unlink()
     assert isinstance(teachers.load(stored, info), Teacher)
     other = replace(info, classes=("a", "b"))

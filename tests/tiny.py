@@ -12,7 +12,8 @@ from trainers.data.datasets import Data, Split
 from trainers.model import Model, weights_hash
 from trainers.policies import POLICIES
 from trainers.recipe import HARD_ONLY, Recipe
-from trainers.teachers.teacher import Teacher, TeacherInfo
+from trainers.teachers.description import TeacherInfo
+from trainers.teachers.teacher import Teacher
 
 SIZE = 8  # pixels
 CLASSES = ("top", "middle", "bottom")

@@ -18,9 +18,21 @@ class Model(nn.Module):
     std_C11: torch.Tensor
 
     def __init__(
-        self, network: nn.Module, *, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+        self,
+        network: nn.Module,
+        *,
+        size: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        order: tuple[int, ...] = (),
     ) -> None:
+        """Give a network its input.
+
+        Args:
+            order: which of its outputs the logits are; (): all, in their order.
+        """
         super().__init__()
+        self.order = order
         self.network = network
         self.size = size
         self.layout = torch.channels_last  # of what the network sees
@@ -41,7 +53,7 @@ class Model(nn.Module):
         logits_NK: torch.Tensor = self.network(
             normalised_NCHW.contiguous(memory_format=self.layout)
         )
-        return logits_NK
+        return logits_NK[:, self.order] if self.order else logits_NK
 
 
 def set_layout(model: nn.Module, layout: torch.memory_format) -> nn.Module:

@@ -206,12 +206,13 @@ def _add_limit(figure: go.Figure, info: Front) -> None:
 
 def _add_teachers(figure: go.Figure, info: Front) -> None:
     for mark in info.teachers:
-        words = f"teacher {escape(mark.name)} {mark.accuracy:.1%}"
+        size = f", {short(mark.size)} parameters" if mark.size else ""
+        words = f"teacher {escape(mark.name)} {mark.accuracy:.1%}{size}"
         figure.add_hline(
             y=mark.accuracy,
             line={"color": PINK, "dash": "dot", "width": 1.5},
             annotation={
-                "text": f"{words}, {short(mark.size or 0)} parameters",
+                "text": words,
                 "font": {"size": 11},  # so that it fits into a narrow window
             },
             annotation_position="top left",

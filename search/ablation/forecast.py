@@ -13,7 +13,9 @@ from search.training.costs import epoch_seconds
 from search.training.teacher_cache import TeacherSource, TeacherSpec, is_cached
 from trainers.data.datasets import Data, Split
 from trainers.engine.evaluation import evaluate
+from trainers.engine.steps import images_per_epoch
 from trainers.engine.training import images_per_second
+from trainers.recipe import Recipe
 from trainers.teachers import teacher as teachers
 
 MEASURED_ARMS = 16  # at most; the others count as their mean
@@ -45,7 +47,11 @@ def forecast(
     """Measure for seconds what will take minutes or hours."""
     heard = {name: its for name, its in named.items() if name in {a.teacher for a in plan.arms}}
     to_train = [its for its in heard.values() if isinstance(its, TeacherSpec)]
-    training = sum(_teacher_seconds(wanted, data, cache, device) for wanted in to_train)
+    missing = [wanted for wanted in to_train if not is_cached(wanted.path(data, cache))]
+    longest: dict[TeacherSpec, int] = {}  # epochs of each training; broken off or not, it is one
+    for wanted in missing:
+        longest[wanted.whole] = max(wanted.last, longest.get(wanted.whole, 0))
+    training = sum(_teacher_seconds(its, n, data, device) for its, n in longest.items())
     students = _students_seconds(plan, data, device) * seeds
     logits = _logits_seconds(plan, seeds, heard, data, device)
     return Forecast(students, training, logits)
@@ -67,13 +73,11 @@ def _students_seconds(plan: AblationSpec, data: Data, device: torch.device) -> f
     )
 
 
-def _teacher_seconds(wanted: TeacherSpec, data: Data, cache: Path, device: torch.device) -> float:
-    if is_cached(wanted.path(data, cache)):
-        return 0.0
+def _teacher_seconds(wanted: TeacherSpec, epochs: int, data: Data, device: torch.device) -> float:
     seen = wanted.seen(data)
     model, _ = teachers.untrained(wanted.network, seen)
     rate = images_per_second(model, wanted.recipe, seen, device, PROBE_SECONDS)
-    return wanted.recipe.epochs * len(data.train) / rate
+    return epochs * len(data.train) / rate
 
 
 def _logits_seconds(
@@ -84,18 +88,17 @@ def _logits_seconds(
     device: torch.device,
 ) -> float:
     """At most: what earlier studies left in the cache is not looked for."""
-    banks: dict[tuple[str, bool, str, int], set[int]] = {}  # epochs of views, by what they need
+    banks: dict[tuple[str, str, int, bool], list[Recipe]] = {}  # by what they depend on
     for arm in plan.arms:
         if arm.teacher is not None:
-            views = str(arm.recipe.augment), arm.recipe.view_seed
-            key = arm.teacher, arm.labelled_only, *views
-            banks.setdefault(key, set()).update(arm.recipe.heard_views)
+            views = str(arm.recipe.augment), arm.recipe.view_seed, arm.labelled_only
+            banks.setdefault((arm.teacher, *views), []).append(arm.recipe)
     seconds = {name: _image_seconds(its, data, device) for name, its in heard.items()}
-    more = 0 if data.unlabelled is None else len(data.unlabelled)
-    each = sum(
-        seconds[name] * (len(data.train) + (0 if labelled_only else more)) * len(views)
-        for (name, labelled_only, *_), views in banks.items()
-    )
+    each = 0.0
+    for (name, *_, labelled_only), recipes in banks.items():
+        images = images_per_epoch(data.labelled if labelled_only else data, recipes[0])
+        epochs = {view for recipe in recipes for view in recipe.heard_views}
+        each += seconds[name] * images * len(epochs)
     return each * (1 if plan.shared_views else seeds)
 
 
@@ -105,7 +108,7 @@ def _image_seconds(named: TeacherSource, data: Data, device: torch.device) -> fl
         data = named.seen(data)
         model, _ = teachers.untrained(named.network, data)
     else:
-        loaded = teachers.load(named)
+        loaded = named.read(data)
         model, data = loaded.model, data.at(loaded.info.size)
     images_NCHW, labels_N = data.train.images_NCHW[:ASKED], data.train.labels_N[:ASKED]
     some = Split(images_NCHW, labels_N)

@@ -25,6 +25,7 @@ from search.cli.options import (
     UNLABELLED,
     UNLABELLED_NOW,
     WORKERS,
+    one_or_several,
     pixels,
     starting,
 )
@@ -70,7 +71,17 @@ def search_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Whether compressed blocks may start from the first layer (default: plain).",
         ),
         click.option("--multiple", type=int, help="Multiple of every width (default 4)."),
-        click.option("--teacher", help="A teacher's file, a network to train as one, or none."),
+        click.option(
+            "--teacher",
+            multiple=True,
+            callback=one_or_several,
+            help="A teacher's file, a network to train as one, or none. Files may be several: "
+            "--teacher A --teacher B asks them as one.",
+        ),
+        click.option(
+            "--teacher-mix",
+            help="Of several teachers: the mean of their probabilities (default) or logits.",
+        ),
         click.option(
             "--teacher-epochs", type=int, help="Epochs of the teacher, if it is trained here."
         ),

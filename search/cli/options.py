@@ -51,6 +51,13 @@ def numbers(
     return found
 
 
+def one_or_several(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> str | tuple[str, ...] | None:
+    """A flag that may be repeated: None, what was given once, or all that was given."""
+    return given if len(given) > 1 else next(iter(given), None)
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 STORAGE = click.option(
     "--storage",

@@ -103,10 +103,19 @@ def _begin(
         require_free(storage, name, plan)
         heard = {arm.teacher for arm in plan.arms}
         then = f"then {len(plan.arms) * design.seeds} trainings"
+        wanted = {key: its for key, its in teachers.items() if key in heard}
         own = {
-            key: taught(wanted, data, cache, chosen, session.console, f"teacher {key}", then)
-            for key, wanted in teachers.items()
-            if key in heard
+            key: taught(
+                its,
+                data,
+                cache,
+                chosen,
+                session.console,
+                f"teacher {key}",
+                then,
+                beside=wanted.values(),
+            )
+            for key, its in wanted.items()
         }
         own = keep_teachers(folder, own)
         plan = plan.with_teachers(

@@ -17,8 +17,9 @@ from search.study.folder import STUDENT
 from search.study.plan import AblationSpec
 from search.study.ranking import FURTHER_SEEDS
 from search.study.settings import HERE
-from search.study.spec import SearchSpec
+from search.study.spec import OWN_TEACHER, SearchSpec
 from search.study.study import (
+    DESCRIBED,
     FINALISTS,
     SEEDS,
     asked_last,
@@ -150,7 +151,9 @@ class Search:
             session.to_resume(name, "--trials", str(asked_last(study))),
             shlex.join(["distilnas", "test", *tried]),
         ]
-        output.finished(storage, name, ranking, self.spec, folder, hints, session.as_json)
+        described = study.user_attrs.get(DESCRIBED, {}).get(OWN_TEACHER, {})
+        taught = described.get("accuracy")
+        output.finished(storage, name, ranking, self.spec, folder, hints, session.as_json, taught)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,10 +30,10 @@ from search.terminal.dry_run import planned
 from search.training.context import ContextSpec
 from search.training.costs import sampled_students, space_costs
 from search.training.teacher_cache import (
+    TeacherFiles,
     TeacherSource,
     TeacherSpec,
     keep_teachers,
-    read_teacher,
     sizes_seen,
 )
 from search.workers import on_ray
@@ -134,8 +134,8 @@ def checked(settings: Settings, console: Console) -> Checked:
         require_free(storage, settings.name, spec)
     check_space(spec, console)
     given = None
-    if isinstance(source, Path):
-        given = read_teacher(source, data)
+    if isinstance(source, TeacherFiles):
+        given = source.read(data)
     elif source is not None:
         teachers.untrained(source.network, source.seen(data))  # refuses a size it cannot take
     return Checked(data, device, source, given)
@@ -182,17 +182,24 @@ def teacher_source(settings: Settings) -> TeacherSource | None:
     return TeacherSpec(network=network, recipe=teaching, size=teachers.own_size(network))
 
 
-def named_teacher(settings: Settings) -> Path | None:
-    """The teacher's file, if the settings name one (rather than a network, or none)."""
-    teacher = settings.teacher
-    if teacher is None or teacher == NO_TEACHER or teacher in names():
+def named_teacher(settings: Settings) -> TeacherFiles | None:
+    """The teacher's files, if the settings name some (rather than a network, or none)."""
+    stated = settings.teachers
+    if not stated or stated == (NO_TEACHER,) or (stated[0] in names() and len(stated) == 1):
         return None
-    if Path(teacher).exists():
-        return Path(teacher)
-    if not is_network(teacher):
+    paths = tuple(map(Path, stated))
+    missing = next((path for path in paths if not path.exists()), None)
+    if missing is None:
+        return TeacherFiles(paths=paths, mix=settings.teacher_mix)
+    if len(stated) > 1:
+        raise InputError(
+            f"each of several teachers must be a file, but {str(missing)!r} is none; make one: "
+            "distilnas teacher train"
+        )
+    if not is_network(stated[0]):
         raise InputError(
             "teacher must be a file, a network (a torchvision classifier, timm:NAME, "
-            f"module:function) or {NO_TEACHER!r}, but {teacher!r} is none of them"
+            f"module:function) or {NO_TEACHER!r}, but {stated[0]!r} is none of them"
         )
     return None
 

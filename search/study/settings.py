@@ -25,6 +25,7 @@ from trainers.recipe import recipe as named_recipe
 HERE, RAY = "here", "ray"  # where to train
 NO_TEACHER = "none"
 AUTO = "auto"
+TEACHER_MIXES = ("probabilities", "logits")  # `trainers.teachers.ensemble.MIXES`, without torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,9 @@ class Settings:
     space: str | Table = "mixed"  # a name, or a table (`space.choices`)
     compressed_stem: bool = False
     multiple: int = 4  # of every width
-    teacher: str | None = None  # a file, a network's name to train, or "none"
+    # A file or several, which are asked as one; a network's name to train; or "none".
+    teacher: str | tuple[str, ...] | None = None
+    teacher_mix: str = TEACHER_MIXES[0]  # how the answers of several become one
     teacher_epochs: int | None = None
     recipe: str | Table | None = None  # a name, or a table with `base` and settings
     epochs: int | None = None
@@ -76,6 +79,8 @@ class Settings:
                 f"size and sizes cannot be stated together, but got size {self.size} and sizes "
                 f"{shown(list(self.sizes_asked))}; leave one out"
             )
+        require("teacher", self.teacher, self.teacher != (), "a name, a file or a list of files")
+        require_one_of("teacher_mix", self.teacher_mix, TEACHER_MIXES)
         require_one_of("sampler", self.sampler, SAMPLERS)
         require_one_of("pruner", self.pruner, PRUNERS)
         require("trials", self.trials, self.trials >= 1, "at least 1")
@@ -87,7 +92,7 @@ class Settings:
         require("multiple", self.multiple, self.multiple >= 1, "at least 1")
         if self.name is not None:
             check_name(self.name)
-        self.searched.check(self.training(), taught=self.teacher != NO_TEACHER)
+        self.searched.check(self.training(), taught=self.teachers != (NO_TEACHER,))
         if self.unlabelled is not None and not self.needs_teacher:
             raise unheard(self.unlabelled)
 
@@ -121,9 +126,15 @@ class Settings:
         return Ranges.from_dict(self.search or {})
 
     @property
+    def teachers(self) -> tuple[str, ...]:
+        """What is stated of teachers: one name or file, or several files; () where nothing is."""
+        stated = self.teacher or ()
+        return (stated,) if isinstance(stated, str) else stated
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether some student listens to a teacher."""
-        return self.teacher != NO_TEACHER and self.searched.needs_teacher(self.training())
+        return self.teachers != (NO_TEACHER,) and self.searched.needs_teacher(self.training())
 
     @property
     def limits(self) -> dict[str, float]:
@@ -144,7 +155,7 @@ class Settings:
         """The students' recipe, as far as it is not searched."""
         recipe = training_recipe(self.data, self.recipe, self.epochs)
         recipe = with_values(recipe, self._stated.fixed)
-        if self.teacher == NO_TEACHER:
+        if self.teachers == (NO_TEACHER,):
             recipe = recipe.with_settings({"phases": [[0.0, 0.0]]})
         return recipe
 
@@ -155,7 +166,7 @@ class Settings:
     @property
     def teacher_network(self) -> str:
         """The network to train where no file is given."""
-        return self.teacher or default_network(self.data)
+        return next(iter(self.teachers), default_network(self.data))
 
 
 def unheard(unlabelled: str) -> InputError:
@@ -168,8 +179,13 @@ def unheard(unlabelled: str) -> InputError:
 
 def training_recipe(data: str, given: str | Table | None, epochs: int | None) -> Recipe:
     """Students' recipe for some data: a name, or a table with `base` and settings over it."""
-    recipe = stated_recipe(given, "digits" if data == DIGITS else "default")
+    recipe = stated_recipe(given, default_recipe(data))
     return recipe if epochs is None else recipe.with_settings({"epochs": epochs})
+
+
+def default_recipe(data: str) -> str:
+    """Name of the recipe where none is given."""
+    return "digits" if data == DIGITS else "default"
 
 
 def stated_recipe(given: object, base: str) -> Recipe:

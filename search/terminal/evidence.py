@@ -177,7 +177,7 @@ def terms_cells(terms: pd.DataFrame) -> Cells:
 def teachers_cells(described: Mapping[str, Mapping[str, Any]]) -> Cells:
     columns = ("teacher", "network", "params", "validation, %", "trained")
     rows = [
-        (name, t["network"], f"{t['parameters']:,}", _percent(t["accuracy"]), t["trained"])
+        (name, t["network"], _count(t["parameters"]), _percent(t["accuracy"]), t["trained"])
         for name, t in described.items()
     ]
     return Cells("Teachers", columns, rows, frozenset(("params", "validation, %")))
@@ -281,6 +281,10 @@ def _difference(row: pd.Series) -> tuple[str, str, str, str, str]:
 
 def _number(value: float, format: str) -> str:
     return "" if pd.isna(value) else format.format(value)
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
 
 
 def _percent(share: float | None) -> str:

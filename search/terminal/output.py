@@ -10,6 +10,7 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from search.database import table as tables
 from search.database.address import command, masked_for_shell
@@ -118,17 +119,22 @@ def finished(
     folder: Folder,
     hints: Sequence[str],
     as_json: bool,
+    taught: float | None = None,
 ) -> None:
     """The end of a search: the five best, the file against its budget, how to go on.
 
     Args:
         hints: commands to type next.
+        taught: the teacher's validation accuracy, a share; None: unknown, or there is no teacher.
     """
     frame = tables.trials(open_engine(storage), name)
     best, budget = folder.best, spec.budget
     leaders = tables.best(frame, 5)
     size = best.stat().st_size if best.exists() and len(leaders) else None
     saved = savings(frame, spec.to_dict())
+    doubt = no_better(taught, float(leaders["value"].iloc[0])) if len(leaders) else ""
+    if doubt:
+        warn(console(stderr=True), doubt)
     if as_json:
         print_json(
             {
@@ -140,6 +146,7 @@ def finished(
                 "file": None if size is None else {"path": str(best), "bytes": size},
                 "states": {str(k): int(v) for k, v in frame["state"].value_counts().items()},
                 "stopped_early": savings_document(saved),
+                "warnings": [doubt] if doubt else [],
             }
         )
         return
@@ -167,6 +174,27 @@ def against(budget: Budget, size: int) -> str:
     if budget.unit != "bytes":
         return ""
     return f" of {budget.limit:,} ({size / budget.limit:.1%} of the budget)"
+
+
+def no_better(teacher: float | None, students: float, whose: str = "its students") -> str:
+    """A warning where students are at least as accurate as their teacher; else nothing.
+
+    Args:
+        teacher: its validation accuracy, a share; None where nobody measured it.
+        students: the best one's, likewise.
+        whose: students, in words.
+    """
+    if teacher is None or students < teacher:
+        return ""
+    return (
+        f"the teacher ({teacher:.1%}) is no better than {whose} ({students:.1%}): it cannot teach "
+        "them much; fine-tune a better one: distilnas teacher finetune"
+    )
+
+
+def warn(out: Console, text: str) -> None:
+    """One line that stands out on a terminal."""
+    out.print(Text("warning:", "yellow") + Text(f" {text}"), soft_wrap=True)
 
 
 def finalists_table(ranking: Sequence[Finalist]) -> Table:

@@ -8,6 +8,7 @@ import torch
 
 from search.study.folder import Folder
 from search.study.spec import StudySpec
+from search.training.teacher_cache import fetch_teacher
 from space.errors import InputError
 from trainers.data.datasets import Data, load
 from trainers.data.unlabelled import with_unlabelled
@@ -164,8 +165,7 @@ def own_teacher(folder: Folder, name: str, hash: str) -> Teacher:
     Raises:
         InputError: the file is missing, damaged or another teacher.
     """
-    path = folder.teacher(name)
-    folder.fetch(path.name, path.with_suffix(".json").name)
+    path = fetch_teacher(folder, name)
     teacher = teachers.load(path)
     if teacher.hash != hash:
         raise InputError(

@@ -18,7 +18,7 @@ from space.fingerprint import fingerprint
 from space.pyramid import INPUT_SIZES
 from trainers.data.cache import CHANNELS, Decoded, decoded
 from trainers.data.digits import DIGITS_SIZE, digits
-from trainers.data.layouts import DIGITS, FIRST_RULES, Layout, Listing, read_layout
+from trainers.data.layouts import DIGIT_NAMES, DIGITS, FIRST_RULES, Layout, Listing, read_layout
 from trainers.data.photographs import FIRST, decode
 from trainers.data.random import order
 from trainers.data.walk import in_words, normal
@@ -176,7 +176,7 @@ def load_test(
     """
     if source == DIGITS:
         images_NCHW, labels_N = digits(_checked(size, DIGITS_SIZE))
-        return _select(images_NCHW, labels_N, _digits_test(labels_N)), _digit_names()
+        return _select(images_NCHW, labels_N, _digits_test(labels_N)), DIGIT_NAMES
     layout = read_layout(Path(source))
     if layout.test is None:
         raise InputError(
@@ -295,12 +295,8 @@ def _load_digits(size: int, seed: int) -> Data:
     train = _select(images_NCHW, labels_N, ~chosen_N)
     validation = _select(images_NCHW, labels_N, chosen_N)
     content = [split.images_NCHW.numpy().tobytes() for split in (train, validation)]
-    fingerprint = _fingerprint(_digit_names(), size, [train, validation], content)
-    return Data(DIGITS, _digit_names(), 1, size, train, validation, fingerprint)
-
-
-def _digit_names() -> tuple[str, ...]:
-    return tuple(str(digit) for digit in range(10))
+    fingerprint = _fingerprint(DIGIT_NAMES, size, [train, validation], content)
+    return Data(DIGITS, DIGIT_NAMES, 1, size, train, validation, fingerprint)
 
 
 def _digits_test(labels_N: torch.Tensor) -> torch.Tensor:

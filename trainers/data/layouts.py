@@ -19,6 +19,7 @@ from space.errors import InputError
 from trainers.data.walk import LeftOut, Photograph, as_first, in_words, normal, printable, walk
 
 DIGITS = "digits"  # the built-in set, where a folder could be named
+DIGIT_NAMES = tuple("0123456789")
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -88,6 +89,11 @@ def read_layout(root: Path, rules: Rules = RULES) -> Layout:
         raise InputError(
             f"a data folder must be readable, but {error.filename or root}: {error.strerror}"
         ) from None
+
+
+def class_names(source: str) -> tuple[str, ...]:
+    """Names of the data's classes, in the order of the labels; raises what `read_layout` does."""
+    return DIGIT_NAMES if source == DIGITS else read_layout(Path(source)).classes
 
 
 def _read_layout(root: Path, rules: Rules) -> Layout:

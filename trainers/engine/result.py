@@ -1,9 +1,10 @@
 """What training tells: an epoch, a result; and where it hears the teacher."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import nn
 
 FINISHED = "finished"  # how a training ended that was neither pruned nor diverged
 
@@ -56,6 +57,23 @@ class TeacherLogits(Protocol):
 
     def epoch_logits(self, epoch: int) -> torch.Tensor:
         """Logits of every training image's view in this epoch, float32, shape N x K."""
+        ...
+
+
+class Keeper(Protocol):
+    """Keeps the network as it is after some epochs of its training."""
+
+    @property
+    def key(self) -> str:
+        """What tells it from one that keeps others: part of what a checkpoint must agree on."""
+        ...
+
+    def has(self, history: Sequence[Epoch]) -> bool:
+        """Whether all that it keeps of these epochs is there: a training may go on from them."""
+        ...
+
+    def keep(self, epoch: Epoch, network: nn.Module) -> None:
+        """Keep the averaged, recalibrated network, if it is one of those; it is trained further."""
         ...
 
 

@@ -24,7 +24,15 @@ from trainers.engine.checkpoint import Checkpoint
 from trainers.engine.evaluation import device_name, evaluate
 from trainers.engine.learner import NO_RATES, Learner, rates
 from trainers.engine.modes import STEPS_WORTH_MEASURING, ComputeMode, default_mode, measured_mode
-from trainers.engine.result import FINISHED, Epoch, Report, StopTraining, TeacherLogits, TrialResult
+from trainers.engine.result import (
+    FINISHED,
+    Epoch,
+    Keeper,
+    Report,
+    StopTraining,
+    TeacherLogits,
+    TrialResult,
+)
 from trainers.engine.steps import images_per_epoch, steps_per_epoch, unlabelled_for
 from trainers.model import weights_hash
 from trainers.recipe import HARD_ONLY, Recipe
@@ -45,6 +53,7 @@ def train(
     teacher: TeacherLogits | None = None,
     checkpoint: Checkpoint | None = None,
     mode: ComputeMode | None = None,
+    keeper: Keeper | None = None,
 ) -> TrialResult:
     """Train `model` (images in [0, 1] -> logits) in place.
 
@@ -58,8 +67,9 @@ def train(
         checkpoint: written after every epoch for which it is due. Where it exists, training goes on
             from it, in the same mode as before.
         mode: how steps are computed; measured where None is given.
+        keeper: shown the network after every epoch, before the report and the checkpoint.
     """
-    return _Training(model, recipe, data, device, teacher, mode).run(report, checkpoint)
+    return _Training(model, recipe, data, device, teacher, mode, keeper).run(report, checkpoint)
 
 
 def images_per_second(
@@ -129,12 +139,13 @@ class _Training:
         device: torch.device,
         teacher: TeacherLogits | None,
         mode: ComputeMode | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         if recipe.needs_teacher and teacher is None:
             raise ValueError("a recipe with a soft share needs a teacher, but got none")
         self.model, self.recipe, self.device, self.data = model, recipe, device, data
         self.teacher = teacher if recipe.needs_teacher else None
-        self.mode = mode
+        self.mode, self.keeper = mode, keeper
         unlabelled = unlabelled_for(data, recipe)
         self.batches = Batches(data.train, recipe, device, unlabelled)
         validation = data.validation
@@ -160,6 +171,8 @@ class _Training:
             seconds = time.perf_counter() - began
             self.seconds += seconds
             self.history.append(Epoch(epoch + 1, accuracy, loss, self.batches.count / seconds))
+            if self.keeper is not None:
+                self.keeper.keep(self.history[-1], self.learner.average)
             if self.told(report, checkpoint):
                 ended, reason = "pruned", f"stopped early after epoch {epoch + 1}"
                 break
@@ -193,7 +206,7 @@ class _Training:
         again might measure another mode, which rounds differently.
         """
         kept = checkpoint.read(self.identity) if checkpoint is not None else None
-        if kept is not None:
+        if kept is not None and self.whole([Epoch(*epoch) for epoch in kept["history"]]):
             mode = ComputeMode(*kept["mode"])
             learner = Learner(self.model, self.recipe, self.batches, mode)
             learner.restore(kept)
@@ -209,6 +222,10 @@ class _Training:
         if measured and checkpoint is not None:
             checkpoint.write(self.identity, self.snapshot())
         return self.learner
+
+    def whole(self, history: list[Epoch]) -> bool:
+        """Whether what is to be kept of these epochs is there; else they are trained again."""
+        return self.keeper is None or self.keeper.has(history)
 
     def seconds_a_step(self, mode: ComputeMode) -> float:
         """Seconds that a step of this network takes in a mode: the least of a few."""
@@ -275,6 +292,7 @@ class _Training:
     def identity(self) -> dict[str, str]:
         """What a checkpoint must agree on before training goes on from it."""
         key = self.teacher.key if self.teacher else ""
+        kept = {"kept": self.keeper.key} if self.keeper is not None else {}
         content = [self.data.fingerprint]
         content += [self.data.unlabelled_fingerprint] if self.batches.some_unlabelled else []
         return {
@@ -282,6 +300,7 @@ class _Training:
             "recipe": self.recipe.fingerprint,
             "data": " ".join(content),
             "teacher": key,
+            **kept,
         }
 
     def snapshot(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ VIEWS = 1  # raise it when `trainers.data.augment` gives other views than before
 
 
 class LogitBank:
-    """Logits of every training image's view, those without labels last; a file an epoch of views.
+    """Logits of every training image's view, those without labels last; an epoch of views a file.
 
     An epoch is computed when it is first asked for. Of processes that ask at the same time one
     computes it, and the others compute the next epochs instead of waiting.
@@ -119,8 +119,7 @@ class LogitBank:
     def batches(self) -> Batches:
         """Made when the first epoch is computed: where all are cached, none are needed."""
         unlabelled = unlabelled_for(self.data, self.recipe)
-        whole = replace(self.recipe, views=0)
-        return Batches(self.data.train, whole, self.device, unlabelled)
+        return Batches(self.data.train, replace(self.recipe, views=0), self.device, unlabelled)
 
 
 @contextmanager

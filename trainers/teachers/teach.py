@@ -1,5 +1,6 @@
 """Training a teacher: the same engine as for students, without a teacher of its own."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from space.errors import InputError
 from space.fingerprint import fingerprint
 from trainers.data.datasets import Data
 from trainers.engine.checkpoint import Checkpoint
-from trainers.engine.result import Report
+from trainers.engine.result import Epoch, Report
 from trainers.engine.training import train
 from trainers.recipe import Recipe
 from trainers.teachers import teacher
+from trainers.teachers.early import Early, early_path
 from trainers.teachers.networks import identity
 from trainers.teachers.teacher import Numbers, Teacher
 
@@ -30,6 +32,8 @@ def teach(
     std: Numbers | None = None,
     weights: str | None = None,
     report: Report | None = None,
+    keep: Collection[int] = (),
+    until: int | None = None,
 ) -> Teacher:
     """Train a teacher and write it to `path` (and its description beside it).
 
@@ -40,6 +44,9 @@ def teach(
         mean: per channel, of inputs in [0, 1]; by default what the network says, else ImageNet's.
         std: likewise.
         weights: what to fine-tune: `imagenet`, `factory` or a file; None trains from scratch.
+        keep: epochs, from 1, after which the teacher is written to `early_path` as well.
+        until: one of these, after which the recipe's schedule is broken off. Then the teacher as it
+            is after that epoch is the answer, and nothing is written to `path`.
 
     Raises:
         InputError: unknown network, weights that do not fit, or training that diverged.
@@ -52,10 +59,21 @@ def teach(
         model, info = teacher.pretrained(network, data, weights, **stated)
         info = replace(info, trained=f"{info.trained} on {data.name}")
     checkpoint = Checkpoint(path.with_suffix(".checkpoint"))
-    result = train(model, recipe, data, report, device=device, checkpoint=checkpoint)
+    early = Early(path, info, keep, recipe.epochs) if keep else None
+
+    def told(epoch: Epoch) -> bool:
+        pruned = report is not None and report(epoch)
+        return pruned or epoch.epoch == until
+
+    result = train(model, recipe, data, told, device=device, checkpoint=checkpoint, keeper=early)
     if result.ended == "diverged":
         checkpoint.remove()
+        if early is not None:
+            early.remove()
         raise InputError(f"the teacher diverged ({result.reason}); choose a lower learning rate")
+    if until is not None and result.epochs == until < recipe.epochs:
+        checkpoint.remove()
+        return teacher.load(early_path(path, until))
     teacher.save(path, model.cpu(), replace(info, accuracy=result.accuracy))
     checkpoint.remove()
     return teacher.load(path)

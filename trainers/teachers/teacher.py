@@ -1,34 +1,39 @@
-"""Teachers: any network of `trainers.teachers.networks`, with its own input.
+"""Teachers: any network of `trainers.teachers.networks`, with its own input; and those that can
+only be asked.
 
-A teacher on disk is a state dict (`NAME.pt`) and beside it `NAME.json`: network, classes, input
-size, normalisation and measured accuracy.
+A teacher on disk is a file `NAME.pt` and beside it `NAME.json`: network, classes, input size,
+normalisation and measured accuracy. The file is a state dict; or a TorchScript archive or an ONNX
+file (`trainers.teachers.asked`); or, of an ensemble, a folder with its members, `1.pt` and so on.
 """
 
 import io
-import json
-import math
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from space.errors import InputError, first_line
-from space.file_format import MAX_SIZE, normalisation
+from space.errors import InputError
+from space.file_format import normalisation
 from space.references import REFERENCES
-from space.schema import read
 from trainers.data.datasets import Data
-from trainers.data.walk import normal
 from trainers.files import write_atomically
-from trainers.model import Model, weights_hash
+from trainers.model import Model
+from trainers.teachers.answering import Teacher as Teacher
+from trainers.teachers.answering import for_classes as for_classes
+from trainers.teachers.answering import frozen, modelled
+from trainers.teachers.answering import together as together
+from trainers.teachers.asked import KINDS, Asked, opened
+from trainers.teachers.description import TeacherInfo, odd, read_info, write_info
 from trainers.teachers.downloads import imagenet
+from trainers.teachers.ensemble import ENSEMBLE
 from trainers.teachers.networks import (
     TIMM,
-    check_name,
     head,
     is_factory,
-    is_network,
     make_network,
     own_input,
     says_its_input,
@@ -40,42 +45,6 @@ IMAGENET = "imagenet"  # weights that torchvision or timm downloads
 FACTORY = "factory"  # weights that a factory's network comes with
 
 Numbers = tuple[float, ...]  # one a channel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeacherInfo:
-    """What is recorded beside a teacher's weights."""
-
-    network: str  # a name that `trainers.teachers.networks` knows
-    classes: tuple[str, ...]
-    channels: int  # of the input
-    size: int  # pixels
-    mean: tuple[float, ...]  # per channel, of inputs in [0, 1]
-    std: tuple[float, ...]
-    accuracy: float | None = None  # validation
-    trained: str = ""  # on what, from what
-    # Pixels of the photographs that a study asks it about; of a study's copy alone. None: those
-    # of the students, which it resizes to its own, as in studies of version 0.1.
-    asked_at: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A frozen network, used for inference only."""
-
-    model: Model
-    info: TeacherInfo
-    hash: str  # of every weight
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """What studies keep of it, as JSON data."""
-        return {
-            "network": self.info.network,
-            "parameters": sum(weight.numel() for weight in self.model.parameters()),
-            "accuracy": self.info.accuracy,
-            "trained": self.info.trained,
-        }
 
 
 def own_size(name: str) -> int | None:
@@ -125,13 +94,13 @@ def untrained(
         mean=mean or own.mean or default_mean,
         std=std or own.std or default_std,
     )
-    odd = _odd(info)
-    if odd:
+    wrong = odd(info)
+    if wrong:
         raise InputError(
-            f"the input of {name}: {odd}, but got size {info.size}, mean {list(info.mean)} and std "
-            f"{list(info.std)} for {channels} channels; state --input-size, --mean and --std"
+            f"the input of {name}: {wrong}, but got size {info.size}, mean {list(info.mean)} and "
+            f"std {list(info.std)} for {channels} channels; state --input-size, --mean and --std"
         )
-    return _model(network, info), info
+    return modelled(network, info), info
 
 
 def pretrained(
@@ -183,126 +152,87 @@ def own_weights(network: str) -> str:
 def save(path: Path, model: Model, info: TeacherInfo) -> Teacher:
     """Write `path` and the JSON beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = model.network.state_dict()  # with torch's versions of its parts
-    state.update({name: tensor.cpu() for name, tensor in state.items()})
-    # Not straight to the file: torch.save turns a full disk's OSError into a RuntimeError.
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
-    text = json.dumps(asdict(info), indent=2) + "\n"
-    write_atomically(path.with_suffix(".json"), lambda file: file.write(text.encode()))
-    return Teacher(model, info, weights_hash(model.network))
+    if isinstance(model.network, Asked):
+        content: bytes | memoryview = model.network.content
+    else:
+        state = model.network.state_dict()  # with torch's versions of its parts
+        state.update({name: tensor.cpu() for name, tensor in state.items()})
+        # Not straight to the file: torch.save turns a full disk's OSError into a RuntimeError.
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getbuffer()
+    write_atomically(path, lambda file: file.write(content))
+    write_info(path, info)
+    return frozen(model, info)
+
+
+def keep(path: Path, teacher: Teacher, asked_at: int) -> Teacher:
+    """Write a teacher of any kind to `path`, in place of what was there, as a study asks it.
+
+    Args:
+        asked_at: pixels of the photographs that it is asked about.
+    """
+    info = replace(teacher.info, asked_at=asked_at)
+    if path.is_dir():
+        shutil.rmtree(path)
+    if not teacher.members:
+        return save(path, teacher.model, info)
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)
+    for number, member in enumerate(teacher.members, 1):
+        keep(_member(path, number), member, asked_at)
+    write_info(path, info)
+    return replace(teacher, info=info)
+
+
+def files(path: Path) -> Iterator[Path]:
+    """What there is of a teacher on the disk: of an ensemble the members' files, too.
+
+    A description is given before it is read, so that it can be fetched first.
+    """
+    yield path.with_suffix(".json")
+    info = read_info(path)
+    if info.network != ENSEMBLE:
+        yield path
+    for number in range(1, info.members + 1):
+        yield from files(_member(path, number))
 
 
 def load(path: Path, info: TeacherInfo | None = None) -> Teacher:
-    """Read a teacher; `info` describes weights that have no JSON beside them.
+    """Read a teacher; `info` describes a file that has no JSON beside it.
 
     Raises:
         InputError: a file is missing, damaged, or does not fit the network it names.
     """
     info = info or read_info(path)
-    network = make_network(info.network, classes=len(info.classes), channels=info.channels, seed=0)
-    name = f"{info.network} with {len(info.classes)} classes"
-    fill(network, read_content(path), f"teacher {path}", name, new=())
-    model = _model(network, info)
-    model.requires_grad_(False).eval()
-    return Teacher(model, info, weights_hash(network))
+    if info.network == ENSEMBLE:
+        found = [load(_member(path, number)) for number in range(1, info.members + 1)]
+        return replace(together(found, info.mix), info=info)
+    network: nn.Module
+    if info.network in KINDS:
+        network = opened(info.network, path)
+    else:
+        count = len(info.classes)
+        network = make_network(info.network, classes=count, channels=info.channels, seed=0)
+        name = f"{info.network} with {count} classes"
+        fill(network, read_content(path), f"teacher {path}", name, new=())
+    return frozen(modelled(network, info), info)
 
 
-def require_classes(info: TeacherInfo, classes: tuple[str, ...]) -> None:
-    """Raise InputError unless the teacher knows exactly these classes, in this order."""
-    if tuple(map(normal, info.classes)) != tuple(map(normal, classes)):
-        raise other_classes(info, classes)
-
-
-def places_of(info: TeacherInfo, classes: tuple[str, ...]) -> list[int]:
-    """Index of each class among a teacher's outputs; InputError where it knows others."""
-    names = [normal(name) for name in info.classes]
-    if sorted(names) != sorted(map(normal, classes)):
-        raise other_classes(info, classes)
-    return [names.index(normal(name)) for name in classes]
-
-
-def for_classes(teacher: Teacher, classes: tuple[str, ...]) -> Teacher:
-    """The teacher with its outputs in the order of these classes.
-
-    Version 0.1 sorted a Mac's class names as they lie on the disk, which is another order.
+def describe(path: Path, info: TeacherInfo) -> Teacher:
+    """Write the description of a file that can only be asked, once it has shown that it fits.
 
     Raises:
-        InputError: it knows other classes.
+        InputError: the description is odd, or the file does not fit it.
     """
-    order = places_of(teacher.info, classes)
-    if order == list(range(len(order))):
-        return teacher
-    network = teacher.model.network
-    state = network.state_dict()
-    network.load_state_dict(state | {key: state[key][order] for key in head(network)})
-    return Teacher(teacher.model, replace(teacher.info, classes=classes), weights_hash(network))
+    wrong = odd(info)
+    if wrong:
+        raise InputError(f"the description of {path}: {wrong}; state it otherwise")
+    teacher = load(path, info)
+    write_info(path, info)
+    return teacher
 
 
-def other_classes(info: TeacherInfo, classes: tuple[str, ...]) -> InputError:
-    """The error for a teacher that knows other classes than the data's."""
-    return InputError(
-        f"the teacher must know the data's {len(classes)} classes, but it was taught "
-        f"{len(info.classes)} ({', '.join(info.classes[:3])}, ...); "
-        "fine-tune it: distilnas teacher finetune"
-    )
-
-
-def read_info(path: Path) -> TeacherInfo:
-    """The description beside a teacher's weights."""
-    beside = path.with_suffix(".json")
-    try:
-        info = read(TeacherInfo, json.loads(beside.read_text()), "it")
-        odd = _odd(info)
-    except OSError:
-        if not path.exists():
-            raise InputError(f"teacher {path} must be a file, but is not there") from None
-        raise InputError(
-            f"a teacher needs its description beside it, but {beside} cannot be read; "
-            "fine-tune the weights: distilnas teacher finetune --pretrained FILE"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{beside} is not a teacher's description: {error}") from None
-    if odd:
-        raise InputError(f"{beside} is not a teacher's description: {odd}")
-    return info
-
-
-def _odd(info: TeacherInfo) -> str:
-    """What is wrong with a description, in words."""
-    if not is_network(info.network):
-        check_name(info.network)
-    any_number = info.network in REFERENCES or is_factory(info.network)
-    channels = (1, 3) if any_number else (3,)
-    numbers = [*info.mean, *info.std]
-    rules = {
-        "classes must be names, two or more": len(info.classes) > 1,
-        f"channels must be {' or '.join(map(str, channels))}": info.channels in channels,
-        "mean and std must be one number a channel": len(info.mean) == len(info.std)
-        and len(info.std) == info.channels
-        and all(math.isfinite(number) for number in numbers),
-        "std must be above 0": all(number > 0 for number in info.std),
-        f"size must be 1 to {MAX_SIZE} pixels": 1 <= info.size <= MAX_SIZE,
-    }
-    return next((rule for rule, holds in rules.items() if not holds), "")
-
-
-def _model(network: nn.Module, info: TeacherInfo) -> Model:
-    """The network with its input, once it has shown that it takes such images to such logits."""
-    model = Model(network, size=info.size, mean=info.mean, std=info.std)
-    try:
-        with torch.inference_mode():
-            given = model.eval()(torch.zeros(1, info.channels, info.size, info.size))
-    except Exception as error:  # a network of somebody else's raises what it likes
-        raise InputError(
-            f"{info.network} cannot take images of {info.size} pixels "
-            f"({first_line(error)}); choose another size"
-        ) from None
-    shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
-    if shape != (1, len(info.classes)):
-        raise InputError(
-            f"{info.network} must give logits of shape (1, {len(info.classes)}) for an image, one "
-            f"a class, but gives {shape}; choose or mend the network"
-        )
-    return model.train()
+def _member(path: Path, number: int) -> Path:
+    """The file of an ensemble's member, in its folder."""
+    return path / f"{number}.pt"

@@ -104,7 +104,13 @@ def _undecodable(path: Path, error: Exception) -> str:
     if "TorchScript" in str(error):
         return (
             f"{path} is a TorchScript archive, which is code and is not run; save its weights "
-            f"alone: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt')"
+            f"alone: torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pt'), or have "
+            f"it asked as it is: distilnas teacher describe {path.name}"
+        )
+    if path.suffix.lower() == ".onnx":
+        return (
+            f"{path} is an ONNX file, which can be asked but not fine-tuned; give a state dict, or "
+            f"have it asked as it is: distilnas teacher describe {path.name}"
         )
     return f"{path} must hold a PyTorch state dict, but cannot be decoded; {WAY_OUT}"
 
