@@ -153,14 +153,18 @@ class Learner:
         soft_N = self.soft_loss(logits_NK, teacher_NK, own_N, self.recipe.temperature)
         loss = self.hard_weight * hard_N.sum() + self.soft_weight * soft_N.sum()
         if self.batches.some_unlabelled:
-            instead = self.heard * self.hard_weight
-            loss = loss + instead * (self.unlabelled(batch) * soft_N).sum()
+            more = self.alone_weight - self.soft_weight
+            loss = loss + more * (self.unlabelled(batch) * soft_N).sum()
         return loss
 
     @property
-    def heard(self) -> torch.Tensor:
-        """1 where the teacher is heard, 0 where the labels alone are."""
-        return (self.soft_weight > 0).float()
+    def alone_weight(self) -> torch.Tensor:
+        """Weight of the soft loss of an image without a label: 1 where the teacher is heard.
+
+        While the soft loss is warmed up it rises with it; where the labels alone are heard it is 0.
+        """
+        share = 1 - self.hard_weight
+        return torch.where(share > 0, self.soft_weight / share.clamp(min=1e-9), 0)
 
     def unlabelled(self, batch: Batch) -> torch.Tensor:
         """How much of each image has no label: 0 or 1, unless it is mixed."""
@@ -173,15 +177,15 @@ class Learner:
     def counted(self, batch: Batch) -> torch.Tensor | int:
         """How many images a batch's mean loss is the mean of.
 
-        An image without a label has the weight of its hard loss in its soft loss too, so
-        it counts as one image. Where the labels alone are heard it has no loss: were it counted,
-        steps would be smaller there, by a share that changes from batch to batch. Less than one
-        image is not made one.
+        An image without a label has the weight of its hard loss in its soft loss too, so it counts
+        as one image, or as the part of one that a warm-up gives it. Where the labels alone are
+        heard it has no loss: were it counted, steps would be smaller there, by a share that
+        changes from batch to batch. Less than one image is not made one.
         """
         if not self.batches.some_unlabelled:
             return len(batch)
-        heard = self.heard if batch.teacher_NK.shape[1] else 0
-        return (len(batch) - (1 - heard) * self.unlabelled(batch).sum()).clamp(min=1)
+        weight = self.alone_weight if batch.teacher_NK.shape[1] else 0
+        return (len(batch) - (1 - weight) * self.unlabelled(batch).sum()).clamp(min=1)
 
     def changing(self) -> Iterator[torch.Tensor]:
         """Every tensor that a step changes."""
