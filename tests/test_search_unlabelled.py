@@ -19,6 +19,8 @@ SEARCH = (
     *("--epochs", "3", "--teacher", "teacher-small", "--teacher-epochs", "1", "--budget", "6KB"),
     *("--pruner", "none", "--sampler", "random", *PLACE),
 )
+# A second `--teacher` would be one more teacher.
+UNTAUGHT = tuple("none" if word == "teacher-small" else word for word in SEARCH)
 WITH = ("--unlabelled", "more")
 TOML = """\
 question = "Do photographs without labels earn anything?"
@@ -151,7 +153,6 @@ WRONG: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a file": (("--unlabelled", "photos/train/a/0.jpg"), ("0.jpg", "a file")),
     "no photograph": (("--unlabelled", "empty"), ("empty", "holds none", "notes.txt")),
     "no folder": (("--unlabelled", ""), ("unlabelled must be a folder",)),
-    "no teacher": ((*WITH, "--teacher", "none"), ("need a teacher", "more")),
     "digits": ((*WITH, "--data", "digits"), ("images of one channel",)),
 }
 
@@ -165,9 +166,14 @@ def test_what_is_refused(folder: Path, wrong: str) -> None:
     assert not (folder / "studies.db").exists()
 
 
-def configured(folder: Path, text: str, *flags: str) -> Answer:
+def test_without_a_teacher_they_are_refused(folder: Path) -> None:
+    refused(inside(folder, *UNTAUGHT, *WITH), "need a teacher", "more")
+    assert not (folder / "studies.db").exists()
+
+
+def configured(folder: Path, text: str, *flags: str, search: tuple[str, ...] = SEARCH) -> Answer:
     (folder / "s.toml").write_text(text)
-    return inside(folder, *SEARCH, "--config", "s.toml", *flags)
+    return inside(folder, *search, "--config", "s.toml", *flags)
 
 
 def test_settings_in_a_file(folder: Path) -> None:
@@ -191,7 +197,7 @@ def test_settings_in_a_file(folder: Path) -> None:
 def test_a_range_of_cutmix_is_searched_without_a_teacher(folder: Path) -> None:
     ranged = "[search]\naugment.cutmix = { low = 0.1, high = 2.0 }\n"
     refused(configured(folder, ranged), "augment.cutmix must be a list")
-    answer = configured(folder, ranged, "--teacher", "none")
+    answer = configured(folder, ranged, search=UNTAUGHT)
     assert answer.status == 0, answer.err
     assert trials(folder)["params_recipe_augment_cutmix"].between(0.1, 2.0).all()
 
