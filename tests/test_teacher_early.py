@@ -21,6 +21,7 @@ from trainers.engine.result import Epoch
 from trainers.engine.training import _Training, train
 from trainers.model import weights_hash
 from trainers.teachers import teacher as teachers
+from trainers.teachers.description import read_info
 from trainers.teachers.early import early_path
 from trainers.teachers.teach import teach
 
@@ -104,7 +105,7 @@ def test_an_interrupted_one_is_resumed_and_writes_them_all(tmp_path: Path, damag
     teach(SMALL, DATA, SIX, path, device=CPU, keep=(2, 4), report=into(seen))
     assert numbers(seen) == ([4, 5, 6] if damage == "none" else [1, 2, 3, 4, 5, 6])
     assert hashes(path.parent) == hashes(tmp_path / "a")
-    assert teachers.read_info(early).trained.startswith("from scratch")
+    assert read_info(early).trained.startswith("from scratch")
 
 
 def test_one_that_was_to_keep_others_begins_anew(tmp_path: Path) -> None:
