@@ -67,13 +67,20 @@ def scripted(path: Path, frozen: bool = False, seed: int = 0) -> Path:
     return path
 
 
-def exported(path: Path, batch: int | None = None, seed: int = 0) -> Path:
-    """An ONNX file of the network; it takes any number of images, or so many."""
+def exported(
+    path: Path,
+    made: nn.Module | None = None,
+    image: tuple[int, int, int] = (1, 8, 8),
+    *,
+    batch: int | None = None,
+    seed: int = 0,
+) -> Path:
+    """An ONNX file of a network; it takes any number of images, or so many."""
     free = {} if batch else {"images": {0: "n"}}
-    images = torch.zeros(batch or 1, 1, 8, 8)
+    images = torch.zeros(batch or 1, *image)
     with warnings.catch_warnings(action="ignore"):
         torch.onnx.export(
-            network(seed=seed),
+            made or network(seed=seed),
             (images,),
             path,
             dynamo=False,

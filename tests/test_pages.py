@@ -9,6 +9,7 @@ import importlib
 import json
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,8 +22,10 @@ from typing import NamedTuple
 import click
 import pytest
 import torch
+from brought import exported
 from commands import ROOT, Answer, environment, inside
 from members import quick_train
+from torch import nn
 
 from trainers.teachers import networks
 
@@ -57,8 +60,13 @@ RULES = (
     Rule("distilnas ablate show", ""),
     Rule("distilnas ablate", ARMS),
     Rule(
+        "distilnas teacher finetune --data photos/ --network teachers:",
+        f"--input-size 64 --epochs 1 {DEVICE}",
+    ),
+    Rule(
         "distilnas teacher finetune", f"--pretrained weights.pt --input-size 64 --epochs 1 {DEVICE}"
     ),
+    Rule("distilnas teacher describe", ""),
     Rule("distilnas teacher test", DEVICE),
     Rule("distilnas resume convolutions", f"--seeds 2 --workers 1 {DEVICE}"),
     Rule("distilnas resume", f"--trials 1 --workers 1 {DEVICE}"),
@@ -155,13 +163,16 @@ def place(
     """A folder with all that the pages name, and students that train in no time."""
     monkeypatch.setattr("search.training.objective.train", quick_train)
     splits = {"train": 8, "val": 3, "test": 3}
-    for folder in ("photos", "shared/photos", "data/food10"):
+    for folder in ("photos", "shared/photos", "data/food10", "unsorted"):
         make_folder(
             tmp_path / folder,
             {f"{split}/{name}/{{}}.jpg": count for split, count in splits.items() for name in "ab"},
         )
     (tmp_path / "lunch.jpg").write_bytes((tmp_path / "photos/test/a/0.jpg").read_bytes())
     (tmp_path / "ablations").symlink_to(ROOT / "ablations")
+    shutil.copy(ROOT / "docs/examples/teachers.py", tmp_path)
+    colours = nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 7 * 7, 2))
+    exported(tmp_path / "model.onnx", colours, (3, 224, 224))
     for file, network in (("weights.pt", "resnet50"), ("resnet18-cifar10.pt", "resnet18")):
         made = networks.make_network(network, classes=10, channels=3, seed=0).half()
         torch.save(made.state_dict(), tmp_path / file)
