@@ -22,7 +22,7 @@ ACTIVATION_MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 class Convolution(nn.Conv2d):
-    """What `nn.Conv2d` computes, without two faults of oneDNN, PyTorch's library on the CPU.
+    """What `nn.Conv2d` computes, without three faults of oneDNN, PyTorch's library on the CPU.
 
     The backward pass of a 1x1 convolution with a stride writes past its workspace where there are
     fewer channels than a vector has places (uxlfoundation/oneDNN#6035). So the pixels that the
@@ -30,6 +30,9 @@ class Convolution(nn.Conv2d):
 
     In bfloat16, weights that meet nothing but padding, because the image is so small, can get
     memory that nobody has written for their gradient. So they are left out, and get 0.
+
+    In bfloat16 and channels_last, weights of grouped convolutions with a dilation get unwritten
+    memory for their gradient where images have 32 pixels or more. So these are computed in NCHW.
     """
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
@@ -46,6 +49,10 @@ class Convolution(nn.Conv2d):
             weight, padding = weight[:, :, rows, columns], (vertical[0], horizontal[0])
             if vertical[0] != vertical[1] or horizontal[0] != horizontal[1]:
                 images_NCHW, padding = F.pad(images_NCHW, (*horizontal, *vertical)), (0, 0)
+        if max(self.dilation) > 1 and self.groups > 1 and torch.is_autocast_enabled("cpu"):
+            images_NCHW = images_NCHW.contiguous()
+            # A depthwise weight counts as channels_last, too, until it is written anew.
+            weight = weight.clone(memory_format=torch.contiguous_format)
         return F.conv2d(images_NCHW, weight, self.bias, stride, padding, self.dilation, self.groups)
 
 

@@ -31,6 +31,8 @@ def plan_of(arms: Mapping[str, Mapping[str, str]], **settings: Any) -> AblationS
         "size_matched": True,
         "budget": "20 KB",
         "shared_views": False,
+        "unlabelled": "",
+        "unlabelled_source": "",
         "factors": {},
         "arms": tuple(arm_of(name, levels) for name, levels in arms.items()),
         "baseline": next(iter(arms)),

@@ -31,6 +31,7 @@ SEARCH = (
     *("search", "--name", "s", "--trials", str(TRIALS), "--epochs", str(EPOCHS)),
     *("--teacher", "none", "--device", "cpu", "--cache", "cache"),
 )
+TAUGHT = tuple(word.replace("none", "teacher-small") for word in SEARCH)
 RESUME = ("resume", "s", "--device", "cpu", "--cache", "cache")
 
 
@@ -254,14 +255,14 @@ def test_what_can_be_resumed_has_its_teacher(
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         return save(path, *rest)
 
-    flags = ("--trials", "1", "--teacher", "teacher-small", "--teacher-epochs", "1")
+    flags = ("--trials", "1", "--teacher-epochs", "1")
     save = teacher.save
     monkeypatch.setattr(teacher, "save", full)
-    refused(inside(tmp_path, *SEARCH, *flags), "No space left", "teacher.pt")
+    refused(inside(tmp_path, *TAUGHT, *flags), "No space left", "teacher.pt")
     assert not begun(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr("search.training.objective.train", quick_train)
-    assert inside(tmp_path, *SEARCH, *flags).status == 0
+    assert inside(tmp_path, *TAUGHT, *flags).status == 0
     assert (tmp_path / "runs/s/teacher.pt").exists()
 
 
@@ -293,7 +294,7 @@ def test_a_taken_name_is_refused_before_a_teacher_is_trained(
         raise AssertionError("a teacher was trained")
 
     monkeypatch.setattr("search.commands.teachers.teach", refuse)
-    taught = (*SEARCH, *flags, "--teacher", "teacher-small")
+    taught = (*TAUGHT, *flags)
     refused(inside(tmp_path, *taught, "--budget", "40KB"), "20000", "40000")
     refused(inside(tmp_path, *taught), "exists")
     assert content(tmp_path / "studies.db") == before
