@@ -49,6 +49,6 @@ def _student(found: Answer, best: Best, downloads: Downloads, identity: int) -> 
 
 
 def _command(text: str) -> html.P:
-    return html.P(
-        ["To go on: ", html.Code(text, title=SELECTS, className="typed")], className="note"
-    )
+    """The command, each word whole as long as it fits into a line."""
+    words = [part for word in text.split(" ") for part in (html.Span(word), " ")][:-1]
+    return html.P(["To go on: ", html.Code(words, title=SELECTS)], className="note")

@@ -136,7 +136,7 @@ def answer(
             **shared, whose=whose, more=more, sentence=shown, ahead=_more_seeds(analysis, seeds)
         )
     seen = outlook(trials, attributes, goal)
-    more = command("resume", name, storage, *_trials(trials, attributes))
+    more = command("resume", name, storage, *_trials(trials, attributes, seen))
     ahead = foretold(seen, best) if seen else ""
     return Answer(**shared, whose=_chosen(best), ahead=ahead, more=more, outlook=seen)
 
@@ -167,7 +167,7 @@ def foretold(seen: Outlook, best: Best) -> str:
 
 
 def sentence(plan: AblationSpec, analysis: "Analysis", *, unfinished: bool) -> str:
-    """What an ablation shows: `budget 6KB costs 3.6 points; block: nothing shown`.
+    """What an ablation shows: `budget 6KB costs 3.6 points; nothing shown for block`.
 
     It says what the verdicts say, which are corrected for all comparisons, and no more.
     """
@@ -206,22 +206,28 @@ def _compared(plan: AblationSpec, analysis: "Analysis") -> Iterator[dict[str, An
 
 
 def _not_shown(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """One part a factor (or for all arms that have none) whose levels show nothing."""
-    groups = dict.fromkeys(row["group"] for row in rows)
-    for group in groups:
+    """`nothing shown for block and se`: what has no verdict of a difference, in as few words."""
+    told: dict[str, list[str]] = {}
+    for group in dict.fromkeys(row["group"] for row in rows):
         members = [row for row in rows if row["group"] == group]
         rest = [row for row in members if row["verdict"] not in SHOWN]
-        if not rest:
-            continue
-        judged = any(row["p_holm"] is not None for row in rest)
-        what = "nothing shown" if judged else "too few seeds to say"
-        if len(rest) == 1 and (len(members) > 1 or not group):
-            yield f"{rest[0]['words']}: {what}"
-        elif not group:
-            others = "the other " if len(rest) < len(members) else ""
-            yield f"{others}{len(rest)} arms: {what}"
-        else:
-            yield f"{'other levels of ' if len(rest) < len(members) else ''}{group}: {what}"
+        if rest:
+            judged = any(row["p_holm"] is not None for row in rest)
+            what = "nothing shown for" if judged else "too few seeds to judge"
+            told.setdefault(what, []).append(_subject(group, rest, len(members)))
+    for what, subjects in told.items():
+        *others, last = subjects
+        yield f"{what} {', '.join(others)} and {last}" if others else f"{what} {last}"
+
+
+def _subject(group: str, rest: list[dict[str, Any]], members: int) -> str:
+    """A factor, or those of its levels (of the arms that change several settings) that remain."""
+    if len(rest) == 1 and (members > 1 or not group):
+        return str(rest[0]["words"])
+    some = len(rest) < members
+    if not group:
+        return f"the other {len(rest)} arms" if some else f"{len(rest)} arms"
+    return f"other levels of {group}" if some else group
 
 
 def _more_seeds(analysis: "Analysis", seeds: int) -> str:
@@ -286,11 +292,15 @@ def _nothing(trials: pd.DataFrame, show: str) -> str:
     return f"No student has been trained to its end yet{told}."
 
 
-def _trials(trials: pd.DataFrame, attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """Flags of `resume`: none while the study has not had the trials that it was asked for."""
+def _trials(
+    trials: pd.DataFrame, attributes: Mapping[str, Any], seen: Outlook | None
+) -> tuple[str, ...]:
+    """Flags of `resume`: as many trials as the outlook is about; none while some of those that the
+    study was asked for are left."""
     ended = len(originals(trials[trials["state"].isin(ENDED)]))
     left = ended < int(attributes.get("target_trials", 0))
-    return () if left else ("--trials", str(asked_last(attributes)))
+    more = asked_last(attributes) if seen is None or seen.gain is None else seen.more
+    return () if left else ("--trials", str(more))
 
 
 def _seeds(trials: pd.DataFrame, plan: AblationSpec, seeds: int) -> tuple[str, ...]:
