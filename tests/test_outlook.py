@@ -51,6 +51,30 @@ def test_a_good_start_up_leaves_less_to_gain() -> None:
     assert np.mean(told) == pytest.approx(np.mean(came), rel=TOLERANCE)
 
 
+@pytest.mark.slow
+def test_a_sampler_that_learns_brings_more() -> None:
+    told, came = [], []
+    for seed in range(25):
+        values = learned(seed, 50)
+        told.append(expected_gain(values[10:30], 1.0, values[:10].max()) or 0.0)
+        came.append(values.max() - values[:30].max())
+    assert 1.2 < np.mean(came) / np.mean(told) < 3
+
+
+def learned(seed: int, trials: int) -> Floats:
+    """Values of a study that TPE samples: seven parameters, and chance."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    chance, study = np.random.default_rng(seed), optuna.create_study(direction="maximize")
+    for number in range(trials):
+        study.sampler = make_sampler("tpe", seed, number)
+        trial = study.ask()
+        x = [trial.suggest_float(f"x{place}", 0, 1) for place in range(4)]
+        c = [trial.suggest_categorical(f"c{place}", ["a", "b", "c"]) for place in range(3)]
+        lost = 0.3 * sum((one - 0.6) ** 2 for one in x) + 0.02 * sum(one != "b" for one in c)
+        study.tell(trial, 0.9 - lost + chance.normal(0, 0.01))
+    return np.array([trial.value for trial in study.trials], np.float64)
+
+
 def test_the_largest_of_k_is_the_mean_over_all_choices() -> None:
     values = np.array([0.1, 0.2, 0.2, 0.5, 0.9])
     for count in range(1, 6):
