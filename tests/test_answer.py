@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from commands import inside
@@ -139,7 +140,7 @@ def test_whether_to_go_on(folder: Path) -> None:
     assert told["answer"]["trials_since_gain"] == sum(row["number"] > best["trial"] for row in rows)
     values = [row["value"] for row in rows if row["state"] == "COMPLETE"]
     gain, more = told["answer"]["expected_gain"], told["answer"]["more_trials"]
-    assert gain == pytest.approx(expected_gain(values, more / len(rows)))
+    assert gain == pytest.approx(expected_gain(np.array(values), more / len(rows)))
     expected = f"{more} more trials may add about {100 * gain:.1f} points."
     for shown in (answered(folder, "synthetic"), reported(folder, "synthetic")):
         assert f"No gain in the last {told['answer']['trials_since_gain']} trials; " in shown
@@ -238,7 +239,8 @@ def evidence(folder: Path, verdicts: dict[str, tuple[str, float]]) -> tuple[Abla
     analysis = analyse(table.trials(engine, "a"), plan)
     arms = analysis.arms.copy()
     for arm, (verdict, difference) in verdicts.items():
-        arms.loc[arms["arm"] == arm, ["verdict", "difference"]] = [verdict, difference]
+        arms.loc[arms["arm"] == arm, "verdict"] = verdict
+        arms.loc[arms["arm"] == arm, "difference"] = difference
     return plan, analysis._replace(arms=arms)
 
 

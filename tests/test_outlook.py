@@ -41,7 +41,7 @@ def test_it_agrees_with_what_more_trials_add(name: str, trials: int, more: int) 
 
 
 def test_a_good_start_up_leaves_less_to_gain() -> None:
-    """A trial of the start-up stands higher than most later ones do: that gain is told with care."""
+    """A trial of the start-up stands higher than most later ones: that gain is told with care."""
     rng = np.random.default_rng(0)
     told, came = [], []
     for _ in range(STUDIES):
