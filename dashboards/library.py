@@ -23,6 +23,7 @@ from search.database.row import OVERVIEW_COLUMNS
 from search.study.folder import ARTIFACTS, Folder
 from search.study.object_store import is_address
 from search.study.plan import AblationSpec, is_plan
+from search.terminal.answer import Answer, answer
 from space.count import cost
 from space.errors import InputError
 from space.file_format import StudentMetadata, normalisation, stored_bytes
@@ -147,6 +148,16 @@ class Library:
         plan = AblationSpec.from_dict(subject.spec)
         analysis = with_notes(analyse(trials, plan), trials, subject.attributes)
         return AblationView(subject, plan, trials, analysis, interactions(trials, plan))
+
+    def answer(self, view: View | AblationView) -> Answer:
+        """What a study's page begins with, whatever the filters."""
+        subject = view.subject
+        if isinstance(view, AblationView):
+            trials, analysis = view.trials, view.analysis
+        else:
+            trials, analysis = view.all, None
+        told = subject.attributes, subject.goal, analysis
+        return answer(self.engine, self.storage, subject.name, trials, *told)
 
     def trial(self, identity: int, number: int) -> TrialView:
         subject = self.subject(identity)

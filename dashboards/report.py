@@ -25,6 +25,7 @@ from search.database.row import SIZES
 from search.study.folder import require_writable
 from search.study.ranking import ranked
 from search.terminal import output
+from search.terminal.answer import Answer
 from search.terminal.evidence import Cells
 from space.errors import InputError
 from space.solver import format_bytes
@@ -67,6 +68,8 @@ class Study(NamedTuple):
     identity: int  # in the database
     name: str
     lead: Sequence[str]
+    answer: Answer
+    first: Sequence[Card]  # that come before the tables
     sections: Sequence[Section]
     cards: Sequence[Card]
 
@@ -133,7 +136,7 @@ def _environment() -> Environment:
 
 
 def _study(library: Library, view: View | AblationView) -> Study:
-    return _ablation(view) if isinstance(view, AblationView) else _search(library, view)
+    return _ablation(library, view) if isinstance(view, AblationView) else _search(library, view)
 
 
 def _search(library: Library, view: View) -> Study:
@@ -149,6 +152,8 @@ def _search(library: Library, view: View) -> Study:
         subject.identity,
         subject.name,
         [line for line in lead if line],
+        library.answer(view),
+        [],
         [Section(title, [cells]) for title, cells in tables.items() if cells.rows],
         cards,
     )
@@ -185,11 +190,12 @@ def _finalists(view: View) -> Cells:
     return Cells("", heads, rows, frozenset(heads[:-1]))
 
 
-def _ablation(view: AblationView) -> Study:
-    subject = view.subject
+def _ablation(library: Library, view: AblationView) -> Study:
+    subject, found = view.subject, library.answer(view)
     evidence = Section("Evidence", evidence_tables(view), notes(view))
-    cards = [card(chart, view) for chart in ABLATION_CHARTS.values()]
-    return Study(subject.identity, subject.name, [what(view)], [evidence], cards)
+    forest, *cards = [card(chart, view) for chart in ABLATION_CHARTS.values()]
+    lead = [what(view)]
+    return Study(subject.identity, subject.name, lead, found, [forest], [evidence], cards)
 
 
 def card(chart: Chart[V], view: V, title: str = "") -> Card:

@@ -18,6 +18,7 @@ from dashboards.figures.trial import TRIAL_CHARTS
 from dashboards.library import Library
 from dashboards.pages import study as study_page
 from dashboards.pages.cards import FIRST
+from dashboards.pages.downloads import Downloads
 from dashboards.plotting.axes import AXES
 from dashboards.plotting.picture import BLOCK_COLOURS, GREY, Chart, Picture
 from dashboards.routes import route_of
@@ -66,7 +67,7 @@ def test_a_row_puts_a_chart_on_the_page_and_into_the_report(
 
 
 def test_the_first_chart_is_on_the_page_before_the_others(library: Library) -> None:
-    page = str(study_page.page(library, 1, ""))
+    page = str(study_page.page(library, Downloads(library), 1, ""))
     first, *later = SEARCH_CHARTS.values()
     assert str({"part": "graph", "card": first.key, "turn": FIRST}) in page
     assert not any(f"H2({chart.title!r}" in page for chart in later)

@@ -126,7 +126,10 @@ def _pages(database: str, count: int, axis: str) -> None:
     library = Library(database)
     downloads = Downloads(library)
     pages: list[Any] = [overview.page(library), trial_page.compare_page(library, [1, 2])]
-    pages += [study_page.page(library, 1, ""), study_page.other_cards(library.subject(1).goal)]
+    pages += [
+        study_page.page(library, downloads, 1, ""),
+        study_page.other_cards(library.subject(1).goal),
+    ]
     pages += [trial_page.trial_page(library, downloads, 1, number) for number in range(count)]
     views = [library.view(identity, Filters(axis=axis)) for identity in (1, 2)]
     pages += [chart.draw(views[0]).figure for chart in SEARCH_CHARTS.values()]

@@ -74,6 +74,7 @@ RULES = (
     Rule("distilnas test", DEVICE),
     Rule("distilnas predict", "--device cpu"),
     Rule("distilnas show", ""),
+    Rule("distilnas best", ""),
     Rule("distilnas report", ""),
     Rule("distilnas dashboard", "--no-browser"),
     Rule("distilnas search", TRAINING),

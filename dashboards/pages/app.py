@@ -53,7 +53,7 @@ def make_app(library: Library) -> Dash:
     app.layout = _frame
     downloads = Downloads(library)
     _pages(app, library, downloads)
-    register(app, library)
+    register(app, library, downloads)
     _routes(app, library, downloads)
     return app
 
@@ -107,7 +107,7 @@ def _pages(app: Dash, library: Library, downloads: Downloads) -> None:
         if where.page == STUDIES:
             return overview.page(library)
         if where.page == STUDY:
-            return study_page.page(library, where.study, query)
+            return study_page.page(library, downloads, where.study, query)
         if where.page == TRIAL:
             return trial_page.trial_page(library, downloads, where.study, where.trial)
         if where.page == COMPARE:

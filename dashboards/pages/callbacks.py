@@ -12,8 +12,10 @@ from dashboards.figures import catalog
 from dashboards.figures.search import SEARCH_CHARTS
 from dashboards.filters import Filters, misread
 from dashboards.library import Library
+from dashboards.pages import answer as answer_page
 from dashboards.pages import cards, overview
 from dashboards.pages import study as study_page
+from dashboards.pages.downloads import Downloads
 from dashboards.pages.trials_table import answer
 from dashboards.routes import (
     COMPARE,
@@ -28,9 +30,10 @@ from dashboards.routes import (
 from space.errors import InputError
 
 
-def register(app: Dash, library: Library) -> None:
-    """Add every callback but those that need more than the library."""
+def register(app: Dash, library: Library, downloads: Downloads) -> None:
+    """Add every callback but those of the frame."""
     _live(app, library)
+    _answer(app, library, downloads)
     _filters(app, library)
     _cards(app, library)
     _images(app)
@@ -78,6 +81,18 @@ def _live(app: Dash, library: Library) -> None:
     )
     def judge_again(_: str, path: str | None) -> list[Component]:
         return study_page.evidence_parts(library.ablation(route_of(path).study))
+
+
+def _answer(app: Dash, library: Library, downloads: Downloads) -> None:
+    @app.callback(
+        Output("answer", "children"),
+        Input("version", "data"),
+        State("address", "pathname"),
+        prevent_initial_call=True,
+    )
+    def answer_again(_: str, path: str | None) -> list[Component]:
+        view = library.study(route_of(path).study, Filters())
+        return answer_page.parts(library, downloads, view)
 
 
 def _filters(app: Dash, library: Library) -> None:

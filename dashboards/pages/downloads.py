@@ -15,6 +15,7 @@ from flask import Response, abort
 from dashboards.library import Library, folder_of
 from dashboards.views import TrialView
 from search.study.folder import STUDENT
+from search.study.ranking import seed_key
 from search.terminal.spreadsheet import write_csv
 from space.errors import InputError
 
@@ -27,6 +28,7 @@ class Download(NamedTuple):
     study: int
     trial: int
     kind: str
+    seed: int | None = None  # the further seed that a file is of
 
 
 class Downloads:
@@ -41,11 +43,22 @@ class Downloads:
         """(file name, id) of each file that a trial has."""
         study, number = view.subject.identity, int(view.row["number"])
         offers = []
-        if self.opened(view.subject.name, number) is not None:
-            offers.append(("student.safetensors", self._id(Download(study, number, FILE))))
+        key = self.file_of(study, number)
+        if key is not None:
+            offers.append(("student.safetensors", key))
         if isinstance(view.row["architecture"], dict):
             offers.append(("architecture.json", self._id(Download(study, number, ARCHITECTURE))))
         return offers
+
+    def file_of(self, study: int, trial: int, seed: int | None = None) -> str | None:
+        """The id of a student's file; None if there is none.
+
+        Args:
+            seed: the further seed that it is of; None: the trial's own.
+        """
+        name = self.library.name(study)
+        found = self.opened(name, trial, seed)
+        return None if found is None else self._id(Download(study, trial, FILE, seed))
 
     def _id(self, wanted: Download) -> str:
         with self.lock:
@@ -59,21 +72,23 @@ class Downloads:
             abort(404)
         view = self.library.trial(wanted.study, wanted.trial)
         stem = f"{safe_name(view.subject.name)}-trial{wanted.trial:04d}"
+        stem += "" if wanted.seed is None else f"-seed{wanted.seed}"
         if wanted.kind == ARCHITECTURE:
             text = json.dumps(view.row["architecture"], indent=2)
             return attachment(text.encode(), f"{stem}.json", "application/json")
-        content = self.opened(view.subject.name, wanted.trial)
+        content = self.opened(view.subject.name, wanted.trial, wanted.seed)
         if content is None:
             abort(404)
         return attachment(content, f"{stem}.safetensors", "application/octet-stream")
 
-    def opened(self, study: str, number: int) -> bytes | None:
+    def opened(self, study: str, number: int, seed: int | None = None) -> bytes | None:
         """A student's file; None if there is none, or if a symbolic link is on the way."""
         try:
             folder = folder_of(self.library.engine, self.library.storage, study)
         except InputError:
             return None  # no study of ours can have this name, so it has no files
-        return read_regular(folder.path, [folder.trial(number).name, STUDENT])
+        place = folder.trial(number).name if seed is None else seed_key(number, seed)
+        return read_regular(folder.path, [*place.split("/"), STUDENT])
 
 
 def read_regular(folder: Path, parts: list[str]) -> bytes | None:

@@ -11,7 +11,8 @@ from dashboards.figures.ablation import ABLATION_CHARTS, evidence_tables, notes
 from dashboards.figures.search import SEARCH_CHARTS
 from dashboards.filters import SE, STATES, Filters, written
 from dashboards.library import Library
-from dashboards.pages import cards
+from dashboards.pages import answer, cards
+from dashboards.pages.downloads import Downloads
 from dashboards.pages.overview import budget_words
 from dashboards.pages.trials_table import COLUMNS, TEXTS
 from dashboards.plotting.axes import AXES
@@ -37,9 +38,13 @@ FORMATS = {"seconds": ",.1f", "bytes": ",", "params": ",", "macs": ","}  # as d3
 SHOWN_AT_ONCE = 100  # rows that the table asks for
 
 
-def page(library: Library, identity: int, query: str) -> list[Component]:
+def page(library: Library, downloads: Downloads, identity: int, query: str) -> list[Component]:
     view = library.study(identity, Filters.parse(query))
-    head = [html.H1(view.subject.name), html.P(what(view), className="lead")]
+    head = [
+        html.H1(view.subject.name),
+        html.P(what(view), className="lead"),
+        answer.section(library, downloads, view),
+    ]
     if isinstance(view, AblationView):
         return [*head, *ablation_page(view)]
     return [*head, *search_page(view, query)]
@@ -206,15 +211,13 @@ def _grid_column(column: str, goal: Goal) -> dict[str, object]:
 
 
 def ablation_page(view: AblationView) -> list[Component]:
+    """The differences first, then the other charts; the tables come last."""
     charts = [cards.card(chart) for chart in ABLATION_CHARTS.values()]
-    return [
-        html.Section(
-            [html.H2("Evidence"), html.Div(evidence_parts(view), id="evidence")],
-            className="card wide",
-        ),
-        html.Br(),
-        html.Div(charts, className="grid"),
-    ]
+    tables = html.Section(
+        [html.H2("Evidence"), html.Div(evidence_parts(view), id="evidence")],
+        className="card wide",
+    )
+    return [html.Div([*charts[:1], tables, *charts[1:]], className="grid")]
 
 
 def evidence_parts(view: AblationView) -> list[Component]:

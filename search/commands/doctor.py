@@ -16,13 +16,12 @@ from search.database.leases import Lease, locked, swap, trial_key
 from search.database.row import Row
 from search.database.storage import backend_of, open_storage
 from search.study.folder import CHECKPOINT, EXACT, STUDENT, Folder
-from search.study.ranking import FURTHER_SEEDS, attribute
+from search.study.ranking import FURTHER_SEEDS, attribute, seed_key
 from search.study.spec import StudySpec
 from search.study.study import HASH, best_trials, folder_of, open_study, publish
 from search.terminal import output
 from search.training.context import own_teacher
 from search.training.drafts import abandoned, discard
-from search.trials.finalists import seed_key
 from search.workers import crashes
 from search.workers.presence import boot, host, is_dead
 from space.errors import InputError

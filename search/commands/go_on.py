@@ -15,7 +15,7 @@ from search.commands.session import Session
 from search.database.address import command
 from search.study.folder import STUDENT
 from search.study.plan import AblationSpec
-from search.study.ranking import FURTHER_SEEDS
+from search.study.ranking import FURTHER_SEEDS, best_seed, seed_key
 from search.study.settings import HERE
 from search.study.spec import OWN_TEACHER, SearchSpec
 from search.study.study import (
@@ -30,6 +30,7 @@ from search.study.study import (
     target,
 )
 from search.terminal import evidence, output
+from search.terminal.answer import MORE_SEEDS
 from search.terminal.progress import Display
 from search.training.context import ContextSpec, TrainingContext
 from search.trials import finalists
@@ -137,7 +138,8 @@ class Search:
         study, folder = self.study, self.where.folder
         ranking, leaders = finalists.finalists(study), best_trials(study, 1)
         if ranking and ranking[0].mean > 0:  # 0: all their seeds diverged and left no file
-            publish(folder.path / finalists.best_seed(ranking[0]) / STUDENT, folder)
+            winner = seed_key(ranking[0].number, best_seed(ranking[0]))
+            publish(folder.path / winner / STUDENT, folder)
         elif leaders:
             publish(folder.student(leaders[0].number), folder)
         if session.out is not None and leaders:
@@ -195,6 +197,6 @@ class Ablation:
 
     def conclude(self, session: Session) -> None:
         if not session.joined:
-            name, seeds = self.study.study_name, self._seeds + evidence.MORE_SEEDS
+            name, seeds = self.study.study_name, self._seeds + MORE_SEEDS
             more = session.to_resume(name, "--seeds", str(seeds))
             evidence.finished(session.storage, name, more, session.as_json)

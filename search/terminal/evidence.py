@@ -14,13 +14,13 @@ from search.database.engine import open_engine
 from search.study.plan import AblationSpec
 from search.study.study import spec_in
 from search.terminal import output
+from search.terminal.answer import has_ended, sentence
 from search.terminal.spreadsheet import write_csv
 from space.errors import InputError
 
 if TYPE_CHECKING:
     from search.ablation.effects import Analysis
 
-MORE_SEEDS = 3  # that the end of a run proposes
 # Headings; the trailing space keeps two columns of one name apart.
 MEANS = ("accuracy, %", "95 %")
 MEANS_NUMERIC = frozenset(("seeds", *MEANS))
@@ -99,6 +99,7 @@ def document(
         "terms": _documents(analysis.terms),
         "interactions": _documents(interactions(frame, plan)),
         "notes": list(analysis.notes),
+        "sentence": sentence(plan, analysis, unfinished=not has_ended(frame, plan, seeds)),
     }
 
 
@@ -242,6 +243,9 @@ def _print(
     for line in summary(plan, seeds):
         out.print(line, soft_wrap=True)
     out.print(f"{done} of {len(plan.arms) * seeds} trainings are complete")
+    shown = sentence(plan, analysis, unfinished=not has_ended(frame, plan, seeds))
+    if shown:
+        out.print(Text(shown, "bold"), soft_wrap=True)
     for cells in evidence(plan, analysis):
         out.print(rich_table(cells))
     for note in notes(plan, analysis):

@@ -1,11 +1,13 @@
 """What a trial's row says of its student, in words and layer by layer; without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import pandas as pd
+from rich.table import Table
 
 from search.study.plan import is_plan
+from search.terminal import output
 from space.architecture import Architecture
 from space.count import layer_costs
 from space.file_format import ELEMENT_BYTES, arrays_payload, layer_weights
@@ -111,3 +113,32 @@ def _type(layer: Layer) -> str:
     stride = f" /{layer.stride}" if layer.stride > 1 else ""
     times = f", {layer.times} times" if layer.times > 1 else ""
     return f"{layer.op}{kernel}{groups}{stride}{times}"
+
+
+def layers_table(layers: Sequence[LayerRow]) -> Table:
+    """Every layer, and their sum, for a terminal."""
+    made = output.rows_table("layer", "type", "output", "params", "MACs", "bytes")
+    for layer in layers:
+        channels, side, _ = layer["output"]
+        made.add_row(
+            layer["name"],
+            layer["type"],
+            f"{channels} x {side} x {side}",
+            f"{layer['parameters']:,}",
+            f"{layer['macs']:,}",
+            f"{layer['bytes']:,}",
+        )
+    parameters, macs, stored = (
+        sum(sizes)
+        for sizes in zip(*((x["parameters"], x["macs"], x["bytes"]) for x in layers), strict=True)
+    )
+    made.add_section()
+    made.add_row(
+        "all",
+        "without the header",
+        "",
+        f"{parameters:,}",
+        f"{macs:,}",
+        f"{stored:,} ({format_bytes(stored)})",
+    )
+    return made

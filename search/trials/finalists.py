@@ -6,7 +6,14 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from search.database.row import Row
-from search.study.ranking import FAILED, FURTHER_SEEDS, Finalist, attribute, ranked
+from search.study.ranking import (
+    FAILED,
+    FURTHER_SEEDS,
+    Finalist,
+    attribute,
+    ranked,
+    seed_key,
+)
 from search.study.spec import SearchSpec
 from search.study.study import best_trials
 from search.training.job import Job
@@ -95,13 +102,3 @@ def finalists(study: optuna.Study) -> list[Finalist]:
         for trial in best_trials(study, len(study.trials))
     )
     return ranked(study.user_attrs, students)
-
-
-def best_seed(finalist: Finalist) -> str:
-    """Where the file of the finalist's most accurate seed lies, within the study's folder."""
-    best = max(zip(finalist.accuracies, finalist.seeds, strict=True), key=lambda pair: pair[0])
-    return seed_key(finalist.number, best[1])
-
-
-def seed_key(number: int, seed: int) -> str:
-    return f"trial{number:04d}/seed{seed}"
