@@ -99,7 +99,7 @@ ARMS = [
 
 
 def test_there_are_arms() -> None:
-    assert len(ARMS) >= 11
+    assert len(ARMS) >= 12
     assert len({table.source for table in ARMS}) == len(ARMS)
     source = re.compile(rf"{RESULTS}/2026-11-\d\d-ablation-")
     assert all(table.source and source.match(table.source) for table in ARMS)
