@@ -256,8 +256,8 @@ def anything(rng: random.Random) -> Iterator[Event]:
 def in_short(rng: random.Random) -> Iterator[Event]:
     """A killed worker every few seconds, and two restarts of the database among them."""
     for turn in range(10_000):
-        if turn in (3, 7):
-            mode = "fast" if turn == 3 else "immediate"
+        if turn in (1, 3):
+            mode = "fast" if turn == 1 else "immediate"
             yield Event(
                 f"the database restarts ({mode})", partial(restart, mode=mode, seconds=1), 3
             )

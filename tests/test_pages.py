@@ -59,9 +59,12 @@ RULES = (
     Rule("distilnas ablate ablations/teachers.toml --data data/food10", f"--dry-run {DEVICE}"),
     Rule("distilnas ablate show", ""),
     Rule("distilnas ablate", ARMS),
-    Rule(
-        "distilnas teacher finetune --data photos/ --network teachers:",
-        f"--input-size 64 --epochs 1 {DEVICE}",
+    *(
+        Rule(
+            f"distilnas teacher finetune --data {photos} --network teachers:",
+            f"--input-size 64 --epochs 1 {DEVICE}",
+        )
+        for photos in ("photos/", "data/food10")
     ),
     Rule(
         "distilnas teacher finetune", f"--pretrained weights.pt --input-size 64 --epochs 1 {DEVICE}"
@@ -171,6 +174,7 @@ def place(
         )
     (tmp_path / "lunch.jpg").write_bytes((tmp_path / "photos/test/a/0.jpg").read_bytes())
     (tmp_path / "ablations").symlink_to(ROOT / "ablations")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
     shutil.copy(ROOT / "docs/examples/teachers.py", tmp_path)
     colours = nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 7 * 7, 2))
     exported(tmp_path / "model.onnx", colours, (3, 224, 224))
