@@ -1,8 +1,13 @@
 """Augmentation policies: what may happen to an image, as pure data."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
 from space.errors import InputError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 PADDINGS = ("reflection", "border", "zeros")
 UNCHANGED = {"cutmix": 0.0, "mix_probability": 1.0}  # later settings, as it was without them
@@ -51,9 +56,7 @@ class Augment:
         Every setting is written out, but for those that version 0.1 did not have, at the values
         that change nothing: its recipes keep their fingerprints, and its banks are found.
         """
-        floats = {f.name: float(getattr(self, f.name)) for f in fields(self) if f.type is float}
-        written = asdict(self) | floats
-        return {name: value for name, value in written.items() if UNCHANGED.get(name) != value}
+        return written(self, UNCHANGED)
 
     @property
     def mixes(self) -> bool:
@@ -88,6 +91,21 @@ POLICIES: dict[str, Augment] = {
     # A mirrored digit is not a digit, and the background is black.
     "digits": Augment(shift=0.1, rotation=10, padding="zeros"),
 }
+
+
+def names_of_floats(settings: "DataclassInstance") -> tuple[str, ...]:
+    return tuple(f.name for f in fields(settings) if f.type is float)
+
+
+def written(settings: "DataclassInstance", unchanged: Mapping[str, object]) -> dict[str, object]:
+    """Settings as JSON data, 1 as 1.0 where it is a number with a point.
+
+    Args:
+        unchanged: later settings, which are left out at these values.
+    """
+    floats = {name: float(getattr(settings, name)) for name in names_of_floats(settings)}
+    whole = asdict(settings) | floats
+    return {name: value for name, value in whole.items() if unchanged.get(name) != value}
 
 
 def _in(name: str, value: float, low: float, high: float) -> None:

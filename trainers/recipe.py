@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from space.errors import InputError, require, require_one_of
 from space.file_format import RECIPE_DIGITS
 from space.fingerprint import fingerprint
 from space.schema import Table, read
-from trainers.policies import POLICIES, Augment
+from trainers.policies import POLICIES, Augment, names_of_floats, written
 from trainers.schedules import SCHEDULES, soft_share
 
 LOSS_OWN = ("beta", "soft_warmup")  # settings that matter to some losses alone
@@ -84,7 +84,7 @@ class Recipe:
         require_one_of("precision", self.precision, PRECISIONS)
         require("epochs", self.epochs, self.epochs >= 1, "at least 1")
         require("batch", self.batch, self.batch >= 2, "at least 2 images, for batch norm")
-        for name in _names_of_floats(self):
+        for name in names_of_floats(self):
             require(name, getattr(self, name), math.isfinite(getattr(self, name)), "finite")
         require("lr", self.lr, self.lr > 0, "above 0")
         require("lr_end", self.lr_end, 0 <= self.lr_end <= self.lr, "from 0 to lr")
@@ -135,9 +135,8 @@ class Recipe:
         Every setting is written out, but for those that version 0.1 did not have, at the values
         that change nothing: its recipes keep their fingerprints.
         """
-        written = _written(self).items()
         return {
-            **{name: value for name, value in written if UNCHANGED.get(name) != value},
+            **written(self, UNCHANGED),
             "phases": [[float(begin), float(share)] for begin, share in self.phases],
             "augment": self.augment.to_dict(),
         }
@@ -265,14 +264,6 @@ def recipe(name: str) -> Recipe:
     """A named recipe; InputError lists the valid names."""
     require_one_of("recipe", name, RECIPES)
     return RECIPES[name]
-
-
-def _names_of_floats(settings: Recipe) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(settings) if f.type is float)
-
-
-def _written(settings: Recipe) -> dict[str, object]:
-    return asdict(settings) | {k: float(getattr(settings, k)) for k in _names_of_floats(settings)}
 
 
 def _augment(value: object, before: Augment) -> Augment:

@@ -10,11 +10,9 @@ from space.errors import InputError
 from space.file_format import normalisation
 from trainers.data.layouts import class_names
 from trainers.teachers import teacher as teachers
-from trainers.teachers.asked import kind_of, opened
+from trainers.teachers.asked import KINDS, kind_of, opened
 from trainers.teachers.description import TeacherInfo
 from trainers.teachers.teacher import BESIDE, Numbers
-
-KINDS = {"torchscript": "TorchScript archive", "onnx": "ONNX file"}
 
 
 def describe(

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from rich.console import Console
-from rich.text import Text
 
 from search.commands.go_on import go_on
 from search.commands.join import join
@@ -170,7 +169,7 @@ def check_space(spec: SearchSpec, console: Console) -> None:
     for budget in spec.budgets:
         warning = floor.check(spec.search_space, budget, spec.metadata, spec.multiple)
         if warning:
-            console.print(Text("warning:", "yellow") + Text(f" {warning}"), soft_wrap=True)
+            output.warn(console, warning)
 
 
 def teacher_source(settings: Settings) -> TeacherSource | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist, fmean, stdev
 from typing import Any, NamedTuple
 
@@ -188,13 +188,10 @@ def smallest(trials: pd.DataFrame) -> pd.Series | None:
 def _with_seeds(found: Best, finalist: Finalist, attributes: Mapping[str, Any]) -> Best:
     seed = best_seed(finalist)
     row = Row.of(attributes[attribute(finalist.number, seed)])
-    return Best(
-        number=found.number,
+    return replace(
+        found,
         value=row.file_accuracy or 0.0,
-        bytes=found.bytes,
-        macs=found.macs,
         images=found.images if row.confusion is None else _counted(row.confusion),
-        teacher=found.teacher,
         seed=seed,
         mean=finalist.mean,
         seeds=len(finalist.seeds),

@@ -18,7 +18,8 @@ from torch import nn
 from space.errors import InputError, first_line
 
 TORCHSCRIPT, ONNX = "torchscript", "onnx"
-KINDS = (TORCHSCRIPT, ONNX)  # what their descriptions say in place of a network's name
+# What their descriptions say in place of a network's name -> in words.
+KINDS = {TORCHSCRIPT: "TorchScript archive", ONNX: "ONNX file"}
 ARCHIVE = b"PK\x03\x04"  # how a TorchScript archive begins: it is a zip file
 FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
